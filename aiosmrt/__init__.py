@@ -1,0 +1,4 @@
+"""An asyncio-native client for the Amazon SageMaker Runtime API."""
+
+__version__ = "0.1.0"
+

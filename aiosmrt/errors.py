@@ -1,0 +1,451 @@
+"""Every error that aiosmrt raises.
+
+::
+
+    AiosmrtError
+    ├── ParameterError (ValueError)            the call's own arguments; nothing was sent
+    ├── ConfigurationError (ValueError)        the client's options or the machine's settings
+    ├── CredentialsError                       no credentials, or none could be fetched
+    ├── ClientClosed                           the client was closed before or during the call
+    ├── StreamClosed                           a response stream was read after it was closed
+    ├── UnexpectedResponse                     HTTP came back, but not from SageMaker as we know it
+    ├── ServiceError                           the service (or a proxy before it) said no
+    │   ├── ValidationError, ModelError, ModelNotReadyException, ServiceUnavailable,
+    │   │   InternalFailure, InternalDependencyException, ThrottlingException
+    │   └── ModelStreamError, InternalStreamFailure      raised inside a response stream
+    ├── TransportError                         what happened below HTTP
+    │   ├── ConnectError                       no connection: nothing was sent
+    │   ├── ConnectionLost                     the connection died under the call
+    │   └── TimeLimitError (TimeoutError)      a limit of `Timeout` fired
+    │       └── SlotTimeout, ConnectTimeout (ConnectError), WriteTimeout,
+    │           FirstByteTimeout, IdleTimeout, TotalTimeout
+    └── EventStreamError                       the frames of a stream, at a byte offset
+        ├── PreludeChecksumMismatch, MessageChecksumMismatch, InvalidLength, InvalidHeader
+        ├── UnexpectedMessage                  a sound frame that means nothing to a client
+        └── TruncatedStream                    the stream was cut
+            └── StreamConnectionLost (ConnectionLost)    ... because the connection died
+
+Every error can be pickled. An error of a call says which call it was, what was attempted, and
+whether the model may have done its work.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aiosmrt.models import Attempt, JSONValue
+
+__all__ = [
+    "AiosmrtError",
+    "ClientClosed",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionLost",
+    "CredentialsError",
+    "EventStreamError",
+    "FirstByteTimeout",
+    "IdleTimeout",
+    "InternalDependencyException",
+    "InternalFailure",
+    "InternalStreamFailure",
+    "InvalidHeader",
+    "InvalidLength",
+    "MessageChecksumMismatch",
+    "ModelError",
+    "ModelNotReadyException",
+    "ModelStreamError",
+    "ParameterError",
+    "PreludeChecksumMismatch",
+    "ServiceError",
+    "ServiceUnavailable",
+    "SlotTimeout",
+    "StreamClosed",
+    "StreamConnectionLost",
+    "ThrottlingException",
+    "TimeLimitError",
+    "TotalTimeout",
+    "TransportError",
+    "TruncatedStream",
+    "UnexpectedMessage",
+    "UnexpectedResponse",
+    "ValidationError",
+    "WriteTimeout",
+]
+
+
+class AiosmrtError(Exception):
+    """The root of every error of this package.
+
+    Attributes:
+        operation: the service's name of the operation, `None` outside a call.
+        endpoint_name: the endpoint that was called.
+        request_id: the service's id of the last request that was answered, if any was.
+        attempts: what was tried, one entry per request that was begun.
+        may_have_run: whether the model may have done (paid) work for this call.
+        parts_received: in a stream, the payload parts that came before the fault.
+        bytes_received: in a stream, the payload bytes that came before the fault.
+    """
+
+    operation: str | None = None
+    endpoint_name: str | None = None
+    request_id: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    may_have_run: bool = False
+    parts_received: int | None = None
+    bytes_received: int | None = None
+
+    def __init__(self, message: str) -> None:
+        # One positional argument, all else in __dict__: that is what lets every child pickle.
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        context = self._context()
+        return f"{self._summary()} [{', '.join(context)}]" if context else self._summary()
+
+    def _summary(self) -> str:
+        return str(self.args[0])
+
+    def _context(self) -> list[str]:
+        context = []
+        if self.operation:
+            context.append(self.operation)
+        if self.endpoint_name:
+            context.append(f"endpoint {self.endpoint_name!r}")
+        if self.request_id:
+            context.append(f"request id {self.request_id}")
+        if self.attempts:
+            context.append(f"attempt {len(self.attempts)}")
+        if self.parts_received is not None:
+            context.append(f"after {self.parts_received} parts, {self.bytes_received} bytes")
+        if self.may_have_run:
+            context.append("the model may have run")
+        elif self.attempts:
+            context.append("the model did not run")
+        return context
+
+
+class ParameterError(AiosmrtError, ValueError):
+    """The arguments of a call break the service's rules; nothing was sent.
+
+    Attributes:
+        problems: every problem of the call, one sentence each.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
+
+
+class ConfigurationError(AiosmrtError, ValueError):
+    """An option, a variable or a profile says something that cannot be used."""
+
+
+class CredentialsError(AiosmrtError):
+    """There are no credentials, or fetching them failed."""
+
+
+class ClientClosed(AiosmrtError):
+    """The client was closed before the call or under it."""
+
+
+class StreamClosed(AiosmrtError):
+    """A response stream was read after it had been closed."""
+
+
+class UnexpectedResponse(AiosmrtError):
+    """An HTTP answer that the service does not give: a redirect, a proxy's page, an unasked encoding.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the answer's headers, names in lower case.
+        body_start: the first bytes of the body.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        headers: Mapping[str, str] | None = None,
+        body_start: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body_start = body_start
+
+
+class ServiceError(AiosmrtError):
+    """The service refused or failed the call.
+
+    Codes that the service model does not name (`AccessDeniedException`,
+    `ExpiredTokenException`, a proxy's bare status) come as this class itself.
+
+    Attributes:
+        code: the service's name of the error, the status as text where it has none.
+        message: the service's own words, possibly empty.
+        status: the HTTP status; 200 for an error inside a stream.
+        headers: the answer's headers, names in lower case.
+        fields: the whole JSON body, keys that no model names included.
+        advice: what to change, where that is known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        status: int = 0,
+        headers: Mapping[str, str] | None = None,
+        fields: Mapping[str, JSONValue] | None = None,
+        advice: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.code = code or type(self).__name__
+        self.message = message
+        self.status = status
+        self.headers = dict(headers or {})
+        self.fields = dict(fields or {})
+        self.advice = advice
+
+    def _summary(self) -> str:
+        where = f" (HTTP {self.status})" if self.status else ""
+        said = self.message or "the service gave no message"
+        return f"{self.code}{where}: {said}" + (f" {self.advice}" if self.advice else "")
+
+
+class ValidationError(ServiceError):
+    """HTTP 400: the service found the request invalid."""
+
+
+class ModelNotReadyException(ServiceError):
+    """HTTP 429: the model is being loaded or cannot take the request yet; nothing ran."""
+
+
+class ServiceUnavailable(ServiceError):
+    """HTTP 503: the service cannot take the request now; nothing ran."""
+
+
+class InternalFailure(ServiceError):
+    """HTTP 500: the service failed; the model may have run."""
+
+
+class InternalDependencyException(ServiceError):
+    """HTTP 530: something the service depends on failed before the model."""
+
+
+class ThrottlingException(ServiceError):
+    """The request rate was too high; nothing ran."""
+
+
+class ModelError(ServiceError):
+    """HTTP 424: the model's container answered with an error.
+
+    Attributes:
+        original_status_code: the container's HTTP status.
+        original_message: the container's own words, as it sent them.
+        log_stream_arn: the container's log.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        status: int = 0,
+        headers: Mapping[str, str] | None = None,
+        fields: Mapping[str, JSONValue] | None = None,
+        advice: str = "",
+    ) -> None:
+        super().__init__(
+            message, code=code, status=status, headers=headers, fields=fields, advice=advice
+        )
+        status_code = self.fields.get("OriginalStatusCode")
+        original = self.fields.get("OriginalMessage")
+        arn = self.fields.get("LogStreamArn")
+        self.original_status_code = status_code if isinstance(status_code, int) else None
+        self.original_message = original if isinstance(original, str) else ""
+        self.log_stream_arn = arn if isinstance(arn, str) else None
+
+    @property
+    def original_json(self) -> JSONValue:
+        """`original_message` parsed, `None` where it is not JSON."""
+        try:
+            parsed: JSONValue = json.loads(self.original_message)
+        except ValueError:
+            return None
+        return parsed
+
+    @property
+    def log_url(self) -> str | None:
+        """The CloudWatch console's page of the container's log group, `None` without an ARN."""
+        match = _LOG_ARN.match(self.log_stream_arn or "")
+        if match is None:
+            return None
+        console = _CONSOLES.get(match["partition"], "console.aws.amazon.com")
+        region = match["region"]
+        # The console takes its path doubly encoded, with $ for the outer percent sign.
+        group = quote(quote(match["group"], safe=""), safe="").replace("%", "$")
+        return (
+            f"https://{region}.{console}/cloudwatch/home?region={region}"
+            f"#logsV2:log-groups/log-group/{group}"
+        )
+
+    def _summary(self) -> str:
+        status = "" if self.original_status_code is None else f" {self.original_status_code}"
+        said = _essence(self.original_json) or self.original_message or self.message
+        log = f" Log: {self.log_url or self.log_stream_arn}" if self.log_stream_arn else ""
+        advice = f" {self.advice}" if self.advice else ""
+        return f"{self.code} (HTTP {self.status}): the model answered{status}: {said}{advice}{log}"
+
+
+_LOG_ARN = re.compile(
+    r"arn:(?P<partition>[^:]+):logs:(?P<region>[^:]+):[^:]*:log-group:(?P<group>[^:]+)"
+)
+_CONSOLES = {
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+
+
+def _essence(parsed: JSONValue) -> str:
+    """Find the sentence inside the usual JSON shapes of a model server's error."""
+    if isinstance(parsed, str):
+        return parsed
+    if isinstance(parsed, dict):
+        for key in ("message", "Message", "error", "detail", "error_message"):
+            found = _essence(parsed.get(key))
+            if found:
+                return found
+    return ""
+
+
+class ModelStreamError(ServiceError):
+    """The model failed while it streamed.
+
+    Attributes:
+        error_code: `ModelInvocationTimeExceeded`, `StreamBroken`, or what the service sent.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        status: int = 0,
+        headers: Mapping[str, str] | None = None,
+        fields: Mapping[str, JSONValue] | None = None,
+        advice: str = "",
+    ) -> None:
+        super().__init__(
+            message, code=code, status=status, headers=headers, fields=fields, advice=advice
+        )
+        error_code = self.fields.get("ErrorCode")
+        self.error_code = error_code if isinstance(error_code, str) else None
+
+    def _summary(self) -> str:
+        reason = f" {self.error_code}:" if self.error_code else ""
+        return f"{self.code}:{reason} {self.message or 'the service gave no message'}" + (
+            f" {self.advice}" if self.advice else ""
+        )
+
+
+class InternalStreamFailure(ServiceError):
+    """The service failed while it streamed."""
+
+
+class TransportError(AiosmrtError):
+    """What happened below HTTP."""
+
+
+class ConnectError(TransportError):
+    """No connection could be made: no such host, refused, TLS; nothing was sent."""
+
+
+class ConnectionLost(TransportError):
+    """The connection died before the whole answer had come."""
+
+
+class TimeLimitError(TransportError, TimeoutError):
+    """A limit of `Timeout` fired.
+
+    Attributes:
+        limit: the name of the field of `Timeout`.
+        seconds: its value.
+    """
+
+    def __init__(self, message: str, *, limit: str = "", seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.seconds = seconds
+
+
+class SlotTimeout(TimeLimitError):
+    """No place in the connection pool within `Timeout.slot` seconds; nothing was sent."""
+
+
+class ConnectTimeout(TimeLimitError, ConnectError):
+    """No connection (name, TCP, TLS, proxy) within `Timeout.connect` seconds; nothing was sent."""
+
+
+class WriteTimeout(TimeLimitError):
+    """The server took no byte of the request for `Timeout.write` seconds."""
+
+
+class FirstByteTimeout(TimeLimitError):
+    """No answer, or no first frame of a stream, within `Timeout.first_byte` seconds."""
+
+
+class IdleTimeout(TimeLimitError):
+    """Nothing came for `Timeout.idle` seconds in the middle of a body."""
+
+
+class TotalTimeout(TimeLimitError):
+    """The call as a whole took longer than `Timeout.total` seconds."""
+
+
+class EventStreamError(AiosmrtError):
+    """The bytes are not a sound event stream.
+
+    Attributes:
+        offset: how many bytes of the stream precede the frame at fault.
+    """
+
+    def __init__(self, message: str, *, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class PreludeChecksumMismatch(EventStreamError):
+    """The CRC of a frame's first eight bytes is wrong."""
+
+
+class MessageChecksumMismatch(EventStreamError):
+    """The CRC of a whole frame is wrong."""
+
+
+class InvalidLength(EventStreamError):
+    """A frame's lengths contradict each other or exceed the configured cap."""
+
+
+class InvalidHeader(EventStreamError):
+    """A frame's header block is malformed."""
+
+
+class UnexpectedMessage(EventStreamError):
+    """A sound frame whose headers do not say what it is."""
+
+
+class TruncatedStream(EventStreamError):
+    """The stream stopped before its end was proven."""
+
+
+class StreamConnectionLost(TruncatedStream, ConnectionLost):
+    """The connection died under a response stream."""

@@ -1,0 +1,73 @@
+"""Plain HTTP values, and the one callable that carries them.
+
+`Transport` is small enough that a nested function stands in for it in a test::
+
+    async def send(request: Request, sending: Sending) -> Response: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+
+__all__ = ["Request", "Response", "ResponseHead", "Sending", "Transport"]
+
+
+@attrs.define
+class Request:
+    """A request as it goes out; the body is whole because the signature covers it."""
+
+    method: str
+    origin: str  # scheme, host and port: "https://runtime.sagemaker.us-east-1.amazonaws.com"
+    path: str  # percent-encoded as on the wire, begins with "/"
+    headers: dict[str, str]  # names in lower case; without host and content-length
+    body: bytes = attrs.field(default=b"", repr=False)
+    query: str = ""  # percent-encoded, without "?"
+
+    @property
+    def host(self) -> str:
+        """The `Host` header's value: the default port of the scheme left out."""
+        scheme, _, host = self.origin.partition("://")
+        return host.removesuffix(":443" if scheme == "https" else ":80")
+
+
+@attrs.frozen
+class ResponseHead:
+    """Status and headers of an answer."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case, repeated ones joined by ", "
+
+
+class Sending(Protocol):
+    """What the sender of a request tells while it works, and what its caller knows afterwards."""
+
+    def connecting(self) -> None:
+        """A connection is being made."""
+
+    def writing(self) -> None:
+        """The socket took more of the request, which from now on counts as begun."""
+
+    def sent(self) -> None:
+        """The request's last byte was handed to the socket."""
+
+
+class Response(Protocol):
+    """An answer whose body is still on its way."""
+
+    head: ResponseHead
+
+    async def receive(self) -> bytes:
+        """Give the next bytes of the body as soon as they are there, `b""` at its proven end."""
+
+    def close(self) -> None:
+        """Close the connection unless the body was read to its end; free the slot. Idempotent."""
+
+
+class Transport(Protocol):
+    """Send one request and wait for the head of its answer."""
+
+    async def __call__(self, request: Request, sending: Sending) -> Response:
+        """Raise `TransportError` where no answer came."""

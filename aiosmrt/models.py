@@ -1,0 +1,110 @@
+"""What calls give back: frozen values, no behaviour beyond decoding themselves."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import attrs
+
+__all__ = [
+    "AsyncInvocation",
+    "Attempt",
+    "InvokeEndpointResponse",
+    "JSONValue",
+    "PayloadPart",
+    "ResponseMetadata",
+]
+
+JSONValue: TypeAlias = (
+    "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
+)
+"""What `json.loads` can give."""
+
+
+@attrs.frozen
+class Attempt:
+    """One request of a call, times in seconds."""
+
+    number: int  # counts from 1
+    started_at: datetime.datetime  # UTC; when the wait for a slot began
+    slot_wait: float  # waiting for a place in the connection pool
+    duration: float  # from the slot to the end of the attempt
+    status: int | None = None  # HTTP status, None when no answer came
+    error: str | None = None  # the service's error code, or the class of what went wrong
+    request_id: str | None = None
+    may_have_run: bool = False  # whether the model may have done the work in this attempt
+    delay: float | None = None  # the pause before the next attempt, None for the last one
+
+
+@attrs.frozen
+class ResponseMetadata:
+    """What is known of a call beside its result, times in seconds."""
+
+    request_id: str | None
+    status: int  # HTTP status
+    headers: Mapping[str, str] = attrs.field(repr=False)  # names in lower case
+    attempts: tuple[Attempt, ...]
+    slot_wait: float  # over all attempts
+    time_to_first_byte: float  # from the last attempt's first byte out to its answer's head
+    total: float  # from the call to its result; for a stream, so far or to its end
+
+
+@attrs.frozen
+class InvokeEndpointResponse:
+    """The answer of InvokeEndpoint."""
+
+    body: bytes = attrs.field(repr=False)
+    content_type: str | None
+    invoked_production_variant: str | None
+    custom_attributes: str | None = attrs.field(repr=False)  # the model calls it sensitive
+    new_session_id: str | None  # the id alone
+    new_session_expires_at: datetime.datetime | None  # UTC
+    closed_session_id: str | None
+    metadata: ResponseMetadata
+
+    def text(self) -> str:
+        """Decode the body by the content type's charset, UTF-8 where it names none.
+
+        Raises:
+            UnicodeDecodeError: the body is not in that charset.
+            LookupError: Python knows no such charset.
+        """
+        return self.body.decode(_charset(self.content_type) or "utf-8")
+
+    def json(self) -> JSONValue:
+        """Parse the whole body as one JSON document.
+
+        Raises:
+            ValueError: the body is not one JSON document.
+        """
+        parsed: JSONValue = json.loads(self.body)
+        return parsed
+
+
+@attrs.frozen
+class AsyncInvocation:
+    """The answer of InvokeEndpointAsync: where the output, or the failure, will be."""
+
+    inference_id: str | None
+    output_location: str | None  # s3://…
+    failure_location: str | None  # s3://…
+    metadata: ResponseMetadata
+
+
+# Not frozen: one is made per frame, and attrs' frozen slotted __init__ costs three times as much.
+@attrs.define(unsafe_hash=True)
+class PayloadPart:
+    """One part of a response stream."""
+
+    bytes: bytes
+
+
+def _charset(content_type: str | None) -> str | None:
+    for parameter in (content_type or "").split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"') or None
+    return None
