@@ -1,0 +1,166 @@
+"""Signature Version 4 over a plain request.
+
+The rules are those of "Signature Version 4 signing process" in the IAM User Guide, as its official
+test suite and botocore apply them. The payload is always hashed: the service takes no unsigned one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import re
+import string
+from urllib.parse import quote
+
+import attrs
+
+from aiosmrt.config import Credentials
+from aiosmrt.http import Request
+
+__all__ = ["UNSIGNED_HEADERS", "Signer"]
+
+UNSIGNED_HEADERS = frozenset(
+    {
+        # What proxies and tracers add or rewrite on the way; botocore leaves out the same ones.
+        "baggage",
+        "connection",
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "x-amzn-trace-id",
+        # The SDKs add these after they have signed.
+        "amz-sdk-invocation-id",
+        "amz-sdk-request",
+        # What a former signature left behind.
+        "authorization",
+    }
+)
+"""Headers, names in lower case, that no signature covers."""
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+# Every path of this service is like that: canonical as it is, which spares it the slow road.
+_CANONICAL_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_~.-]*)+")
+
+
+@attrs.define(eq=False)
+class Signer:
+    """Signs requests for one service in one region, whoever's credentials they carry.
+
+    The signing key is good for a day and a secret; the last one used is kept, none else.
+    A signer is not bound to a thread or an event loop.
+
+    Args:
+        region: the region of the credential scope, `us-east-1`.
+        service: the signing name of the service.
+        normalize_path: whether the path loses its dot segments and empty segments and is
+            percent-encoded once more. Every service wants that but S3, which signs the path as
+            it is on the wire.
+        content_sha256: whether the body's hash is also sent, as S3 wants, in the signed header
+            `x-amz-content-sha256`.
+    """
+
+    region: str
+    service: str = "sagemaker"
+    normalize_path: bool = attrs.field(default=True, kw_only=True)
+    content_sha256: bool = attrs.field(default=False, kw_only=True)
+    # Secret, date and the key derived from them: one tuple, so that a reader in another thread
+    # never sees the parts of two keys.
+    _key: tuple[str, str, bytes] = attrs.field(default=("", "", b""), init=False, repr=False)
+
+    def sign(
+        self, request: Request, credentials: Credentials, now: datetime.datetime
+    ) -> dict[str, str]:
+        """Give the headers that make the request a signed one; the request stays as it is.
+
+        Every header of the request is signed but `UNSIGNED_HEADERS`, and so is its host. Headers
+        of a former signature are replaced: a request can be signed again and again.
+
+        Args:
+            request: what is about to be sent. A header `x-amz-content-sha256` that it carries
+                stands for the body's hash, unless this signer writes that header itself.
+            credentials: whose signature it is.
+            now: the signature's time, an aware datetime; the service takes it five minutes long.
+
+        Returns:
+            `authorization`, `x-amz-date`, for a session `x-amz-security-token`, and where this
+            signer was asked for it `x-amz-content-sha256`; they take the place of what the
+            request has under those names.
+        """
+        timestamp = now.astimezone(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        date = timestamp[:8]
+        added = {"x-amz-date": timestamp}
+        if credentials.session_token:
+            added["x-amz-security-token"] = credentials.session_token
+        payload_hash = None if self.content_sha256 else request.headers.get("x-amz-content-sha256")
+        if payload_hash is None:
+            payload_hash = hashlib.sha256(request.body).hexdigest()
+        if self.content_sha256:
+            added["x-amz-content-sha256"] = payload_hash
+
+        headers = {**request.headers, **added, "host": request.host}
+        names = sorted(headers.keys() - UNSIGNED_HEADERS)
+        signed_names = ";".join(names)
+        canonical_headers = "".join(
+            [f"{name}:{' '.join(headers[name].split())}\n" for name in names]
+        )
+        canonical_request = (
+            f"{request.method.upper()}\n"
+            f"{_canonical_path(request.path) if self.normalize_path else request.path}\n"
+            f"{_canonical_query(request.query)}\n"
+            f"{canonical_headers}\n"
+            f"{signed_names}\n"
+            f"{payload_hash}"
+        )
+        scope = f"{date}/{self.region}/{self.service}/aws4_request"
+        request_hash = hashlib.sha256(canonical_request.encode()).hexdigest()
+        string_to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{request_hash}"
+        signature = _hmac(self._signing_key(credentials.secret_access_key, date), string_to_sign)
+        added["authorization"] = (
+            f"{_ALGORITHM} Credential={credentials.access_key_id}/{scope}, "
+            f"SignedHeaders={signed_names}, Signature={signature.hex()}"
+        )
+        return added
+
+    def _signing_key(self, secret: str, date: str) -> bytes:
+        cached_secret, cached_date, key = self._key
+        if cached_date != date or cached_secret != secret:
+            key = f"AWS4{secret}".encode()
+            for part in (date, self.region, self.service, "aws4_request"):
+                key = _hmac(key, part)
+            self._key = (secret, date, key)
+        return key
+
+
+def _hmac(key: bytes, message: str) -> bytes:
+    return hmac.digest(key, message.encode(), "sha256")
+
+
+def _canonical_path(path: str) -> str:
+    if _CANONICAL_PATH.fullmatch(path):
+        return path
+    segments: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in {"", "."}:
+            segments.append(segment)
+    tail = "/" if segments and path.endswith("/") else ""
+    return quote(f"/{'/'.join(segments)}{tail}", safe="/~")
+
+
+def _canonical_query(query: str) -> str:
+    if not query:
+        return ""
+    pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
+    # The query is encoded already; only what no URL can hold is left to encode.
+    return quote("&".join(f"{name}={value}" for name, value in pairs), safe=string.punctuation)
