@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import datetime
+import math
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import attrs
 
-__all__ = ["Credentials"]
+from aiosmrt.errors import AiosmrtError, ConfigurationError, ModelError
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+
+__all__ = [
+    "BotocoreCredentials",
+    "BotocoreSession",
+    "Config",
+    "Credentials",
+    "CredentialsSource",
+    "RetryPolicy",
+    "Timeout",
+]
 
 
 @attrs.frozen
@@ -17,3 +35,195 @@ class Credentials:
     secret_access_key: str = attrs.field(repr=False)
     session_token: str | None = attrs.field(default=None, repr=False)
     expires_at: datetime.datetime | None = None
+
+
+def _check_limit(_: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigurationError(
+            f"Timeout({attribute.name}={value!r}): seconds above 0, or None for no limit"
+        )
+
+
+@attrs.frozen
+class Timeout:
+    """Time limits in seconds, `None` is no limit; each is named in the error it causes.
+
+    The service gives a model 60 seconds and advises a client to wait 70 (service model,
+    InvokeEndpoint).
+    """
+
+    # name look-up, TCP, TLS and proxy
+    connect: float | None = attrs.field(default=5.0, validator=_check_limit)
+    # the wait for the socket to take more of the request
+    write: float | None = attrs.field(default=60.0, validator=_check_limit)
+    # the wait for the head of the answer, and again for a stream's first frame
+    first_byte: float | None = attrs.field(default=70.0, validator=_check_limit)
+    # the wait between later bytes; it stops while the consumer of a stream is busy
+    idle: float | None = attrs.field(default=120.0, validator=_check_limit)
+    # the wait for a place in the connection pool
+    slot: float | None = attrs.field(default=None, validator=_check_limit)
+    # the whole call, its retries and, for a stream, its reading included
+    total: float | None = attrs.field(default=None, validator=_check_limit)
+
+    @classmethod
+    def of(cls, value: Timeout | float, base: Timeout) -> Timeout:
+        """Take a plain number for the total, everything else from `base`."""
+        if isinstance(value, Timeout):
+            return value
+        return attrs.evolve(base, total=value)
+
+
+ModelErrorTest: TypeAlias = Callable[[ModelError], bool]
+
+
+def _freeze_statuses(
+    value: ModelErrorTest | Collection[int] | None,
+) -> ModelErrorTest | frozenset[int] | None:
+    return frozenset(value) if isinstance(value, Collection) else value
+
+
+@attrs.frozen
+class RetryPolicy:
+    """Which failures are attempted again, how often, and after how many seconds.
+
+    The defaults are those of the SDKs' retry specification 2.1, with one difference: what may have
+    run the model is not attempted again unless that is asked for.
+    """
+
+    # attempts, the first one included
+    max_attempts: int = attrs.field(default=3)
+    # adaptive: like standard, and the client slows down when it is throttled
+    mode: Literal["standard", "adaptive", "off"] = attrs.field(default="standard")
+    # the longest first delay, doubled from attempt to attempt
+    base_delay: float = attrs.field(default=0.05)
+    # the same after throttling
+    throttle_base_delay: float = attrs.field(default=1.0)
+    # where the doubling ends; what the service asks for may add 5 seconds
+    max_delay: float = attrs.field(default=20.0)
+    # (number of the failed attempt, its error) -> seconds, in place of the three above; None stops
+    backoff: Callable[[int, AiosmrtError], float | None] | None = attrs.field(default=None)
+    # whether to retry after a 500, 502, 504, a read time limit or a lost connection: the model may
+    # then run, and cost, more than once
+    retry_may_have_run: bool = attrs.field(default=False)
+    # the container's statuses, or a test, for which a ModelError is retried although the model ran
+    retry_model_error: ModelErrorTest | Collection[int] | None = attrs.field(
+        default=None, converter=_freeze_statuses
+    )
+
+    @property
+    def attempt_limit(self) -> int:
+        """How many attempts a call may take: `max_attempts`, 1 where retries are off."""
+        return 1 if self.mode == "off" else self.max_attempts
+
+    @max_attempts.validator
+    def _check_attempts(self, _attribute: object, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(
+                f"RetryPolicy(max_attempts={value!r}): an int of 1 or more, the first one included"
+            )
+
+    @mode.validator
+    def _check_mode(self, _attribute: object, value: object) -> None:
+        if value not in ("standard", "adaptive", "off"):
+            raise ConfigurationError(
+                f"RetryPolicy(mode={value!r}): 'standard', 'adaptive' or 'off'"
+            )
+
+    @base_delay.validator
+    @throttle_base_delay.validator
+    @max_delay.validator
+    def _check_delay(self, attribute: attrs.Attribute[float], value: object) -> None:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 <= value < math.inf
+        ):
+            raise ConfigurationError(
+                f"RetryPolicy({attribute.name}={value!r}): a number of seconds, 0 or more"
+            )
+
+    @backoff.validator
+    def _check_backoff(self, _attribute: object, value: object) -> None:
+        if not (value is None or callable(value)):
+            raise ConfigurationError(
+                f"RetryPolicy(backoff={value!r}): None, or a function that takes the attempt's "
+                "number and its error and gives seconds"
+            )
+
+    @retry_may_have_run.validator
+    def _check_switch(self, _attribute: object, value: object) -> None:
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"RetryPolicy(retry_may_have_run={value!r}): True or False")
+
+    @retry_model_error.validator
+    def _check_model_error(self, _attribute: object, value: object) -> None:
+        statuses = isinstance(value, frozenset) and all(isinstance(status, int) for status in value)
+        if not (value is None or callable(value) or statuses):
+            raise ConfigurationError(
+                f"RetryPolicy(retry_model_error={value!r}): None, the container's statuses as "
+                "ints, such as {503}, or a function that takes the ModelError"
+            )
+
+
+class BotocoreCredentials(Protocol):
+    """Credentials of botocore or boto3, refreshable ones included."""
+
+    def get_frozen_credentials(self) -> object:
+        """Give the current keys; refreshes, and blocks, where it must."""
+
+
+class BotocoreSession(Protocol):
+    """A session of botocore or boto3."""
+
+    def get_credentials(self) -> BotocoreCredentials | None:
+        """Give the credentials of the session's chain, if it finds any."""
+
+
+CredentialsSource: TypeAlias = (
+    Credentials
+    | BotocoreCredentials
+    | BotocoreSession
+    | Callable[[], Awaitable[Credentials | BotocoreCredentials]]
+)
+"""What credentials can come from."""
+
+
+def _to_timeout(value: Timeout | float | None) -> Timeout:
+    return Timeout() if value is None else Timeout.of(value, Timeout())
+
+
+def _check_connections(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{attribute.name} must be an int of 1 or more, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """Everything a client can be told; `None` leaves it to the environment and the profile."""
+
+    region_name: str | None = None
+    endpoint_url: str | None = None
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: str | None = attrs.field(default=None, repr=False)
+    aws_session_token: str | None = attrs.field(default=None, repr=False)
+    profile_name: str | None = None
+    credentials: CredentialsSource | None = attrs.field(default=None, repr=False)
+    use_ssl: bool = True
+    # whether certificates are checked, or a CA bundle's path, or a whole context
+    verify: bool | str | ssl.SSLContext | None = None
+    use_fips_endpoint: bool | None = None
+    use_dualstack_endpoint: bool | None = None
+    # calls on the wire at a time; further ones wait for a slot
+    max_connections: int = attrs.field(default=100, validator=_check_connections)
+    # an aiohttp session whose connections to use; its headers, cookies and the like are not
+    session: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
+    timeout: Timeout = attrs.field(default=None, converter=_to_timeout)
+    retry: RetryPolicy | None = None
+    # which constraints of the service model are checked: all, none, or some of
+    # "min", "max", "pattern", "enum"
+    parameter_validation: bool | Collection[str] = True
+    # parameters and headers of every call; a call's own win
+    params: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)

@@ -160,7 +160,7 @@ class StreamClosed(AiosmrtError):
 
 
 class UnexpectedResponse(AiosmrtError):
-    """An HTTP answer that the service does not give: a redirect, a proxy's page, an unasked encoding.
+    """An HTTP answer that the service does not give, such as a redirect or a proxy's page.
 
     Attributes:
         status: the HTTP status.

@@ -2,7 +2,7 @@
 
 `Transport` is small enough that a nested function stands in for it in a test::
 
-    async def send(request: Request, sending: Sending) -> Response: ...
+    async def send(request: Request, progress: Progress) -> Response: ...
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import attrs
 
-__all__ = ["Request", "Response", "ResponseHead", "Sending", "Transport"]
+__all__ = ["Progress", "Request", "Response", "ResponseHead", "Transport"]
 
 
 @attrs.define
@@ -41,17 +41,17 @@ class ResponseHead:
     headers: Mapping[str, str]  # names in lower case, repeated ones joined by ", "
 
 
-class Sending(Protocol):
-    """What the sender of a request tells while it works, and what its caller knows afterwards."""
+class Progress(Protocol):
+    """What the sender of a request tells while it works."""
 
     def connecting(self) -> None:
-        """A connection is being made."""
+        """A connection is being looked for or made."""
 
     def writing(self) -> None:
-        """The socket took more of the request, which from now on counts as begun."""
+        """The connection is there, or the socket took more of the request."""
 
     def sent(self) -> None:
-        """The request's last byte was handed to the socket."""
+        """The request's last byte was handed to the socket: the model may run from now on."""
 
 
 class Response(Protocol):
@@ -60,14 +60,22 @@ class Response(Protocol):
     head: ResponseHead
 
     async def receive(self) -> bytes:
-        """Give the next bytes of the body as soon as they are there, `b""` at its proven end."""
+        """Give the next bytes of the body as soon as they are there, `b""` at its proven end.
+
+        Raises:
+            TransportError: the body broke off, or a time limit fired, after all that came before
+                was given.
+        """
 
     def close(self) -> None:
-        """Close the connection unless the body was read to its end; free the slot. Idempotent."""
+        """Close the connection, unless the body was read to its end, and free the slot.
+
+        Idempotent, and never waits.
+        """
 
 
 class Transport(Protocol):
     """Send one request and wait for the head of its answer."""
 
-    async def __call__(self, request: Request, sending: Sending) -> Response:
+    async def __call__(self, request: Request, progress: Progress) -> Response:
         """Raise `TransportError` where no answer came."""

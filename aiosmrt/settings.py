@@ -17,13 +17,10 @@ import attrs
 
 from aiosmrt.errors import ConfigurationError
 
-__all__ = ["Setting", "Settings", "resolve_settings"]
+__all__ = ["Setting", "Settings", "resolve_settings", "shared_files_exist"]
 
 T = TypeVar("T")
 D = TypeVar("D")
-
-_CONFIG_FILE = ("AWS_CONFIG_FILE", "~/.aws/config")
-_CREDENTIALS_FILE = ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
 
 
 @attrs.frozen
@@ -184,13 +181,29 @@ def _variables(environ: Mapping[str, str], *names: str) -> Iterator[Setting[str]
             yield Setting(value, f"environment variable {name}")
 
 
+def shared_files_exist(environ: Mapping[str, str] = os.environ) -> bool:
+    """Say whether there is a shared config or credentials file, so that resolving blocks."""
+    return any(map(os.path.isfile, _shared_files(environ)))
+
+
+def _shared_files(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Give the paths of config and credentials file, expanded as botocore expands them."""
+
+    def expand(variable: str, default: str) -> str:
+        return os.path.expanduser(os.path.expandvars(environ.get(variable) or default))  # noqa: PTH111, a Path raises where there is no home
+
+    return (
+        expand("AWS_CONFIG_FILE", "~/.aws/config"),
+        expand("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    )
+
+
 class _Profile:
     """One profile of the shared files; empty where none was named and no file exists."""
 
     def __init__(self, name: Setting[str | None], environ: Mapping[str, str]) -> None:
-        config_file = _path(environ, *_CONFIG_FILE)
-        credentials_file = _path(environ, *_CREDENTIALS_FILE)
-        self._all = _read(config_file, credentials_file)
+        files = _shared_files(environ)
+        self._all = _read(*files) if shared_files_exist(environ) else {}
         profiles = self._all.get("profiles", {})
         self._values = profiles.get(name.value or "default", {})
         self._source = f"profile {name.value or 'default'!r}"
@@ -198,7 +211,7 @@ class _Profile:
             known = ", ".join(map(repr, sorted(profiles))) or "none"
             raise ConfigurationError(
                 f"The profile {name.value!r} does not exist ({name.source}). Available in "
-                f"{config_file} and {credentials_file}: {known}."
+                f"{' and '.join(files)}: {known}."
             )
 
     def values(self, key: str) -> Iterator[Setting[str]]:
@@ -219,13 +232,7 @@ class _Profile:
                 yield Setting(value, f"section 'services {section.value}' of {self._source}")
 
 
-def _path(environ: Mapping[str, str], variable: str, default: str) -> str:
-    return os.path.expanduser(os.path.expandvars(environ.get(variable) or default))  # noqa: PTH111, as botocore expands it
-
-
 def _read(config_file: str, credentials_file: str) -> dict[str, Any]:
-    if not (os.path.isfile(config_file) or os.path.isfile(credentials_file)):  # noqa: PTH113, str
-        return {}
     import botocore.exceptions  # noqa: PLC0415, slow, and only needed when there are files
     import botocore.session  # noqa: PLC0415
 

@@ -1,0 +1,402 @@
+"""The client: three operations over one pool of connections."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import platform
+import warnings
+from collections.abc import Collection, Mapping
+from types import TracebackType
+from typing import Self, Unpack
+
+import attrs
+
+from aiosmrt.calls import Call, Caller, read_refusal
+from aiosmrt.config import Config, Timeout
+from aiosmrt.credentials import CredentialProvider
+from aiosmrt.errors import UnexpectedResponse
+from aiosmrt.models import AsyncInvocation, InvokeEndpointResponse
+from aiosmrt.operations import (
+    build_request,
+    check_names,
+    check_stream_head,
+    parse_error,
+    parse_invocation,
+    parse_response,
+)
+from aiosmrt.parameters import (
+    CallOptions,
+    ClientOptions,
+    InvokeEndpointAsyncParameters,
+    InvokeEndpointParameters,
+    InvokeEndpointWithResponseStreamParameters,
+)
+from aiosmrt.request_body import collect_body
+from aiosmrt.resolution import Resolution
+from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
+from aiosmrt.retries import RetryQuota
+from aiosmrt.service_model import (
+    INVOKE_ENDPOINT,
+    INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    Operation,
+    spell,
+)
+from aiosmrt.transport import Pool, PooledResponse, PoolOptions, Pools
+from aiosmrt.validation import CONSTRAINTS, check_headers, check_parameters
+from aiosmrt.version import __version__
+
+__all__ = ["SageMakerRuntimeClient"]
+
+# What a derived client cannot have of its own, since it shares the pool.
+_SHAPES_THE_POOL = ("session", "max_connections", "verify")
+_OPTIONS = tuple(field.name for field in attrs.fields(Config))
+_USER_AGENT = f"aiosmrt/{__version__} Python/{platform.python_version()} {platform.system()}"
+
+# What, when it changes, changes how requests are addressed or signed.
+_RESOLVED = frozenset(
+    {
+        "region_name",
+        "endpoint_url",
+        "profile_name",
+        "use_ssl",
+        "use_fips_endpoint",
+        "use_dualstack_endpoint",
+        "retry",
+    }
+)
+_IDENTITY = frozenset(
+    {
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "profile_name",
+        "region_name",
+        "credentials",
+    }
+)
+
+
+class SageMakerRuntimeClient:
+    """A client of Amazon SageMaker Runtime, for one or many event loops.
+
+    Making one does no I/O; sockets, credentials and shared config files are touched by the first
+    call, or by `warm_up`. Use it in `async with`, or `await` its `aclose`; one at module level
+    needs neither.
+
+    Args:
+        config: options made beforehand, to be shared between clients.
+        options: the fields of `aiosmrt.Config`, before those of `config`.
+
+    Raises:
+        TypeError: an option that does not exist, with the name that was probably meant.
+        ConfigurationError: an option whose value cannot be used.
+    """
+
+    def __init__(self, config: Config | None = None, /, **options: Unpack[ClientOptions]) -> None:
+        _check_options(options)
+        self._config = attrs.evolve(config or Config(), **options)
+        self._pools = Pools()
+        self._owner = True
+        self._resolution = Resolution(self._config)
+        self._credentials = _provide_credentials(self._config)
+        self._quota = RetryQuota()
+        self._caller: Caller | None = None
+
+    def with_options(self, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
+        """Give a client with other options over the same pool; closing it closes nothing.
+
+        Raises:
+            TypeError: an option that does not exist, or that shapes the pool.
+            ConfigurationError: an option whose value cannot be used.
+        """
+        _check_options(options)
+        for name in _SHAPES_THE_POOL:
+            if name in options:
+                raise TypeError(
+                    f"with_options() cannot change {name}, which shapes the pool that the clients "
+                    "share; make a client of its own for that"
+                )
+        derived = copy.copy(self)
+        derived._derive(options)  # noqa: SLF001 - of this very class
+        return derived
+
+    def _derive(self, options: ClientOptions) -> None:
+        self._owner = False
+        self._caller = None
+        self._config = attrs.evolve(self._config, **options)
+        if not options.keys().isdisjoint(_RESOLVED):
+            self._resolution = Resolution(self._config)
+        if not options.keys().isdisjoint(_IDENTITY):
+            self._credentials = _provide_credentials(self._config)
+
+    @property
+    def region_name(self) -> str:
+        """The region that was resolved; errors as `endpoint_url`."""
+        return self._resolution.resolve_now().region_name
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL that was resolved.
+
+        Raises:
+            ConfigurationError: it cannot be resolved, or not without blocking the event loop:
+                before the first call and with shared config files, `await warm_up()` first.
+        """
+        return self._resolution.resolve_now().endpoint_url
+
+    async def warm_up(self) -> None:
+        """Do what the first call would have to wait for: settings and credentials.
+
+        Raises:
+            ConfigurationError: an option, a variable or a profile cannot be used.
+            CredentialsError: there are no credentials.
+        """
+        await self._prepare()
+        await self._credentials.get()
+
+    async def invoke_endpoint(
+        self, **parameters: Unpack[InvokeEndpointParameters]
+    ) -> InvokeEndpointResponse:
+        """Invoke a model and wait for its whole answer.
+
+        Args:
+            parameters: `endpoint_name` and `body` (up to 6,291,456 bytes; text is sent as UTF-8)
+                and the other members of InvokeEndpoint; `headers` for a field newer than this
+                release; `timeout` for this call, a number being its total in seconds.
+
+        Raises:
+            TypeError: a keyword that the operation does not have.
+            ParameterError: every constraint that the parameters break; nothing was sent.
+            ConfigurationError, CredentialsError: the client cannot be used as it is.
+            ServiceError: the service refused or failed; `ModelError` is the model's own failure.
+            TransportError: no answer; `may_have_run` says whether the model may have run.
+            UnexpectedResponse: an answer that is not SageMaker's.
+            ClientClosed: the client was closed.
+        """
+        operation = INVOKE_ENDPOINT
+        pool, caller, call = await self._begin(operation, parameters)
+
+        async def judge(response: PooledResponse, call: Call) -> InvokeEndpointResponse:
+            body = await _read(operation, response, call)
+            return parse_response(response.head, body, call.describe(response.head))
+
+        return await caller.call(call, pool, judge)
+
+    async def invoke_endpoint_async(
+        self, **parameters: Unpack[InvokeEndpointAsyncParameters]
+    ) -> AsyncInvocation:
+        """Queue a request whose output will be in S3, and wait for the acknowledgement.
+
+        Args:
+            parameters: `endpoint_name`, exactly one of `body` (up to 128,000 bytes) and
+                `input_location`, and the other members of InvokeEndpointAsync; `headers` and
+                `timeout` as for `invoke_endpoint`.
+
+        Raises:
+            AiosmrtError: as `invoke_endpoint`.
+        """
+        operation = INVOKE_ENDPOINT_ASYNC
+        pool, caller, call = await self._begin(operation, parameters)
+
+        async def judge(response: PooledResponse, call: Call) -> AsyncInvocation:
+            body = await _read(operation, response, call)
+            return parse_invocation(response.head, body, call.describe(response.head))
+
+        return await caller.call(call, pool, judge)
+
+    def invoke_endpoint_with_response_stream(
+        self, **parameters: Unpack[InvokeEndpointWithResponseStreamParameters]
+    ) -> ResponseStreamOpening:
+        """Invoke a model that answers in parts.
+
+        Nothing happens until the returned object is entered (`async with ... as stream`) or
+        awaited. Both wait for the first frame, so an early failure is raised there.
+
+        Args:
+            parameters: `endpoint_name` and `body`, as for `invoke_endpoint`.
+
+        Raises:
+            TypeError: a keyword that the operation does not have; everything else when opened,
+                as `invoke_endpoint`, and `EventStreamError` for frames that are not sound.
+        """
+        operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
+        check_names(operation, parameters)
+
+        async def open_stream() -> ResponseStream:
+            pool, caller, call = await self._begin(operation, parameters)
+
+            async def judge(response: PooledResponse, call: Call) -> ResponseStream:
+                await _check_head(operation, response, call)
+                wrong = check_stream_head(response.head)
+                if wrong is not None:
+                    raise await _refuse(response, wrong)
+                return await ResponseStream(response, call, operation).begin()
+
+            return await caller.call(call, pool, judge)
+
+        return ResponseStreamOpening(open_stream)
+
+    async def _begin(self, operation: Operation, given: CallOptions) -> tuple[Pool, Caller, Call]:
+        """Check a call's parameters and put the call together; nothing is sent yet."""
+        check_names(operation, given)
+        config = self._config
+        headers = {**config.headers, **given.get("headers", {})}
+        timeout = given.get("timeout")
+        parameters = {**_choose(operation, config.params), **_choose(operation, given)}
+        constraints = _constraints(config.parameter_validation)
+        if "body" in parameters:
+            shape = operation.parameters["body"].shape
+            limit = shape.max if "max" in constraints else None
+            parameters["body"] = await collect_body(parameters["body"], limit)
+        check_parameters(operation, parameters, constraints=constraints)
+        if headers:
+            check_headers(headers, _headers_of(operation, parameters))
+        pool = self._pools.find()
+        caller = self._caller
+        if pool is None or caller is None:
+            pool, caller = await self._prepare()
+        resolved = self._resolution.resolve_now()
+        request = build_request(
+            operation,
+            parameters,
+            origin=resolved.origin,
+            base_path=resolved.base_path,
+            headers={"user-agent": _USER_AGENT, **headers},
+        )
+        call = Call(
+            operation=operation.name,
+            endpoint_name=str(parameters["endpoint_name"]),
+            request=request,
+            timeout=config.timeout if timeout is None else Timeout.of(timeout, config.timeout),
+        )
+        return pool, caller, call
+
+    async def _prepare(self) -> tuple[Pool, Caller]:
+        resolved = await self._resolution.resolve()
+        pool = await self._pools.make(
+            PoolOptions(
+                max_connections=self._config.max_connections,
+                tls=resolved.tls,
+                session=self._config.session,
+            )
+        )
+        if self._caller is None:
+            self._caller = Caller(
+                signer=resolved.signer,
+                credentials=self._credentials,
+                retry=resolved.retry,
+                quota=self._quota,
+            )
+        return pool, self._caller
+
+    async def aclose(self) -> None:
+        """Close the connections and end calls in flight with `ClientClosed`. Idempotent.
+
+        On a client that `with_options` gave, this does nothing.
+        """
+        if self._owner:
+            await self._pools.aclose()
+            await self._credentials.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        resolved = self._resolution.resolved
+        where = "not resolved yet" if resolved is None else resolved.endpoint_url
+        return f"<{type(self).__name__} {where}>"
+
+    def __del__(self) -> None:
+        pools = getattr(self, "_pools", None)
+        if pools is not None and self._owner and pools.open:
+            warnings.warn(
+                f"{self!r} was never closed: use it in an async with block, or await its aclose()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+
+def _check_options(options: Mapping[str, object]) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            near = difflib.get_close_matches(spell(name), _OPTIONS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_OPTIONS)}"
+            raise TypeError(f"unknown client option {name!r}{hint}")
+
+
+def _provide_credentials(config: Config) -> CredentialProvider:
+    return CredentialProvider(
+        credentials=config.credentials,
+        access_key_id=config.aws_access_key_id,
+        secret_access_key=config.aws_secret_access_key,
+        session_token=config.aws_session_token,
+        profile_name=config.profile_name,
+        region_name=config.region_name,
+    )
+
+
+def _constraints(validation: bool | Collection[str]) -> Collection[str]:  # noqa: FBT001 - boto3's option
+    if isinstance(validation, bool):
+        return CONSTRAINTS if validation else ()
+    return validation
+
+
+def _choose(operation: Operation, params: Mapping[str, object]) -> dict[str, object]:
+    """Take those that are parameters of this operation."""
+    return {name: value for name, value in params.items() if name in operation.parameters}
+
+
+def _headers_of(operation: Operation, parameters: Mapping[str, object]) -> set[str]:
+    return {
+        member.header.lower()
+        for member in operation.request
+        if member.header and parameters.get(member.parameter) is not None
+    }
+
+
+async def _check_head(operation: Operation, response: PooledResponse, call: Call) -> None:
+    """Raise what an answer's head means, unless it begins a success.
+
+    Any 2xx is one: the model of InvokeEndpointAsync says 202, local stand-ins answer 200.
+    """
+    head = response.head
+    if not 200 <= head.status < 300:  # noqa: PLR2004 - the class of successes
+        raise parse_error(operation, head, await read_refusal(response))
+    encoding = head.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity" and "accept-encoding" not in call.request.headers:
+        raise await _refuse(
+            response,
+            f"the answer's content encoding is {encoding!r}, and nobody asked for one; does a "
+            "proxy compress what passes?",
+        )
+
+
+async def _read(operation: Operation, response: PooledResponse, call: Call) -> bytes:
+    await _check_head(operation, response, call)
+    body = await response.read()
+    call.end_attempt()
+    return body
+
+
+async def _refuse(response: PooledResponse, wrong: str) -> UnexpectedResponse:
+    start = (await read_refusal(response))[:200]
+    error = UnexpectedResponse(
+        f"{wrong}; its first bytes: {start!r}",
+        status=response.head.status,
+        headers=response.head.headers,
+        body_start=start,
+    )
+    # It is a success as far as HTTP goes: whoever answered may have asked the model.
+    error.may_have_run = True
+    return error

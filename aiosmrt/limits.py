@@ -1,0 +1,129 @@
+"""The time limits of one call: a single clock that is moved on from one wait to the next."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+from aiosmrt.config import Timeout
+from aiosmrt.errors import (
+    AiosmrtError,
+    ConnectTimeout,
+    FirstByteTimeout,
+    IdleTimeout,
+    SlotTimeout,
+    TimeLimitError,
+    TotalTimeout,
+    WriteTimeout,
+)
+
+__all__ = ["Limits", "Wait"]
+
+Wait: TypeAlias = Literal["slot", "connect", "write", "first_byte", "idle", "total"]
+
+_ERRORS: dict[Wait, tuple[type[TimeLimitError], str]] = {
+    "slot": (SlotTimeout, "no place in the connection pool was free"),
+    "connect": (ConnectTimeout, "no connection was made"),
+    "write": (WriteTimeout, "the server took no more of the request"),
+    "first_byte": (FirstByteTimeout, "no byte of the answer came"),
+    "idle": (IdleTimeout, "no more of the answer came"),
+    "total": (TotalTimeout, "the call was not done"),
+}
+
+
+class Limits:
+    """The running limits of one call.
+
+    As a context manager (entered once per attempt) it bounds whatever is awaited inside; what
+    is awaited is said by the methods of `aiosmrt.http.Progress` and by `await_`. Outside, it
+    tells a response when its wait is over.
+    """
+
+    __slots__ = ("_deadline", "_ended", "_loop", "_scope", "_sent", "awaited", "timeout")
+
+    def __init__(self, timeout: Timeout) -> None:
+        self.timeout = timeout
+        self.awaited: Wait = "total"
+        self._loop = asyncio.get_running_loop()
+        self._deadline = None if timeout.total is None else self._loop.time() + timeout.total
+        self._scope: asyncio.Timeout | None = None
+        self._ended: AiosmrtError | None = None
+        self._sent = False
+
+    async def __aenter__(self) -> Self:
+        self.awaited = "total"
+        self._sent = False
+        self._scope = asyncio.timeout_at(self._deadline)
+        await self._scope.__aenter__()
+        if self._ended is not None:
+            self._scope.reschedule(self._loop.time())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        scope, self._scope = self._scope, None
+        if scope is None:
+            return
+        try:
+            await scope.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise self.expire() from None
+
+    def await_(self, wait: Wait) -> None:
+        """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
+        self.awaited = wait
+        if self._scope is not None and self._ended is None:
+            self._scope.reschedule(self.expires_at(self._loop.time()))
+
+    def connecting(self) -> None:
+        """A connection is being looked for or made."""
+        self.await_("connect")
+
+    def writing(self) -> None:
+        """The connection is there, or the socket took more of the request."""
+        self.await_("write")
+
+    def sent(self) -> None:
+        """The request's last byte was handed to the socket."""
+        self._sent = True
+        self.await_("first_byte")
+
+    def allows(self, delay: float) -> bool:
+        """Tell whether a pause of `delay` seconds would end before the call must."""
+        return self._deadline is None or self._loop.time() + delay < self._deadline
+
+    def expires_at(self, since: float) -> float | None:
+        """Tell, in the loop's time, when the wait that began at `since` has lasted too long."""
+        seconds = None if self.awaited == "total" else getattr(self.timeout, self.awaited)
+        if seconds is None:
+            return self._deadline
+        if self._deadline is None:
+            return float(since + seconds)
+        return min(float(since + seconds), self._deadline)
+
+    def expire(self) -> AiosmrtError:
+        """Build the error of the limit that fired."""
+        if self._ended is not None:
+            self._ended.may_have_run = self._sent
+            return self._ended
+        wait = self.awaited
+        if self._deadline is not None and self._loop.time() >= self._deadline:
+            wait = "total"
+        kind, what = _ERRORS[wait]
+        seconds = getattr(self.timeout, wait)
+        error = kind(
+            f"{what} within {seconds:g} s (Timeout.{wait})", limit=wait, seconds=float(seconds)
+        )
+        error.may_have_run = self._sent
+        return error
+
+    def end(self, error: AiosmrtError) -> None:
+        """End the call now, with `error`."""
+        self._ended = error
+        if self._scope is not None:
+            self._scope.reschedule(self._loop.time())

@@ -1,0 +1,371 @@
+"""Arguments to request, answer to result or error, event-stream message to part or error. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import json
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from aiosmrt.errors import (
+    AiosmrtError,
+    InternalDependencyException,
+    InternalFailure,
+    InternalStreamFailure,
+    ModelError,
+    ModelNotReadyException,
+    ModelStreamError,
+    ServiceError,
+    ServiceUnavailable,
+    ThrottlingException,
+    UnexpectedMessage,
+    UnexpectedResponse,
+    ValidationError,
+)
+from aiosmrt.eventstream import Message
+from aiosmrt.http import Request, ResponseHead
+from aiosmrt.models import (
+    AsyncInvocation,
+    InvokeEndpointResponse,
+    JSONValue,
+    PayloadPart,
+    ResponseMetadata,
+)
+from aiosmrt.service_model import Operation, spell
+
+__all__ = [
+    "EVENT_STREAM",
+    "build_request",
+    "check_names",
+    "check_stream_head",
+    "parse_error",
+    "parse_invocation",
+    "parse_message",
+    "parse_response",
+    "read_request_id",
+]
+
+EVENT_STREAM = "application/vnd.amazon.eventstream"
+
+# How much of a body that is not ours goes into an error's text.
+_EXCERPT = 200
+
+_ERRORS: dict[str, type[ServiceError]] = {
+    kind.__name__: kind
+    for kind in (
+        InternalDependencyException,
+        InternalFailure,
+        InternalStreamFailure,
+        ModelError,
+        ModelNotReadyException,
+        ModelStreamError,
+        ServiceUnavailable,
+        ThrottlingException,
+        ValidationError,
+    )
+}
+# The AWS-wide names of one and the same thing (SDK retry specification, throttling errors).
+_ERRORS.update(
+    dict.fromkeys(
+        (
+            "Throttling",
+            "ThrottledException",
+            "RequestThrottled",
+            "RequestThrottledException",
+            "TooManyRequestsException",
+        ),
+        ThrottlingException,
+    )
+)
+
+_CREDENTIALS_ADVICE = "Check which credentials the client uses and that they have not expired."
+_ADVICE = {
+    "AccessDeniedException": (
+        "Allow the action (sagemaker:InvokeEndpoint, sagemaker:InvokeEndpointAsync) on this "
+        "endpoint for the identity that signs."
+    ),
+    "ExpiredTokenException": "The session token has expired: fetch new credentials.",
+    "ExpiredToken": "The session token has expired: fetch new credentials.",
+    "IncompleteSignature": _CREDENTIALS_ADVICE,
+    "InvalidClientTokenId": _CREDENTIALS_ADVICE,
+    "InvalidSignatureException": (
+        "Check the secret key, the region, this machine's clock, and whether a proxy changes "
+        "requests on their way."
+    ),
+    "MissingAuthenticationTokenException": _CREDENTIALS_ADVICE,
+    "ModelNotReadyException": "Wait and try again: the model is still being loaded.",
+    "UnrecognizedClientException": _CREDENTIALS_ADVICE,
+}
+_THROTTLING_ADVICE = (
+    "Lower the number of calls in flight (max_connections), or scale the endpoint out."
+)
+# InvokeEndpoint documentation: a container must answer within 60 seconds.
+_SIXTY_SECONDS_ADVICE = (
+    "The model had 60 seconds: use invoke_endpoint_with_response_stream, which may stream longer, "
+    "or invoke_endpoint_async."
+)
+
+
+def check_names(operation: Operation, names: Mapping[str, object]) -> None:
+    """Refuse a keyword that the operation does not have.
+
+    Raises:
+        TypeError: naming the keyword that was probably meant.
+    """
+    known = [*operation.parameters, "headers", "timeout"]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(spell(name), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
+            method = spell(operation.name)
+            raise TypeError(f"{method}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def build_request(
+    operation: Operation,
+    parameters: Mapping[str, object],
+    *,
+    origin: str,
+    base_path: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Request:
+    """Put checked parameters where the service wants them.
+
+    Args:
+        operation: what to call.
+        parameters: by our names, the body as bytes; `None` stands for one that was not given.
+        origin: scheme, host and port.
+        base_path: of the endpoint's URL, without a slash at its end.
+        headers: to send beside those of the parameters.
+    """
+    built = {name.lower(): value for name, value in headers.items()} if headers else {}
+    body = b""
+    path = base_path
+    for member in operation.request:
+        value = parameters.get(member.parameter)
+        if value is None:
+            continue
+        if member.location == "header":
+            built[(member.header or "").lower()] = str(value)
+        elif isinstance(value, bytes):
+            body = value
+        else:
+            path = f"{base_path}/endpoints/{quote(str(value), safe='-._~')}{operation.path}"
+    return Request(method="POST", origin=origin, path=path, headers=built, body=body)
+
+
+def read_request_id(head: ResponseHead) -> str | None:
+    """Find the service's id of the request in its answer."""
+    headers = head.headers
+    return headers.get("x-amzn-requestid") or headers.get("x-amz-request-id")
+
+
+def parse_response(
+    head: ResponseHead, body: bytes, metadata: ResponseMetadata
+) -> InvokeEndpointResponse:
+    """Read the answer of a successful InvokeEndpoint."""
+    headers = head.headers
+    session_id, expires_at = _parse_session(headers.get("x-amzn-sagemaker-new-session-id"))
+    return InvokeEndpointResponse(
+        body=body,
+        content_type=headers.get("content-type"),
+        invoked_production_variant=headers.get("x-amzn-invoked-production-variant"),
+        custom_attributes=headers.get("x-amzn-sagemaker-custom-attributes"),
+        new_session_id=session_id,
+        new_session_expires_at=expires_at,
+        closed_session_id=headers.get("x-amzn-sagemaker-closed-session-id"),
+        metadata=metadata,
+    )
+
+
+def _parse_session(value: str | None) -> tuple[str | None, datetime.datetime | None]:
+    """Take `id; Expires=2026-11-22T10:00:00Z` apart (NewSessionResponseHeader's pattern)."""
+    if value is None:
+        return None, None
+    session_id, _, rest = value.partition(";")
+    name, _, expires = rest.strip().partition("=")
+    if name.lower() != "expires":
+        return session_id, None
+    try:
+        return session_id, datetime.datetime.fromisoformat(expires)
+    except ValueError:
+        return session_id, None
+
+
+def parse_invocation(
+    head: ResponseHead, body: bytes, metadata: ResponseMetadata
+) -> AsyncInvocation:
+    """Read the answer of a successful InvokeEndpointAsync, whatever its content type says."""
+    inference_id = _parse_object(body).get("InferenceId")
+    return AsyncInvocation(
+        inference_id=inference_id if isinstance(inference_id, str) else None,
+        output_location=head.headers.get("x-amzn-sagemaker-outputlocation"),
+        failure_location=head.headers.get("x-amzn-sagemaker-failurelocation"),
+        metadata=metadata,
+    )
+
+
+def check_stream_head(head: ResponseHead) -> str | None:
+    """Say what is wrong with a 200 that should begin an event stream, `None` if nothing is."""
+    content_type = head.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() == EVENT_STREAM:
+        return None
+    return (
+        f"the answer is not an event stream: its content type is {content_type or 'missing'!r}, "
+        f"not {EVENT_STREAM!r}; check that endpoint_url is a SageMaker Runtime endpoint, and that "
+        "no proxy answers for it"
+    )
+
+
+def parse_error(operation: Operation, head: ResponseHead, body: bytes) -> AiosmrtError:
+    """Read an answer that is no success: a redirect, a service's error or a proxy's page.
+
+    The code comes from the header `x-amzn-errortype`, else from the body's `code`, else from its
+    `__type` (rest-json protocol, operation error serialization).
+    """
+    headers = head.headers
+    if 300 <= head.status < 400:  # noqa: PLR2004 - the class of redirects, RFC 9110 section 15.4
+        place = headers.get("location", "nowhere")
+        return UnexpectedResponse(
+            f"HTTP {head.status} redirects to {place}; redirects are never followed, since a "
+            "signature holds for one host: set endpoint_url to the right place",
+            status=head.status,
+            headers=headers,
+            body_start=body[:_EXCERPT],
+        )
+    fields = _parse_object(body)
+    error = _build_error(
+        operation,
+        code=_find_code(headers.get("x-amzn-errortype"), fields),
+        status=head.status,
+        headers=headers,
+        fields=fields,
+        text="" if _is_object(body) else _describe(body),
+    )
+    error.request_id = read_request_id(head)
+    return error
+
+
+def _find_code(header: str | None, fields: Mapping[str, JSONValue]) -> str:
+    for found in (header, fields.get("code"), fields.get("Code"), fields.get("__type")):
+        if isinstance(found, str) and found:
+            # "namespace#Code:http://…": rest-json protocol, operation error serialization.
+            return found.partition(":")[0].rpartition("#")[2].strip()
+    return ""
+
+
+def _build_error(
+    operation: Operation,
+    *,
+    code: str,
+    status: int,
+    headers: Mapping[str, str],
+    fields: Mapping[str, JSONValue],
+    text: str = "",
+) -> ServiceError:
+    kind = _ERRORS.get(code, ServiceError)
+    said = fields.get("message") or fields.get("Message")
+    message = said if isinstance(said, str) else text
+    advice = _ADVICE.get(code, "")
+    if kind is ThrottlingException:
+        # Throttling is often reported with {"message": null}, the code only in the header.
+        message = message or "too many requests"
+        advice = _THROTTLING_ADVICE
+    if _ran_out_of_time(operation, code, message, fields):
+        advice = _SIXTY_SECONDS_ADVICE
+    error = kind(
+        message,
+        code=code or str(status),
+        status=status,
+        headers=headers,
+        fields=fields,
+        advice=advice,
+    )
+    error.may_have_run = _may_have_run(kind, status)
+    return error
+
+
+def _may_have_run(kind: type[ServiceError], status: int) -> bool:
+    """Tell whether the model may have worked before this answer (promise 3).
+
+    424 is the model's own answer; 500, 502 and 504, and whatever else fails on the server's side,
+    can come after it. 503 and 530 are refusals, as is all of 4xx.
+    """
+    if kind in (ModelError, ModelStreamError, InternalStreamFailure, InternalFailure):
+        return True
+    if kind in (ServiceUnavailable, InternalDependencyException, ThrottlingException):
+        return False
+    return status >= 500 and status not in (503, 530)  # noqa: PLR2004 - the statuses named above
+
+
+def _ran_out_of_time(
+    operation: Operation, code: str, message: str, fields: Mapping[str, JSONValue]
+) -> bool:
+    if code == "ModelStreamError":
+        return fields.get("ErrorCode") == "ModelInvocationTimeExceeded"
+    # The service reports a container that did not answer in time with original status 0.
+    return (
+        code == "ModelError"
+        and operation.name == "InvokeEndpoint"
+        and (fields.get("OriginalStatusCode") == 0 or "timed out" in message.lower())
+    )
+
+
+def parse_message(operation: Operation, message: Message) -> PayloadPart | ServiceError | str:
+    """Read what a sound frame means: a part, an error to raise, or a reason to skip it.
+
+    Raises:
+        UnexpectedMessage: the frame does not say what it is.
+    """
+    headers = message.headers
+    kind = headers.get(":message-type")
+    if kind == "event":
+        event = headers.get(":event-type")
+        if event == "PayloadPart":
+            return PayloadPart(message.payload)
+        if isinstance(event, str):
+            return f"unknown event type {event!r}"
+        raise UnexpectedMessage(f"an event without :event-type: headers {dict(headers)!r}")
+    if kind == "exception":
+        code = headers.get(":exception-type")
+        fields = _parse_object(message.payload)
+        text = "" if _is_object(message.payload) else _describe(message.payload)
+    elif kind == "error":
+        code = headers.get(":error-code")
+        fields = {}
+        text = str(headers.get(":error-message", ""))
+    else:
+        raise UnexpectedMessage(
+            f"a message whose :message-type is {kind!r}, not event, exception or error: "
+            f"headers {dict(headers)!r}"
+        )
+    error = _build_error(
+        operation,
+        code=code if isinstance(code, str) else "unknown",
+        status=operation.status,
+        headers={},
+        fields=fields,
+        text=text,
+    )
+    # The stream had begun, so the model was at work, whatever the code.
+    error.may_have_run = True
+    return error
+
+
+def _parse_object(body: bytes) -> dict[str, JSONValue]:
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _is_object(body: bytes) -> bool:
+    return body.lstrip().startswith(b"{") and body.rstrip().endswith(b"}")
+
+
+def _describe(body: bytes) -> str:
+    """Show the beginning of a body that is no JSON object, on one line."""
+    text = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())
+    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"

@@ -1,0 +1,65 @@
+"""A request's body: made whole before it is signed, since the signature covers it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable
+
+from aiosmrt.errors import ParameterError
+from aiosmrt.threads import run_in_thread
+
+__all__ = ["collect_body"]
+
+# How much is asked of a file at a time, in bytes.
+_CHUNK = 1 << 16
+
+
+async def collect_body(body: object, limit: int | None) -> object:
+    """Turn a body of any accepted kind into bytes; give back as it is what is of no such kind.
+
+    Args:
+        body: bytes, bytearray, memoryview, str (as UTF-8), an open file (read from where it
+            stands, in a thread) or an async iterable of bytes or str.
+        limit: bytes after which a file or iterable is given up, `None` for no limit.
+
+    Raises:
+        ParameterError: the source gave more than `limit`, or something that is no bytes or str.
+    """
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    if isinstance(body, AsyncIterable):
+        collected = _Collected(limit)
+        async for chunk in body:
+            collected.add(chunk)
+        return bytes(collected.data)
+    read = getattr(body, "read", None)
+    if callable(read):
+        return await run_in_thread(lambda: _read_file(read, limit))
+    return body
+
+
+class _Collected:
+    def __init__(self, limit: int | None) -> None:
+        self.data = bytearray()
+        self._limit = limit
+
+    def add(self, chunk: object) -> None:
+        if isinstance(chunk, str):
+            chunk = chunk.encode()
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            raise ParameterError(
+                f"body: its source gave a {type(chunk).__qualname__}, not bytes or str"
+            )
+        self.data += chunk
+        if self._limit is not None and len(self.data) > self._limit:
+            raise ParameterError(f"body must be at most {self._limit} bytes; its source gave more")
+
+
+def _read_file(read: Callable[[int], object], limit: int | None) -> bytes:
+    collected = _Collected(limit)
+    while chunk := read(_CHUNK):
+        collected.add(chunk)
+    return bytes(collected.data)

@@ -1,0 +1,224 @@
+"""A response stream: bytes in, payload parts out; owns and closes its HTTP response."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import warnings
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from aiosmrt.calls import Call
+from aiosmrt.errors import (
+    AiosmrtError,
+    ConnectionLost,
+    ServiceError,
+    StreamClosed,
+    StreamConnectionLost,
+)
+from aiosmrt.eventstream import EventStreamDecoder
+from aiosmrt.models import PayloadPart, ResponseMetadata
+from aiosmrt.operations import parse_message
+from aiosmrt.service_model import Operation
+from aiosmrt.transport import PooledResponse
+
+__all__ = ["ResponseStream", "ResponseStreamOpening"]
+
+_log = logging.getLogger("aiosmrt")
+
+
+class ResponseStream:
+    """The parts of a response stream, in order, each once: an asynchronous iterator.
+
+    It ends only when its end is proven. Everything that came whole before a fault is given first;
+    then the fault is raised, and raised again by every later read. A cancelled read loses
+    nothing: the next one goes on where it would have.
+
+    Leaving its `async with` block, or `aclose`, closes the connection of a stream that is not at
+    its end; a stream at its end has given its connection back already.
+    """
+
+    _ended = True  # until there is something to close
+
+    def __init__(self, response: PooledResponse, call: Call, operation: Operation) -> None:
+        self._call = call
+        self._operation = operation
+        self._decoder = EventStreamDecoder()
+        self._first: PayloadPart | None = None
+        self._offset = 0
+        self._fault: AiosmrtError | None = None
+        self._loop = asyncio.get_running_loop()
+        self.parts_received = 0
+        self.bytes_received = 0
+        headers = response.head.headers
+        self.content_type = headers.get("x-amzn-sagemaker-content-type")
+        self.invoked_production_variant = headers.get("x-amzn-invoked-production-variant")
+        self.custom_attributes = headers.get("x-amzn-sagemaker-custom-attributes")
+        self._metadata = call.describe(response.head)
+        self._response = response
+        self._ended = False
+
+    async def begin(self) -> Self:
+        """Wait for the first frame: what fails until then is the call's own failure.
+
+        Raises:
+            AiosmrtError: the stream failed before its first part.
+        """
+        limits = self._call.limits
+        limits.await_("first_byte")
+        self._first = await self._receive_part()
+        limits.await_("idle")
+        self._call.end_attempt()
+        self._metadata = attrs.evolve(self._metadata, attempts=tuple(self._call.attempts))
+        return self
+
+    @property
+    def metadata(self) -> ResponseMetadata:
+        """What is known of the call; `total` grows until the stream has ended."""
+        if self._ended:
+            return self._metadata
+        return attrs.evolve(self._metadata, total=time.perf_counter() - self._call.began)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> PayloadPart:
+        part = self._first
+        if part is not None:
+            self._first = None
+        else:
+            part = await self._receive_part()
+            if part is None:
+                raise StopAsyncIteration
+        self.parts_received += 1
+        self.bytes_received += len(part.bytes)
+        return part
+
+    async def _receive_part(self) -> PayloadPart | None:
+        """Give the next part, `None` at the proven end."""
+        if self._fault is not None:
+            raise self._fault
+        if self._ended:
+            return None
+        try:
+            while (part := self._decode()) is None:
+                data = await self._response.receive()
+                if not data:
+                    self._decoder.receive_eof()
+                    self._end()
+                    return None
+                self._offset += len(data)
+                self._decoder.receive_data(data)
+        except AiosmrtError as error:
+            fault = self._place(error)
+            self._fault = fault
+            self._end()
+            self._response.close()
+            raise fault from fault.__cause__
+        return part
+
+    def _decode(self) -> PayloadPart | None:
+        """Give the next part of what has come, `None` where there is none yet."""
+        while (message := self._decoder.next_message()) is not None:
+            meaning = parse_message(self._operation, message)
+            if isinstance(meaning, PayloadPart):
+                return meaning
+            if isinstance(meaning, ServiceError):
+                raise meaning
+            _log.debug("%s: a message was skipped: %s", self._operation.name, meaning)
+        return None
+
+    def _place(self, error: AiosmrtError) -> AiosmrtError:
+        """Tell the error where in which stream it happened."""
+        if isinstance(error, ConnectionLost):
+            lost = StreamConnectionLost(f"the stream was cut: {error.args[0]}", offset=self._offset)
+            lost.__cause__ = error.__cause__
+            error = lost
+        if not isinstance(error, StreamClosed):
+            # A stream is the model's output, so the model was at work.
+            error.may_have_run = True
+            error.parts_received = self.parts_received
+            error.bytes_received = self.bytes_received
+        self._call.place(error)
+        return error
+
+    def _end(self) -> None:
+        self._metadata = self.metadata
+        self._ended = True
+
+    async def aclose(self) -> None:
+        """Close the connection of a stream that is not at its end, and free its slot. Idempotent.
+
+        A read that is under way, and every later one, raises `StreamClosed`.
+        """
+        if not self._ended:
+            self._first = None
+            self._end()
+            self._fault = StreamClosed("the response stream was closed before its end")
+            self._call.place(self._fault)
+            self._response.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if not self._ended:
+            warnings.warn(
+                f"a response stream of {self._call.operation} was never closed: use it in an "
+                "async with block, or await its aclose()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            if not self._loop.is_closed():
+                # The collector may run in any thread.
+                self._loop.call_soon_threadsafe(self._response.close)
+
+
+class ResponseStreamOpening:
+    """A response stream that is not open yet: enter it (`async with`), or await it, once."""
+
+    def __init__(self, open_stream: Callable[[], Awaitable[ResponseStream]]) -> None:
+        self._open: Callable[[], Awaitable[ResponseStream]] | None = open_stream
+        self._stream: ResponseStream | None = None
+
+    def __await__(self) -> Generator[object, None, ResponseStream]:
+        open_stream, self._open = self._open, None
+        if open_stream is None:
+            raise RuntimeError("this response stream was opened already; make another call")
+        return open_stream().__await__()
+
+    async def __aenter__(self) -> ResponseStream:
+        self._stream = await self
+        return self._stream
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    def __del__(self) -> None:
+        if self._open is not None:
+            warnings.warn(
+                "a response stream was never opened: nothing was sent; use the call in an "
+                "async with block, or await it",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )

@@ -1,0 +1,199 @@
+"""The connections of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import weakref
+from collections.abc import AsyncGenerator
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from aiosmrt.errors import ClientClosed, ConfigurationError
+from aiosmrt.http import Request
+from aiosmrt.limits import Limits
+from aiosmrt.transport.body import Body
+from aiosmrt.transport.border import translate
+from aiosmrt.transport.response import PooledResponse
+from aiosmrt.transport.slot import Slot
+
+__all__ = ["Pool", "PoolOptions"]
+
+# Probes of an idle connection (seconds, seconds, count), because load balancers and NAT gateways
+# drop idle flows silently after about 350 s.
+_KEEPALIVE = (60, 15, 3)
+# Seconds after which an idle connection is closed here, before the server's side closes it.
+_POOLED_IDLE = 12
+# URLs remembered; far more endpoints than anybody calls.
+_URLS = 1024
+
+
+@attrs.frozen(eq=False)
+class PoolOptions:
+    """What shapes a pool; `tls` is aiohttp's `ssl` argument: a context, or False for no check."""
+
+    max_connections: int = 100
+    tls: ssl.SSLContext | bool = True
+    session: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
+
+
+class Pool:
+    """The connections of one event loop, made inside it."""
+
+    def __init__(self, options: PoolOptions) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._tls = options.tls
+        limit = options.max_connections
+        traces = None
+        if options.session is None:
+            # Slots come before connections, so that a call signs after it has waited.
+            connector: aiohttp.BaseConnector = aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=_POOLED_IDLE,
+                socket_factory=_make_socket,
+                ssl=options.tls,
+            )
+        else:
+            connector, traces = _borrow(options.session, self.loop)
+            limit = min(limit, connector.limit or limit)
+        # A session of our own even over a borrowed connector: nobody's default headers, cookies,
+        # raise_for_status or decompression changes what is sent or seen.
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=options.session is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(),
+            # After the signature: a proxy may well change what encodings it lets through.
+            headers={"accept-encoding": "identity"},
+            skip_auto_headers=("accept", "content-type", "user-agent"),
+            auto_decompress=False,
+            trace_configs=traces,
+        )
+        self._slots = asyncio.Semaphore(limit)
+        self._calls: set[Limits] = set()
+        # Weak, so that a stream nobody holds any longer can be noticed and closed.
+        self._responses: weakref.WeakSet[PooledResponse] = weakref.WeakSet()
+        self._urls: dict[tuple[str, str, str], URL] = {}
+        self._keeper: AsyncGenerator[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the pool, or the loop it belongs to, is gone."""
+        return self._session.closed or self.loop.is_closed()
+
+    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether the pool belongs to this loop."""
+        return self.loop is loop
+
+    async def keep(self) -> None:
+        """Arrange for the pool to be closed when `asyncio.run` shuts its loop down.
+
+        A client at module level is closed by nobody. The loop finishes every suspended
+        asynchronous generator before it goes, and this one closes the pool.
+        """
+        self._keeper = self._wait_for_the_end()
+        await anext(self._keeper)
+
+    async def _wait_for_the_end(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await self._close()
+
+    def enter(self, limits: Limits) -> None:
+        """Note a call that `aclose` would have to end."""
+        self._calls.add(limits)
+
+    def leave(self, limits: Limits) -> None:
+        """Forget a call that has ended."""
+        self._calls.discard(limits)
+
+    async def acquire(self, limits: Limits) -> Slot:
+        """Wait for a place, in the order of arrival, for at most `Timeout.slot` seconds."""
+        if self._slots.locked():
+            limits.await_("slot")
+        await self._slots.acquire()
+        return Slot(self._slots)
+
+    async def send(self, request: Request, slot: Slot, limits: Limits) -> PooledResponse:
+        """Send one request in its slot and wait for the answer's head.
+
+        The response takes the slot over; when none comes, the caller keeps it.
+
+        Raises:
+            TransportError: no answer; `may_have_run` says whether the request went out whole.
+            UnexpectedResponse: the answer is no HTTP.
+        """
+        body = Body(request.body, limits)
+        limits.connecting()
+        try:
+            response = await self._session.request(
+                request.method,
+                self._url(request),
+                headers=request.headers,
+                data=body,
+                allow_redirects=False,
+                ssl=self._tls,
+            )
+        except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
+            if self._session.closed:
+                raise ClientClosed("the client was closed during the call") from error
+            raise translate(error, request, body) from error
+        pooled = PooledResponse(response, slot, limits)
+        self._responses.add(pooled)
+        return pooled
+
+    def _url(self, request: Request) -> URL:
+        key = (request.origin, request.path, request.query)
+        url = self._urls.get(key)
+        if url is None:
+            if len(self._urls) >= _URLS:
+                self._urls.clear()
+            query = f"?{request.query}" if request.query else ""
+            url = self._urls[key] = URL(request.origin + request.path + query, encoded=True)
+        return url
+
+    async def aclose(self) -> None:
+        """End what is in flight with `ClientClosed` and close the connections. Idempotent."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.aclose()
+        else:
+            await self._close()
+
+    async def _close(self) -> None:
+        for limits in tuple(self._calls):
+            limits.end(ClientClosed("the client was closed during the call"))
+        for response in tuple(self._responses):
+            response.fail(ClientClosed("the client was closed during the call"))
+        await self._session.close()
+
+
+def _borrow(
+    session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
+) -> tuple[aiohttp.BaseConnector, list[aiohttp.TraceConfig]]:
+    connector = session.connector
+    if session.closed or connector is None:
+        raise ConfigurationError("session: this aiohttp session is closed")
+    if session._loop is not loop:  # noqa: SLF001 - `session.loop` warns that it is deprecated
+        raise ConfigurationError(
+            "session: this aiohttp session belongs to another event loop; make it inside the loop "
+            "that makes the calls, or leave session= out and let the client make its own"
+        )
+    return connector, session.trace_configs
+
+
+def _make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # The names differ between systems; where one is missing, the system's own value holds.
+    for option, value in zip(
+        ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"), _KEEPALIVE, strict=True
+    ):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made

@@ -1,0 +1,175 @@
+"""An answer on a connection of the pool."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed
+from aiosmrt.http import ResponseHead
+from aiosmrt.limits import Limits
+from aiosmrt.transport.border import describe
+from aiosmrt.transport.slot import Slot
+
+__all__ = ["PooledResponse"]
+
+
+class PooledResponse:
+    """An answer on a connection of the pool: `aiosmrt.http.Response` in the flesh."""
+
+    __slots__ = (
+        "__weakref__",
+        "_content",
+        "_delimited",
+        "_fault",
+        "_finished",
+        "_limits",
+        "_loop",
+        "_received",
+        "_response",
+        "_slot",
+        "_timer",
+        "_waiting_since",
+        "head",
+    )
+
+    def __init__(self, response: aiohttp.ClientResponse, slot: Slot, limits: Limits) -> None:
+        headers: dict[str, str] = {}
+        for name, value in response.headers.items():
+            lower = name.lower()
+            headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+        self.head = ResponseHead(response.status, headers)
+        self._response = response
+        self._content = response.content
+        # A body that ends with the connection has no end that could be told from a cut.
+        self._delimited = "content-length" in headers or "transfer-encoding" in headers
+        self._slot = slot
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._fault: AiosmrtError | None = None
+        self._finished = False
+        self._received = 0
+        self._waiting_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def receive(self) -> bytes:
+        """Give the next bytes of the body as soon as they are there, `b""` at its proven end.
+
+        Raises:
+            ConnectionLost: the body broke off, after all that came before was given.
+            IdleTimeout, FirstByteTimeout, TotalTimeout: nothing came in time.
+            ClientClosed, StreamClosed: somebody closed it meanwhile.
+        """
+        if self._fault is not None:
+            raise self._fault
+        if self._finished:
+            return b""
+        content = self._content
+        if content.total_bytes == self._received and not content.is_eof():
+            self._await()
+        try:
+            data = await content.readany()
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            return self._break_off(error)
+        finally:
+            self._waiting_since = None
+        self._received += len(data)
+        if not data:
+            self._finish()
+        return data
+
+    async def read(self) -> bytes:
+        """Give the whole rest of the body; errors as `receive`."""
+        chunks = []
+        while chunk := await self.receive():
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _finish(self) -> None:
+        if not self._delimited:
+            self._fault = ConnectionLost(
+                "the body's end was shown only by the connection closing, which a cut looks like "
+                f"too, after {self._received} bytes"
+            )
+            self._fault.may_have_run = True
+            self.close()
+            raise self._fault
+        self._finished = True
+        self.close()
+
+    def _break_off(self, error: Exception) -> bytes:
+        """Note why the body broke off, and rescue what had come before.
+
+        aiohttp raises before it hands out what it already holds: with a consumer that was busy,
+        everything received before the cut would be lost.
+        """
+        if self._fault is not None:
+            raise self._fault
+        content = self._content
+        # There is no public way to take an exception back; the stub allows none.
+        content.set_exception(None)  # type: ignore[arg-type]
+        rest = content.read_nowait()
+        self._received += len(rest)
+        fault = ConnectionLost(
+            f"the connection was lost after {self._received} bytes of the answer: {describe(error)}"
+        )
+        fault.may_have_run = True
+        fault.__cause__ = error
+        self._fault = fault
+        self.close()
+        if not rest:
+            raise fault
+        return rest
+
+    def _await(self) -> None:
+        now = self._loop.time()
+        self._waiting_since = now
+        expires_at = self._limits.expires_at(now)
+        if expires_at is None:
+            return
+        # One timer for a whole body: setting one per chunk costs more than reading the chunk.
+        if self._timer is None or self._timer.when() > expires_at:
+            self._watch_at(expires_at)
+
+    def _watch_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._watch)
+
+    def _watch(self) -> None:
+        """Fail the wait that has lasted too long, else look again when it will have."""
+        self._timer = None
+        if self._waiting_since is None:
+            return
+        expires_at = self._limits.expires_at(self._waiting_since)
+        if expires_at is None:
+            return
+        if self._loop.time() >= expires_at:
+            self.fail(self._limits.expire())
+        else:
+            self._watch_at(expires_at)
+
+    def fail(self, error: AiosmrtError) -> None:
+        """Close the connection and raise `error` from the read under way and every later one."""
+        if self._finished or self._fault is not None:
+            return
+        error.may_have_run = True
+        self._fault = error
+        self._content.set_exception(error)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection unless the body was read to its end; free the slot. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._finished:
+            if self._fault is None:
+                self._fault = StreamClosed("the response stream was closed")
+            connection = self._response.connection
+            if connection is not None and connection.transport is not None:
+                # Closing politely would wait for a peer that does not read.
+                connection.transport.abort()
+            self._response.close()
+        self._slot.release()
