@@ -17,7 +17,7 @@ from botocore.session import Session
 
 from aiosmrt.endpoints import resolve_endpoint
 from aiosmrt.errors import ConfigurationError
-from aiosmrt.settings import Setting, resolve_settings
+from aiosmrt.settings import Setting, resolve_settings, shared_files_exist
 
 CONFIG = """\
 [default]
@@ -237,6 +237,19 @@ def test_a_profile_may_stand_in_the_credentials_file_alone(
     path.write_text("[keys]\nregion = ap-south-1\n")
     settings = resolve_settings(profile_name="keys", environ=environ)
     assert settings.region_name.value == "ap-south-1"
+
+
+@pytest.mark.parametrize("variable", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])
+def test_whether_there_are_files_can_be_asked_first(
+    environ: dict[str, str], tmp_path: Path, variable: str
+) -> None:
+    assert not shared_files_exist(environ)
+    assert not shared_files_exist()
+    environ[variable] = str(tmp_path)  # a folder is no file
+    assert not shared_files_exist(environ)
+    environ[variable] = str(tmp_path / "file")
+    (tmp_path / "file").touch()
+    assert shared_files_exist(environ)
 
 
 def test_aws_region_counts_after_aws_default_region(environ: dict[str, str]) -> None:
