@@ -1,0 +1,126 @@
+"""The command line: what can be said, and what of it goes where."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from aiosmrt.service_model import (
+    INVOKE_ENDPOINT,
+    INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    Operation,
+)
+from aiosmrt.version import __version__
+
+__all__ = ["COMMANDS", "build_parser", "read_options", "read_parameters"]
+
+COMMANDS: dict[str, Operation] = {
+    "invoke": INVOKE_ENDPOINT,
+    "stream": INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    "invoke-async": INVOKE_ENDPOINT_ASYNC,
+}
+_HELP = {
+    "invoke": "invoke a model and print its answer",
+    "stream": "invoke a model that streams and print the parts as they come",
+    "invoke-async": "queue a request and print where its output will be",
+}
+_BODY_HELP = "the text itself, @PATH for a file, - (the default) for standard input"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the whole command."""
+    parser = argparse.ArgumentParser(
+        prog="aiosmrt",
+        description="Talk to Amazon SageMaker Runtime endpoints, or be one.",
+        epilog="Exit status: 0, 1 when the call failed, 2 for wrong usage.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"aiosmrt {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, operation in COMMANDS.items():
+        _add_operation(commands.add_parser(name, help=_HELP[name], allow_abbrev=False), operation)
+    _add_serve(commands.add_parser("serve", help="run a local endpoint", allow_abbrev=False))
+    commands.add_parser(
+        "demo", help="run all three operations against a local endpoint", allow_abbrev=False
+    )
+    return parser
+
+
+def _add_operation(parser: argparse.ArgumentParser, operation: Operation) -> None:
+    for member in operation.request:
+        flag = "--" + member.parameter.replace("_", "-")
+        if member.location == "payload":
+            default = None if not member.required else "-"
+            parser.add_argument(flag, metavar="BODY", default=default, help=_BODY_HELP)
+        else:
+            parser.add_argument(
+                flag,
+                dest=member.parameter,
+                required=member.location == "uri",
+                type=int if member.shape.kind == "integer" else str,
+                help=f"{member.name} of {operation.name}",
+            )
+    group = parser.add_argument_group("where to, and how")
+    group.add_argument("--endpoint-url", help="the service's URL, for instance a local one")
+    group.add_argument("--region", dest="region_name", help="the AWS region")
+    group.add_argument("--profile", dest="profile_name", help="the profile of the shared files")
+    group.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole call")
+    group.add_argument("--access-key-id", dest="aws_access_key_id")
+    group.add_argument("--secret-access-key", dest="aws_secret_access_key")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="0, the default, picks a free one")
+    parser.add_argument("--no-auth", dest="auth", action="store_false", help="check no signature")
+    behind = parser.add_mutually_exclusive_group()
+    behind.add_argument(
+        "--model",
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="a Python function; without it a built-in model answers",
+    )
+    behind.add_argument("--upstream", metavar="URL", help="a container with /ping and /invocations")
+    parser.add_argument("--access-key-id", default="local", help="(default: %(default)s)")
+    parser.add_argument(
+        "--secret-access-key",
+        default="local-secret",
+        help="(default: %(default)s)",
+    )
+
+
+def read_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """Give the client's options that the command line names."""
+    names = (
+        "endpoint_url",
+        "region_name",
+        "profile_name",
+        "timeout",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+    )
+    return _given(arguments, names)
+
+
+def read_parameters(arguments: argparse.Namespace) -> dict[str, object]:
+    """Give the parameters of the call, the body read.
+
+    Raises:
+        OSError: the body's file cannot be read.
+    """
+    parameters = _given(arguments, COMMANDS[arguments.command].parameters)
+    body = parameters.get("body")
+    if body == "-":
+        parameters["body"] = sys.stdin.buffer.read()
+    elif isinstance(body, str) and body.startswith("@"):
+        parameters["body"] = Path(body[1:]).read_bytes()
+    return parameters
+
+
+def _given(
+    arguments: argparse.Namespace, names: Mapping[str, object] | tuple[str, ...]
+) -> dict[str, object]:
+    found = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}

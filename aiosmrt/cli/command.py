@@ -1,0 +1,108 @@
+"""What each command does, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from aiosmrt.cli.arguments import COMMANDS, build_parser, read_options, read_parameters
+from aiosmrt.cli.demo import demonstrate
+from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.errors import AiosmrtError, ParameterError
+from aiosmrt.local import load_model, serve
+
+__all__ = ["main"]
+
+_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: without the program's name; by default the process's own.
+
+    Returns:
+        The exit status: 0, 1 when the call failed (one line on standard error says why and what
+        to do), 2 for wrong usage.
+    """
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        # Files and standard input are read before there is a loop that they could block.
+        parameters = read_parameters(parsed) if parsed.command in COMMANDS else {}
+        asyncio.run(_run(parsed, parameters))
+    except ParameterError as error:
+        return _complain(error, _USAGE)
+    except AiosmrtError as error:
+        return _complain(error, _FAILED)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _complain(error, _USAGE)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return 0
+
+
+def _complain(error: Exception, status: int) -> int:
+    line = " ".join(str(error).split())
+    sys.stderr.write(f"aiosmrt: {type(error).__name__}: {line}\n")
+    return status
+
+
+async def _run(arguments: argparse.Namespace, parameters: dict[str, Any]) -> None:
+    if arguments.command == "serve":
+        await _serve(arguments)
+    elif arguments.command == "demo":
+        await demonstrate()
+    else:
+        await _call(arguments, parameters)
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    await serve(
+        load_model(arguments.model) if arguments.model else None,
+        upstream=arguments.upstream,
+        host=arguments.host,
+        port=arguments.port,
+        auth=arguments.auth,
+        access_key_id=arguments.access_key_id,
+        secret_access_key=arguments.secret_access_key,
+    )
+
+
+async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> None:
+    # The parser has made sure of names and types; TypedDicts cannot be built from it.
+    options: dict[str, Any] = read_options(arguments)
+    async with SageMakerRuntimeClient(**options) as client:
+        if arguments.command == "invoke":
+            response = await client.invoke_endpoint(**parameters)
+            _write(response.body)
+        elif arguments.command == "stream":
+            async with client.invoke_endpoint_with_response_stream(**parameters) as stream:
+                async for part in stream:
+                    _write(part.bytes)
+        else:
+            invocation = await client.invoke_endpoint_async(**parameters)
+            located = {
+                "inference_id": invocation.inference_id,
+                "output_location": invocation.output_location,
+                "failure_location": invocation.failure_location,
+            }
+            _write(json.dumps(located, indent=2).encode())
+    if sys.stdout.isatty():
+        _write(b"\n")
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    with contextlib.suppress(ValueError):
+        sys.stdout.buffer.flush()

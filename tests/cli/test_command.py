@@ -1,0 +1,179 @@
+"""The command as people run it: processes, pipes and exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "aiosmrt"]
+
+MODEL = """
+from aiosmrt.local import ModelFailure
+
+async def run(request):
+    if request.operation == "InvokeEndpointWithResponseStream":
+        return stream(request)
+    if request.body == b"fail":
+        raise ModelFailure(400, "no such tensor")
+    return {"body": request.body.decode(), "accept": request.accept}
+
+async def stream(request):
+    for word in request.body.split():
+        yield word
+    if b"fail" in request.body:
+        raise ModelFailure(500, "broke")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("model")
+    (made / "my_model.py").write_text(MODEL)
+    return made
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    arguments = [*COMMAND, "serve", "--model", "my_model:run"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=folder) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(10) == 0
+
+
+def _run(
+    *arguments: str, given: bytes = b"", environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=given,
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "error", **(environment or {})},
+    )
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local-secret"}
+
+
+def _call(url: str, command: str, *arguments: str, given: bytes = b"") -> tuple[int, bytes, str]:
+    where = ("--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e")
+    done = _run(command, *where, *arguments, given=given, environment=KEYS)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_the_first_line_of_serve_is_its_url(url: str) -> None:
+    assert url.startswith("http://127.0.0.1:")
+
+
+def test_invoke_prints_the_answer(url: str) -> None:
+    status, out, err = _call(url, "invoke", "--body", "hello", "--accept", "text/csv")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == {"body": "hello", "accept": "text/csv"}
+
+
+def test_a_body_comes_from_a_file_or_from_standard_input(url: str, tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(b"from a file")
+    assert b"from a file" in _call(url, "invoke", "--body", f"@{tmp_path / 'body'}")[1]
+    assert b"from stdin" in _call(url, "invoke", given=b"from stdin")[1]
+    assert b"from stdin" in _call(url, "invoke", "--body", "-", given=b"from stdin")[1]
+
+
+def test_stream_prints_the_parts(url: str) -> None:
+    assert _call(url, "stream", "--body", "a b c") == (0, b"abc", "")
+
+
+def test_stream_fails_after_the_parts_that_came(url: str) -> None:
+    status, out, err = _call(url, "stream", "--body", "a fail")
+    assert (status, out) == (1, b"afail")
+    assert err.startswith("aiosmrt: ModelStreamError: ")
+    assert err.count("\n") == 1
+    assert "after 2 parts" in err
+
+
+def test_invoke_async_prints_where_the_output_will_be(url: str) -> None:
+    status, out, _ = _call(
+        url, "invoke-async", "--input-location", "s3://b/k", "--request-ttl-seconds", "60"
+    )
+    assert status == 0
+    located = json.loads(out)
+    assert located.keys() == {"inference_id", "output_location", "failure_location"}
+    assert located["output_location"].startswith("s3://")
+
+
+def test_a_call_that_fails_says_why_in_one_line(url: str) -> None:
+    status, out, err = _call(url, "invoke", "--body", "fail")
+    assert (status, out) == (1, b"")
+    assert err.startswith("aiosmrt: ModelError: ")
+    assert err.count("\n") == 1
+    assert "no such tensor" in err
+    assert "request id" in err
+
+
+def test_nobody_there() -> None:
+    status, _, err = _call("http://127.0.0.1:1", "invoke", "--body", "x")
+    assert status == 1
+    assert "no connection to http://127.0.0.1:1" in err
+
+
+def test_no_region() -> None:
+    done = _run("invoke", "--endpoint-name", "e", "--body", "x", environment=KEYS)
+    assert done.returncode == 1
+    assert b"AWS_DEFAULT_REGION" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("invoke",),
+        ("invoke", "--endpoint-name", "e", "--boddy", "x"),
+        ("invoke", "--endpoint-name", "e", "--body", "@/nowhere/at/all"),
+        ("invoke-async", "--endpoint-name", "e", "--request-ttl-seconds", "soon"),
+        ("invoke", "--endpoint-name", "not a name", "--region", "us-east-1", "--body", "x"),
+        ("serve", "--model", "a:b", "--upstream", "http://127.0.0.1:1"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    done = _run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr
+
+
+def test_the_demo_runs_all_three_operations() -> None:
+    done = _run("demo")
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().splitlines()
+    assert [line.split()[0] for line in lines[-3:]] == [
+        "InvokeEndpoint",
+        "InvokeEndpointAsync",
+        "InvokeEndpointWithResponseStream",
+    ]
+    assert lines[-1].split()[-2:] == ["16", "84"]
+
+
+def test_a_reader_that_goes_away_is_no_error(url: str) -> None:
+    arguments = ["stream", "--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e"]
+    with subprocess.Popen(
+        [*COMMAND, *arguments, "--body", "a " * 20_000],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **KEYS},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(10) == 0
