@@ -214,6 +214,7 @@ class Caller:
         retry = decision if isinstance(decision, Retry) else None
         if retry is not None and not call.limits.allows(retry.delay):
             error.add_note("not attempted again: Timeout.total would end before")
+            self.quota.release(retry)
             retry = None
         call.end_attempt(error, None if retry is None else retry.delay)
         if isinstance(decision, Stop):

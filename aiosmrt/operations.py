@@ -32,7 +32,7 @@ from aiosmrt.models import (
     PayloadPart,
     ResponseMetadata,
 )
-from aiosmrt.service_model import Operation, spell
+from aiosmrt.service_model import THROTTLING_CODES, Operation, spell
 
 __all__ = [
     "EVENT_STREAM",
@@ -65,18 +65,14 @@ _ERRORS: dict[str, type[ServiceError]] = {
         ValidationError,
     )
 }
-# The AWS-wide names of one and the same thing (SDK retry specification, throttling errors).
-_ERRORS.update(
-    dict.fromkeys(
-        (
-            "Throttling",
-            "ThrottledException",
-            "RequestThrottled",
-            "RequestThrottledException",
-            "TooManyRequestsException",
-        ),
-        ThrottlingException,
-    )
+_ERRORS.update(dict.fromkeys(THROTTLING_CODES, ThrottlingException))
+
+_RAN = (ModelError, ModelStreamError, InternalFailure, InternalStreamFailure)
+_REFUSED = (
+    InternalDependencyException,
+    ModelNotReadyException,
+    ServiceUnavailable,
+    ThrottlingException,
 )
 
 _CREDENTIALS_ADVICE = "Check which credentials the client uses and that they have not expired."
@@ -292,11 +288,11 @@ def _may_have_run(kind: type[ServiceError], status: int) -> bool:
     424 is the model's own answer; 500, 502 and 504, and whatever else fails on the server's side,
     can come after it. 503 and 530 are refusals, as is all of 4xx.
     """
-    if kind in (ModelError, ModelStreamError, InternalStreamFailure, InternalFailure):
+    if kind in _RAN:
         return True
-    if kind in (ServiceUnavailable, InternalDependencyException, ThrottlingException):
+    if kind in _REFUSED:
         return False
-    return status >= 500 and status not in (503, 530)  # noqa: PLR2004 - the statuses named above
+    return status == 424 or (status >= 500 and status not in (503, 530))  # noqa: PLR2004 - see above
 
 
 def _ran_out_of_time(

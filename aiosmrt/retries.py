@@ -36,13 +36,13 @@ from aiosmrt.errors import (
     AiosmrtError,
     InternalStreamFailure,
     ModelError,
-    ModelStreamError,
     ServiceError,
     SlotTimeout,
     TotalTimeout,
     TransportError,
     TruncatedStream,
 )
+from aiosmrt.service_model import THROTTLING_CODES
 
 __all__ = [
     "FailureKind",
@@ -52,35 +52,15 @@ __all__ = [
     "Stop",
     "classify",
     "decide",
-    "may_have_run",
 ]
 
-_THROTTLING_CODES = frozenset(
-    {
-        "BandwidthLimitExceeded",
-        "EC2ThrottledException",
-        "LimitExceededException",
-        "ModelNotReadyException",  # ours; its documentation says: wait and try again
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "SlowDown",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
+# ModelNotReadyException is ours: its documentation says to wait and try again.
+_THROTTLING_CODES = THROTTLING_CODES | {"ModelNotReadyException"}
 # The specification spares a 429 whose code the operation models: here that is
 # ModelNotReadyException alone, which is throttling anyway.
 _THROTTLING_STATUSES = frozenset({429})
 _TRANSIENT_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
 _TRANSIENT_STATUSES = frozenset({500, 502, 503, 504, 530})
-# The service answers these in the model's place, before it has work.
-_REFUSING_STATUSES = frozenset({503, 530})
 
 _RETRY_AFTER_MARGIN = 5.0  # seconds above the computed delay that the service may ask for
 
@@ -172,7 +152,7 @@ def decide(
     kind = FailureKind.TRANSIENT if asked_for else classify(error)
     if kind is FailureKind.OTHER:
         return Stop.NOT_RETRYABLE
-    if may_have_run(error) and not (asked_for or policy.retry_may_have_run):
+    if error.may_have_run and not (asked_for or policy.retry_may_have_run):
         return Stop.MAY_HAVE_RUN
     if attempt >= policy.attempt_limit:
         return Stop.MAX_ATTEMPTS
@@ -205,25 +185,6 @@ def classify(error: AiosmrtError) -> FailureKind:
         or isinstance(error, InternalStreamFailure)  # its documentation: "Try your request again"
     )
     return FailureKind.TRANSIENT if transient else FailureKind.OTHER
-
-
-def may_have_run(error: AiosmrtError) -> bool:
-    """Tell whether the model may have done the work in the attempt that ended with this error.
-
-    For an answer of the service that is read from its code and status: refusals are all of 4xx
-    (but 424, the model's own answer), 503, 530 and throttling; in front of any other answer, and
-    in a stream that has begun, the model may have worked. For all else, and where the error
-    itself says so, it is the error's `may_have_run`.
-    """
-    if error.may_have_run or not isinstance(error, ServiceError):
-        return error.may_have_run
-    if isinstance(error, ModelError | ModelStreamError | InternalStreamFailure):
-        return True
-    if error.status in _REFUSING_STATUSES:
-        return False
-    if error.status >= 500:  # noqa: PLR2004  # HTTP's border between client and server errors
-        return error.code not in _THROTTLING_CODES
-    return error.status < 400 or error.status == 424  # noqa: PLR2004  # HTTP's border; ModelError
 
 
 def _selects(

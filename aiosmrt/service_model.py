@@ -18,6 +18,7 @@ __all__ = [
     "INVOKE_ENDPOINT_WITH_RESPONSE_STREAM",
     "OPERATIONS",
     "SIGNING_NAME",
+    "THROTTLING_CODES",
     "Member",
     "Operation",
     "Shape",
@@ -26,6 +27,26 @@ __all__ = [
 
 API_VERSION = "2017-05-13"
 SIGNING_NAME = "sagemaker"
+
+# The AWS-wide codes of one and the same thing (SDK retry specification, throttling errors).
+THROTTLING_CODES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
 
 Kind: TypeAlias = Literal["string", "integer", "blob", "stream"]
 Location: TypeAlias = Literal["uri", "header", "payload", "json"]

@@ -24,6 +24,8 @@ from aiosmrt.errors import (
     ServiceError,
     ThrottlingException,
 )
+from aiosmrt.http import ResponseHead
+from aiosmrt.operations import parse_error
 from aiosmrt.retries import (
     FailureKind,
     RateLimiter,
@@ -32,8 +34,8 @@ from aiosmrt.retries import (
     Stop,
     classify,
     decide,
-    may_have_run,
 )
+from aiosmrt.service_model import INVOKE_ENDPOINT
 
 THROTTLING, TRANSIENT, OTHER = FailureKind.THROTTLING, FailureKind.TRANSIENT, FailureKind.OTHER
 
@@ -46,8 +48,16 @@ def answered(
     headers: dict[str, str] | None = None,
 ) -> ServiceError:
     """Make the error of an answer; without a code it is the status, as a proxy's bare one."""
-    code = code or (str(status) if kind is ServiceError else kind.__name__)
-    return kind("said so", code=code, status=status, headers=headers)
+    name = code or ("" if kind is ServiceError else kind.__name__)
+    if status < 400:
+        # Inside a stream, which has begun with 200.
+        error = kind("said so", code=name, status=status)
+        error.may_have_run = True
+        return error
+    head = ResponseHead(status, {"x-amzn-errortype": name, **(headers or {})})
+    parsed = parse_error(INVOKE_ENDPOINT, head, b"")
+    assert isinstance(parsed, kind)
+    return parsed
 
 
 def model_error(original_status: int | None) -> ModelError:
@@ -96,7 +106,7 @@ def test_throttling_codes(code: str, status: int) -> None:
     error = answered(status, code)
 
     assert classify(error) is THROTTLING
-    assert not may_have_run(error)
+    assert not error.may_have_run
     assert ask(error) == Retry(delay=1.0, cost=5)
 
 
@@ -105,7 +115,7 @@ def test_transient_codes(code: str) -> None:
     error = answered(400, code)
 
     assert classify(error) is TRANSIENT
-    assert not may_have_run(error)
+    assert not error.may_have_run
     assert ask(error) == Retry(delay=0.05, cost=14)
 
 
@@ -137,7 +147,7 @@ def test_statuses(status: int, kind: FailureKind, decision: Retry | Stop, *, ran
     error = answered(status, "SomeCode")
 
     assert classify(error) is kind
-    assert may_have_run(error) is ran
+    assert error.may_have_run is ran
     assert ask(error) == decision
 
 
@@ -153,7 +163,6 @@ def test_statuses(status: int, kind: FailureKind, decision: Retry | Stop, *, ran
         (answered(400, kind=ThrottlingException), Retry(1.0, 5), Retry(1.0, 5)),
         (answered(403, "AccessDeniedException"), Stop.NOT_RETRYABLE, Stop.NOT_RETRYABLE),
         (answered(403, "ExpiredTokenException"), Stop.NOT_RETRYABLE, Stop.NOT_RETRYABLE),
-        # Inside a stream, which has begun with 200.
         (answered(200, kind=errors.ModelStreamError), Stop.NOT_RETRYABLE, Stop.NOT_RETRYABLE),
         (answered(200, kind=errors.InternalStreamFailure), Stop.MAY_HAVE_RUN, Retry(0.05, 14)),
         (answered(200, kind=ThrottlingException), Stop.MAY_HAVE_RUN, Retry(1.0, 5)),
@@ -175,7 +184,7 @@ def test_an_error_that_knows_better_is_believed(status: int) -> None:
     error = answered(status, "SlowDown")
     error.may_have_run = True
 
-    assert may_have_run(error)
+    assert error.may_have_run
     assert ask(error) is Stop.MAY_HAVE_RUN
 
 
@@ -208,11 +217,9 @@ def test_deciding_leaves_the_error_as_it_is() -> None:
 def test_lost_connections_are_retried_unless_the_model_may_have_run(
     kind: type[AiosmrtError],
 ) -> None:
-    assert not may_have_run(failed(kind, ran=False))
     assert ask(failed(kind, ran=False)) == Retry(delay=0.05, cost=14)
 
     ran = failed(kind, ran=True)
-    assert may_have_run(ran)
     assert ask(ran) is Stop.MAY_HAVE_RUN
     assert ask(ran, policy=RetryPolicy(retry_may_have_run=True)) == Retry(delay=0.05, cost=14)
 
