@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format integration bench clean
+.PHONY: demo test coverage lint format integration clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, PYTHON=... chooses one") if sys.version_info < (3, 11) else None'
@@ -16,6 +16,19 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+coverage: .venv/installed
+	$(BIN)/python -m pytest --cov --cov-report=term-missing
+
+.venv-integration/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-integration
+	.venv-integration/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-integration/bin/python -m pip install --quiet --disable-pip-version-check --group integration --editable .
+	touch $@
+
+integration: .venv-integration/installed
+	.venv-integration/bin/python -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -s -v \
+		tests/integration/check_predictions.py
 
 lint: .venv/installed
 	$(BIN)/ruff check
