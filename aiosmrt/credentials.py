@@ -1,0 +1,400 @@
+"""Credentials: found as botocore finds them, fetched off the loop, renewed before they end.
+
+Where they come from decides how they are fetched. Keys that are given, or set in the environment,
+are at hand and need no botocore; a coroutine function is awaited on the loop; everything else is
+botocore's, which blocks (files, processes, metadata services, STS) and runs in a thread.
+
+That thread is a daemon made for one flight: an executor's would hold up the interpreter's exit for
+a metadata service that does not answer. The outcome is a `concurrent.futures.Future`, which belongs
+to no event loop: every waiter wraps it anew, so that a cancelled one disturbs nobody and one
+`asyncio.run()` goes on with the flight of the one before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import datetime
+import inspect
+import logging
+import math
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from threading import Thread
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+
+from aiosmrt.config import BotocoreCredentials, Credentials, CredentialsSource
+from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError
+
+__all__ = ["CredentialProvider"]
+
+_logger = logging.getLogger(__name__)
+
+# Seconds before the end of credentials at which they are renewed in the background. It is
+# botocore's advisory window: asked earlier, its objects would not refresh.
+_ADVISORY = 15 * 60.0
+# Seconds before the end at which calls wait for new ones: time enough for a request to arrive.
+# botocore's mandatory window, 10 minutes, would fail calls that the old ones serve well.
+_MANDATORY = 60.0
+# Seconds that closing waits for a thread, which cannot be cancelled.
+_CLOSING = 1.0
+
+_ADVICE = (
+    "Pass aws_access_key_id= and aws_secret_access_key=, credentials= or profile_name=, or set "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or give the machine a role."
+)
+
+_Found = TypeVar("_Found", bound=Credentials | None)
+_Outcome: TypeAlias = "Future[Credentials | AiosmrtError]"
+
+
+class CredentialProvider:
+    """Gives credentials that hold now; one fetch at a time, whoever asks and however often.
+
+    Args:
+        credentials: an `aiosmrt.Credentials`, a credentials object of botocore, a session of
+            botocore or boto3, or a coroutine function that returns credentials and is called
+            again before their `expires_at`, or only after `invalidate` where that is `None`.
+        access_key_id, secret_access_key, session_token: in place of `credentials`.
+        profile_name: a profile of the shared files. It beats keys in the environment, which the
+            variable `AWS_PROFILE` does not (as in botocore).
+        region_name: where STS and SSO are called if the source needs them.
+        environ: where keys are looked for; botocore itself reads the process's environment.
+        clock: the time in seconds since the epoch.
+
+    Without credentials, keys and profile, the environment's keys count (`AWS_ACCESS_KEY_ID`,
+    `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CREDENTIAL_EXPIRATION`), else what botocore's
+    chain finds. Nothing is read before the first `get`.
+
+    Raises:
+        ConfigurationError: the arguments cannot be used, or not together.
+    """
+
+    def __init__(
+        self,
+        credentials: CredentialsSource | None = None,
+        *,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        session_token: str | None = None,
+        profile_name: str | None = None,
+        region_name: str | None = None,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        keys = _from_arguments(access_key_id, secret_access_key, session_token)
+        if keys is not None and credentials is not None:
+            raise ConfigurationError(
+                "Both credentials= and aws_access_key_id= are given: leave one of them out."
+            )
+        given = keys if credentials is None else credentials
+        self._source = _Chain(profile_name, region_name) if given is None else given
+        self._description = _describe(self._source)
+        self._environ = environ
+        self._clock = clock
+        self._cached: Credentials | None = None
+        self._renew_at = self._block_at = -math.inf
+        self._flight: _Flight | None = None
+
+    def __repr__(self) -> str:
+        return f"<CredentialProvider: {self._description}>"
+
+    async def get(self) -> Credentials:
+        """Give credentials that hold, without suspending where there are some.
+
+        They are renewed in the background when 15 minutes of their life are left, or half of it if
+        that is less. In the last minute, or the last tenth, callers wait.
+
+        Raises:
+            CredentialsError: there are none, or they have ended; the next call tries again.
+            ConfigurationError: what was given as credentials does not give any.
+        """
+        self._land()
+        now = self._clock()
+        if self._cached is not None and now < self._renew_at:
+            return self._cached
+        flight = self._flight = self._flight or self._start()
+        if not flight.outcome.done():
+            if self._cached is not None and now < self._block_at:
+                return self._cached
+            await asyncio.wrap_future(flight.outcome)
+        self._land()
+        outcome = flight.outcome.result()
+        if isinstance(outcome, Credentials):
+            return outcome
+        if self._cached is not None and now < self._block_at:
+            return self._cached
+        # Every caller gets an error of their own, to which the call adds what it knows.
+        raise copy.copy(outcome) from outcome.__cause__
+
+    def invalidate(self, credentials: Credentials) -> None:
+        """Have the next `get` fetch anew if these, which the service refused, are still at hand."""
+        if credentials == self._cached:
+            self._cached = None
+            if isinstance(self._source, _Chain):
+                self._source.forget()
+
+    async def aclose(self) -> None:
+        """End the fetch under way: a coroutine is cancelled, a thread waited for, for a second.
+
+        Nothing else is held open, and `get` can still be called.
+        """
+        flight = self._flight
+        if flight is None or flight.is_lost():
+            return
+        if flight.task is not None:
+            self._flight = None
+            flight.task.cancel()
+        with suppress(TimeoutError):
+            limit = _CLOSING if flight.task is None else None
+            await asyncio.wait_for(asyncio.wrap_future(flight.outcome), limit)
+
+    def _start(self) -> _Flight:
+        source = self._source
+        outcome = _new_outcome()
+        at_hand = self._judge(self._look_around)
+        if at_hand is not None:
+            outcome.set_result(at_hand)
+        elif callable(source) and not _is_botocores(source):
+            task = asyncio.get_running_loop().create_task(self._call(source))
+            task.add_done_callback(lambda done: outcome.set_result(self._judge(done.result)))
+            return _Flight(outcome, task)
+        else:
+            self._freeze_in_thread(source, outcome)
+        return _Flight(outcome)
+
+    def _land(self) -> None:
+        """Take in the outcome of a flight that is over, and plan the next one."""
+        flight = self._flight
+        if flight is None:
+            return
+        if not flight.outcome.done():
+            if flight.is_lost():
+                self._flight = None
+            return
+        self._flight = None
+        outcome = flight.outcome.result()
+        now = self._clock()
+        if isinstance(outcome, Credentials):
+            self._cached = outcome
+            end = _end_of(outcome)
+            self._block_at = end - min(_MANDATORY, (end - now) / 10)
+        elif self._cached is not None and now < self._block_at:
+            end = _end_of(self._cached)
+            _logger.warning(
+                "Credentials could not be renewed, the old ones serve for %.0f more seconds: %s",
+                end - now,
+                outcome,
+            )
+        else:
+            return
+        # Halving what is left, also after a failure and after a source gave the same once more,
+        # spaces the attempts at any length of life: 15 minutes before the end, 7.5, 3.75, ...
+        self._renew_at = min(self._block_at, end - min(_ADVISORY, (end - now) / 2))
+
+    def _look_around(self) -> Credentials | None:
+        """Give credentials that can be had without waiting."""
+        if isinstance(self._source, Credentials):
+            return self._source
+        if isinstance(self._source, _Chain) and self._source.profile_name is None:
+            return _from_environment(self._environ)
+        return None
+
+    async def _call(self, function: Callable[[], Awaitable[object]]) -> Credentials:
+        """Await the user's function on the loop; what it gives may be botocore's, which blocks."""
+        awaitable = function()
+        if not inspect.isawaitable(awaitable):
+            raise ConfigurationError(
+                f"The function given as credentials= returned {type(awaitable).__name__} and not "
+                f"an awaitable, so it may block the event loop: make it `async def`."
+            )
+        given = await awaitable
+        if isinstance(given, Credentials):
+            return given
+        frozen = _new_outcome()
+        self._freeze_in_thread(given, frozen)
+        outcome = await asyncio.wrap_future(frozen)
+        if isinstance(outcome, Credentials):
+            return outcome
+        raise outcome
+
+    def _freeze_in_thread(self, source: object, outcome: _Outcome) -> None:
+        Thread(
+            target=lambda: outcome.set_result(self._judge(lambda: self._freeze(source))),
+            name="aiosmrt-credentials",
+            daemon=True,
+        ).start()
+
+    def _freeze(self, source: object) -> Credentials:
+        """Ask botocore's objects; this blocks."""
+        if hasattr(source, "get_credentials"):
+            source = source.get_credentials()
+            if source is None:
+                raise self._failure(f"No AWS credentials were found: {self._description} has none.")
+        frozen: Any = source
+        if hasattr(source, "get_frozen_credentials"):
+            frozen = source.get_frozen_credentials()
+        if not hasattr(frozen, "access_key"):
+            if inspect.iscoroutine(frozen):  # aiobotocore's objects have coroutine methods
+                frozen.close()
+            raise ConfigurationError(
+                f"Not credentials: {self._description} gave a {type(frozen).__name__}. Around an "
+                f"object whose methods are coroutines, give an `async def` that awaits them."
+            )
+        seconds = _seconds_left(source)
+        now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
+        end = None if seconds is None else now + datetime.timedelta(seconds=seconds)
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token, end)
+
+    def _judge(self, fetch: Callable[[], _Found]) -> _Found | AiosmrtError:
+        """Make every way a fetch can go an outcome: somebody may be waiting for one."""
+        try:
+            credentials = fetch()
+            if credentials is None or self._clock() < _end_of(credentials):
+                return credentials
+            return self._failure(f"Expired: {self._description} ended at {credentials.expires_at}.")
+        except AiosmrtError as error:
+            return error
+        except BaseException as error:  # noqa: BLE001, in a thread nobody else would see it
+            failure = self._failure(
+                f"Fetching {self._description} failed ({type(error).__name__}): "
+                f"{str(error) or 'no details'}."
+            )
+            failure.__cause__ = error
+            return failure
+
+    def _failure(self, text: str) -> CredentialsError:
+        return CredentialsError(f"{text} {_ADVICE}" if isinstance(self._source, _Chain) else text)
+
+
+@attrs.frozen
+class _Flight:
+    """One fetch. Its outcome is never an exception of the future, which has many waiters."""
+
+    outcome: _Outcome
+    task: asyncio.Task[Credentials] | None = None
+    pid: int = attrs.field(factory=os.getpid)
+
+    def is_lost(self) -> bool:
+        """Say whether its thread did not come along in a fork, or its task is on another loop."""
+        return self.pid != os.getpid() or (
+            self.task is not None and self.task.get_loop() is not asyncio.get_running_loop()
+        )
+
+
+class _Chain:
+    """botocore's chain, shaped like a session that can forget what it found."""
+
+    def __init__(self, profile_name: str | None, region_name: str | None) -> None:
+        self.profile_name = profile_name
+        self._region_name = region_name
+        self._found: BotocoreCredentials | None = None
+        self._pid = os.getpid()
+
+    def get_credentials(self) -> BotocoreCredentials | None:
+        found = self._found
+        # After a fork, a lock inside may be held by a thread that is not there.
+        if found is None or self._pid != os.getpid():
+            import botocore.session  # noqa: PLC0415, slow, and not needed by every source
+
+            session = botocore.session.Session(profile=self.profile_name)
+            if self._region_name is not None:
+                session.set_config_variable("region", self._region_name)
+            found = self._found = session.get_credentials()
+            self._pid = os.getpid()
+        return found
+
+    def forget(self) -> None:
+        self._found = None
+
+
+def _new_outcome() -> _Outcome:
+    outcome: _Outcome = Future()
+    # From here on cancel(), which the wrapper of a cancelled waiter passes on, does nothing.
+    outcome.set_running_or_notify_cancel()
+    return outcome
+
+
+def _is_botocores(source: object) -> bool:
+    """Tell a session, credentials and frozen credentials of botocore by what is asked of them."""
+    names = ("get_credentials", "get_frozen_credentials", "access_key")
+    return any(hasattr(source, name) for name in names)
+
+
+def _describe(source: object) -> str:
+    """Name the source for errors, without its secrets, or refuse it."""
+    if isinstance(source, Credentials):
+        return "the keys given as arguments"
+    if isinstance(source, _Chain):
+        if source.profile_name is not None:
+            return f"the profile {source.profile_name!r}"
+        return "the default chain (environment, shared files, container, instance metadata)"
+    if _is_botocores(source):
+        return "the botocore object given as credentials="
+    if callable(source):
+        return "the function given as credentials="
+    raise ConfigurationError(
+        f"credentials= is a {type(source).__name__}: give an aiosmrt.Credentials, credentials or "
+        f"a session of botocore, or a coroutine function that returns credentials."
+    )
+
+
+def _from_arguments(
+    access_key_id: str | None, secret_access_key: str | None, session_token: str | None
+) -> Credentials | None:
+    if access_key_id and secret_access_key:
+        return Credentials(access_key_id, secret_access_key, session_token)
+    if access_key_id or secret_access_key or session_token:
+        raise ConfigurationError(
+            "aws_access_key_id= and aws_secret_access_key= belong together, and "
+            "aws_session_token= needs both: give what is missing, or none of them."
+        )
+    return None
+
+
+def _from_environment(environ: Mapping[str, str]) -> Credentials | None:
+    """Read the variables that botocore reads, in its order; none without the key's id."""
+    access_key_id = environ.get("AWS_ACCESS_KEY_ID")
+    if not access_key_id:
+        return None
+    secret_access_key = environ.get("AWS_SECRET_ACCESS_KEY")
+    if not secret_access_key:
+        raise CredentialsError(
+            "The environment variable AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY: set "
+            "both, or unset the one to have credentials looked for elsewhere."
+        )
+    expires_at = None
+    if expiration := environ.get("AWS_CREDENTIAL_EXPIRATION"):
+        with suppress(ValueError):
+            expires_at = datetime.datetime.fromisoformat(expiration)
+        if expires_at is None or expires_at.tzinfo is None:
+            raise ConfigurationError(
+                f"The environment variable AWS_CREDENTIAL_EXPIRATION is {expiration!r}, which is "
+                f"not a time with its zone, such as 2030-01-31T23:59:59Z (ISO 8601)."
+            )
+    token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
+    return Credentials(access_key_id, secret_access_key, token, expires_at)
+
+
+def _end_of(credentials: Credentials) -> float:
+    """Give the end in seconds since the epoch, infinity for credentials without one."""
+    return credentials.expires_at.timestamp() if credentials.expires_at else math.inf
+
+
+def _seconds_left(source: object) -> int | None:
+    """Find out how long botocore's credentials live: rounded up, `None` for those without an end.
+
+    Their expiry has no public name, but `refresh_needed(refresh_in=seconds)`, which compares it
+    and does nothing else, has: twenty questions tell it to the second (up to 12 days, after which
+    one looks again). Rounding up puts our 15 minutes inside botocore's, so that it does refresh.
+    """
+    needed = getattr(source, "refresh_needed", None)
+    if needed is None or not needed(refresh_in=math.inf):
+        return None
+    return bisect_left(range(2**20), 1, key=lambda seconds: needed(refresh_in=seconds))
