@@ -1,0 +1,30 @@
+"""A local SageMaker Runtime endpoint: real HTTP, real frames, in front of a model of yours.
+
+::
+
+    def model(request: InvocationRequest) -> dict[str, int]:
+        return {"length": len(request.body)}
+
+    async with LocalEndpoint(model) as endpoint:
+        ...  # any SDK, pointed at endpoint.url
+"""
+
+from aiosmrt.local.endpoint import LocalEndpoint
+from aiosmrt.local.model import (
+    InvocationRequest,
+    Model,
+    ModelFailure,
+    ModelResponse,
+    load_model,
+)
+from aiosmrt.local.serving import serve
+
+__all__ = [
+    "InvocationRequest",
+    "LocalEndpoint",
+    "Model",
+    "ModelFailure",
+    "ModelResponse",
+    "load_model",
+    "serve",
+]

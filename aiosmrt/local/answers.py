@@ -1,0 +1,145 @@
+"""The service's side of the wire: answers, errors and event-stream frames. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from collections.abc import AsyncIterator
+
+import attrs
+
+from aiosmrt.errors import ModelError, ServiceError, ServiceUnavailable, ValidationError
+from aiosmrt.eventstream import encode_message
+from aiosmrt.local.model import InvocationRequest, ModelResponse
+
+__all__ = [
+    "Answer",
+    "encode_error",
+    "encode_exception",
+    "encode_part",
+    "encode_value",
+    "make_model_error",
+    "make_new_session_id",
+    "make_service_unavailable",
+    "make_validation_error",
+    "name_content_type",
+    "place_output",
+    "write_headers",
+]
+
+_MAX_MESSAGE = 2048  # characters; the service model's shape `Message`
+_ACCOUNT = "000000000000"
+_BUCKET = "s3://aiosmrt-local"
+_SESSION_SECONDS = 1200
+
+
+@attrs.frozen
+class Answer:
+    """What stands behind the endpoint answered: a head, and the parts of a body on its way."""
+
+    head: ModelResponse  # its body is not looked at
+    parts: AsyncIterator[bytes | str]
+
+
+def encode_value(part: bytes | str) -> bytes:
+    """Give the bytes of a part; text is UTF-8."""
+    return part.encode() if isinstance(part, str) else part
+
+
+def name_content_type(part: bytes | str | None) -> str:
+    """Name the content type of a body by its first part, `None` where there is none."""
+    return "text/plain; charset=utf-8" if isinstance(part, str) else "application/octet-stream"
+
+
+def write_headers(
+    request: InvocationRequest, head: ModelResponse, content_type: str
+) -> dict[str, str]:
+    """Give the headers of a success, except those that every answer has."""
+    variant = head.invoked_production_variant or request.target_variant or "AllTraffic"
+    headers = {"x-Amzn-Invoked-Production-Variant": variant}
+    if head.custom_attributes is not None:
+        headers["X-Amzn-SageMaker-Custom-Attributes"] = head.custom_attributes
+    if request.operation == "InvokeEndpointWithResponseStream":
+        headers["Content-Type"] = "application/vnd.amazon.eventstream"
+        headers["X-Amzn-SageMaker-Content-Type"] = content_type
+        return headers
+    headers["Content-Type"] = content_type
+    if head.new_session_id is not None:
+        headers["X-Amzn-SageMaker-New-Session-Id"] = head.new_session_id
+    if head.closed_session_id is not None:
+        headers["X-Amzn-SageMaker-Closed-Session-Id"] = head.closed_session_id
+    return headers
+
+
+def make_new_session_id(session_id: str | None, now: datetime.datetime) -> str:
+    """Give the value of the header that opens a session, with an id of its own if need be."""
+    if session_id is not None and ";" in session_id:
+        return session_id
+    expires = now + datetime.timedelta(seconds=_SESSION_SECONDS)
+    return f"{session_id or uuid.uuid4()}; Expires={expires:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def place_output(request: InvocationRequest, inference_id: str) -> dict[str, str]:
+    """Give the headers that say where the output, or the failure, of queued work will be."""
+    base = f"{_BUCKET}/{request.endpoint_name}"
+    extension = (request.s3_output_path_extension or "").strip("/")
+    output = "/".join(filter(None, (base, "output", extension)))
+    return {
+        "X-Amzn-SageMaker-OutputLocation": f"{output}/{request.filename or f'{inference_id}.out'}",
+        "X-Amzn-SageMaker-FailureLocation": f"{base}/failure/{inference_id}-error.out",
+    }
+
+
+def encode_part(payload: bytes) -> bytes:
+    """Frame a payload part."""
+    headers = {
+        ":message-type": "event",
+        ":event-type": "PayloadPart",
+        ":content-type": "application/octet-stream",
+    }
+    return encode_message(headers, payload)
+
+
+def encode_exception(error: ServiceError) -> bytes:
+    """Frame what went wrong after the first part: the head with its status is long gone."""
+    headers = {
+        ":message-type": "exception",
+        ":exception-type": "ModelStreamError",
+        ":content-type": "application/json",
+    }
+    fields = {"Message": error.message, "ErrorCode": "StreamBroken"}
+    return encode_message(headers, json.dumps(fields).encode())
+
+
+def encode_error(error: ServiceError) -> tuple[dict[str, str], bytes]:
+    """Give the headers and the body of an error before the first part."""
+    headers = {"x-amzn-errortype": error.code, "Content-Type": "application/json"}
+    return headers, json.dumps({"Message": error.message, **error.fields}).encode()
+
+
+def make_model_error(endpoint_name: str, status: int, message: str) -> ModelError:
+    """Say that the model answered with an HTTP status of 300 or more; 0 is no answer at all."""
+    side = "client" if 400 <= status < 500 else "server"  # noqa: PLR2004 - HTTP's own ranges
+    group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
+    return ModelError(
+        f'Received {side} error ({status}) from primary with message "{message}"'[:_MAX_MESSAGE],
+        status=424,
+        fields={
+            "OriginalStatusCode": status,
+            "OriginalMessage": message[:_MAX_MESSAGE],
+            "LogStreamArn": f"arn:aws:logs:us-east-1:{_ACCOUNT}:log-group:{group}",
+            "ErrorCode": f"{side.upper()}_ERROR_FROM_MODEL",
+        },
+    )
+
+
+def make_validation_error(problems: tuple[str, ...]) -> ValidationError:
+    """Say which constraints of the service model a request breaks."""
+    count = f"{len(problems)} validation error{'s' if len(problems) > 1 else ''} detected"
+    return ValidationError(f"{count}: {'; '.join(problems)}", status=400)
+
+
+def make_service_unavailable(message: str) -> ServiceUnavailable:
+    """Say that what stands behind the endpoint cannot be reached; nothing ran."""
+    return ServiceUnavailable(message, status=503)

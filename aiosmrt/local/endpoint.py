@@ -1,0 +1,243 @@
+"""A SageMaker Runtime endpoint on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, Unpack
+
+from aiohttp import web
+
+from aiosmrt.config import Credentials
+from aiosmrt.errors import ConfigurationError, InternalFailure, ServiceError
+from aiosmrt.local.answers import Answer, make_service_unavailable
+from aiosmrt.local.authorization import SignedRequest, check_authorization
+from aiosmrt.local.container import Container, open_session
+from aiosmrt.local.exchange import Exchange
+from aiosmrt.local.invocation import find_operation, read_invocation
+from aiosmrt.local.model import InvocationRequest, Model, echo
+from aiosmrt.local.python_model import PythonModel
+from aiosmrt.parameters import ClientOptions
+from aiosmrt.service_model import INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
+
+if TYPE_CHECKING:
+    from aiosmrt.client import SageMakerRuntimeClient
+
+__all__ = ["LocalEndpoint"]
+
+logger = logging.getLogger(__name__)
+
+# Threads for synchronous models, of our own: a model that waits in a thread of the loop's pool
+# could starve a blocking client that waits there for the model.
+_THREADS = 32
+
+# Seconds for a connection that is neither idle nor in a call: one whose rest is being discarded.
+_LINGER = 0.5
+
+
+class _Backend(Protocol):
+    """What stands behind the endpoint."""
+
+    async def is_ready(self) -> bool: ...
+
+    def answer(
+        self, request: InvocationRequest
+    ) -> contextlib.AbstractAsyncContextManager[Answer]: ...
+
+
+class LocalEndpoint:
+    """A real HTTP server that speaks SageMaker Runtime's three operations to any SDK.
+
+    ::
+
+        async with LocalEndpoint(model) as endpoint:
+            async with endpoint.client() as client: ...
+
+    Entering it listens; leaving it ends calls in flight and waits for the models that still run
+    in threads.
+
+    Args:
+        model: a function of one `InvocationRequest`; `None` is the built-in `echo`.
+        upstream: the URL of a model container that answers `/ping` and `/invocations`, instead of
+            a model.
+        host: the address to listen on.
+        port: 0 picks a free one.
+        auth: whether requests must be signed with the key pair.
+        access_key_id: of the one key pair that is known.
+        secret_access_key: of the same.
+        keep_requests: how many of the latest requests `requests` holds.
+
+    Attributes:
+        requests: the `InvocationRequest`s that passed signature and validation, oldest first.
+
+    Raises:
+        ConfigurationError: contradicting arguments; on entering, an address that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: Model | None = None,
+        *,
+        upstream: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        auth: bool = True,
+        access_key_id: str = "local",
+        secret_access_key: str = "local-secret",  # noqa: S107 - known to everybody, on loopback
+        keep_requests: int = 1000,
+    ) -> None:
+        if model is not None and upstream is not None:
+            raise ConfigurationError("model and upstream exclude each other")
+        if model is not None and not callable(model):
+            raise ConfigurationError(f"model must be callable, not {type(model).__qualname__}")
+        if upstream is not None and not upstream.startswith(("http://", "https://")):
+            raise ConfigurationError(
+                f"upstream must be the URL of a container, like http://127.0.0.1:8080, not "
+                f"{upstream!r}"
+            )
+        self.requests: list[InvocationRequest] = []
+        self._model = model or echo
+        self._upstream = upstream
+        self._host = host
+        self._port = port
+        self._auth = auth
+        self._credentials = Credentials(access_key_id, secret_access_key)
+        self._keep_requests = keep_requests
+        self._url: str | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._calls: set[asyncio.Task[object]] = set()
+
+    @property
+    def url(self) -> str:
+        """Where it listens: scheme, host and port.
+
+        Raises:
+            RuntimeError: it is not running.
+        """
+        if self._url is None:
+            raise RuntimeError("the local endpoint has no URL before `async with` has entered it")
+        return self._url
+
+    def client(self, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
+        """Give a client of this endpoint, with its key pair; the caller closes it.
+
+        Args:
+            options: of `SageMakerRuntimeClient`, before those that lead here.
+
+        Raises:
+            RuntimeError: the endpoint is not running.
+        """
+        from aiosmrt.client import SageMakerRuntimeClient  # noqa: PLC0415 - to serve, none is needed
+
+        leading: ClientOptions = {
+            "region_name": "us-east-1",
+            "endpoint_url": self.url,
+            "aws_access_key_id": self._credentials.access_key_id,
+            "aws_secret_access_key": self._credentials.secret_access_key,
+            **options,
+        }
+        return SageMakerRuntimeClient(**leading)
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            backend = await self._open_backend(stack)
+
+            async def handle(request: web.BaseRequest) -> web.StreamResponse:
+                exchange = Exchange(request)
+                await self._handle(backend, exchange)
+                return exchange.response
+
+            server = web.Server(
+                handle,
+                handler_cancellation=True,  # a hang-up must end the model's work
+                access_log=None,
+                auto_decompress=False,  # the signature covers the body as sent
+            )
+            runner = web.ServerRunner(server, shutdown_timeout=_LINGER)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            site = web.TCPSite(runner, self._host, self._port)
+            try:
+                await site.start()
+            except OSError as error:
+                raise ConfigurationError(
+                    f"cannot listen on {self._host} port {self._port}: {error}"
+                ) from error
+            stack.push_async_callback(self._end_calls, site)
+            self._url = _make_url(*runner.addresses[0][:2])
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._url = None
+        await self._stack.aclose()
+
+    async def _open_backend(self, stack: contextlib.AsyncExitStack) -> _Backend:
+        if self._upstream is not None:
+            session = await stack.enter_async_context(open_session())
+            return Container(self._upstream.rstrip("/"), session)
+        executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="aiosmrt-local-model")
+        stack.push_async_callback(asyncio.to_thread, executor.shutdown)
+        return PythonModel(self._model, executor)
+
+    async def _end_calls(self, site: web.TCPSite) -> None:
+        # aiohttp would cancel them too, but not wait until their generators are closed.
+        await site.stop()
+        while self._calls:
+            for call in self._calls:
+                call.cancel()
+            await asyncio.wait(self._calls)
+
+    async def _handle(self, backend: _Backend, exchange: Exchange) -> None:
+        call = asyncio.current_task()
+        assert call is not None  # noqa: S101 - for mypy: this is a coroutine
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        try:
+            await self._answer(backend, exchange)
+        except ConnectionError:
+            logger.debug("the client hung up on %s", exchange.path)
+        except ServiceError as error:
+            await exchange.send_error(error)
+        except Exception:
+            logger.exception("the local endpoint failed on %s", exchange.path)
+            failure = InternalFailure("The local endpoint failed; its log says why.", status=500)
+            await exchange.send_error(failure)
+
+    async def _answer(self, backend: _Backend, exchange: Exchange) -> None:
+        if exchange.method == "GET" and exchange.path == "/ping":
+            if not await backend.is_ready():
+                raise make_service_unavailable("The model container does not answer its /ping.")
+            await exchange.send(200, {}, b"")
+            return
+        operation, endpoint_name = find_operation(exchange.method, exchange.path)
+        body = await exchange.receive(operation.parameters["body"].shape.max)
+        if self._auth:
+            signed = SignedRequest(exchange.method, exchange.target, exchange.headers, body)
+            check_authorization(signed, self._credentials, datetime.datetime.now(datetime.UTC))
+        request = read_invocation(operation, endpoint_name, exchange.headers, body)
+        self.requests.append(request)
+        del self.requests[: max(0, len(self.requests) - self._keep_requests)]
+        if operation is INVOKE_ENDPOINT_ASYNC:
+            await exchange.send_queued(request)
+            return
+        async with backend.answer(request) as answer:
+            if operation is INVOKE_ENDPOINT_WITH_RESPONSE_STREAM:
+                await exchange.send_stream(request, answer)
+            else:
+                await exchange.send_whole(request, answer)
+
+
+def _make_url(host: str, port: int) -> str:
+    # Nobody can connect to "every address"; the loopback one is among them.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

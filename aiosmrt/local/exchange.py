@@ -1,0 +1,128 @@
+"""One request and its answer over HTTP."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+
+import attrs
+from aiohttp import web
+
+from aiosmrt.errors import ServiceError
+from aiosmrt.local.answers import (
+    Answer,
+    encode_error,
+    encode_exception,
+    encode_part,
+    encode_value,
+    make_validation_error,
+    name_content_type,
+    place_output,
+    write_headers,
+)
+from aiosmrt.local.model import InvocationRequest
+from aiosmrt.service_model import INVOKE_ENDPOINT_ASYNC
+
+__all__ = ["Exchange"]
+
+
+def _make_response() -> web.StreamResponse:
+    return web.StreamResponse(headers={"x-amzn-RequestId": str(uuid.uuid4())})
+
+
+@attrs.define
+class Exchange:
+    """Reads a request and answers it, once; every method raises `ConnectionError` on a hang-up."""
+
+    request: web.BaseRequest
+    response: web.StreamResponse = attrs.field(init=False, factory=_make_response)
+
+    @property
+    def method(self) -> str:
+        """The HTTP method, in upper case."""
+        return self.request.method
+
+    @property
+    def target(self) -> str:
+        """Path and query as on the wire."""
+        return self.request.raw_path
+
+    @property
+    def path(self) -> str:
+        """The path as on the wire."""
+        return self.target.partition("?")[0]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The request's headers, names in lower case, repeated ones joined by a comma."""
+        headers = self.request.headers
+        return {name.lower(): ",".join(headers.getall(name)) for name in headers}
+
+    async def receive(self, limit: int | None) -> bytes:
+        """Give the whole body.
+
+        Raises:
+            ValidationError: it is longer than `limit` bytes.
+        """
+        if self.headers.get("expect", "").lower() == "100-continue":
+            await self.request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        chunks, size = [], 0
+        async for chunk in self.request.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if limit is not None and size > limit:
+                # aiohttp discards the rest, so that a client which sends before it reads gets
+                # to see the answer.
+                raise make_validation_error((f"body must be at most {limit} bytes",))
+        return b"".join(chunks)
+
+    async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Answer in one piece."""
+        self.response.set_status(status)
+        self.response.headers.update(headers)
+        self.response.content_length = len(body)
+        await self.response.prepare(self.request)
+        await self.response.write_eof(body)
+
+    async def send_error(self, error: ServiceError) -> None:
+        """Answer with an error in the service's shape."""
+        headers, body = encode_error(error)
+        await self.send(error.status, headers, body)
+
+    async def send_queued(self, request: InvocationRequest) -> None:
+        """Answer InvokeEndpointAsync."""
+        inference_id = request.inference_id or str(uuid.uuid4())
+        headers = {"Content-Type": "application/json", **place_output(request, inference_id)}
+        body = json.dumps({"InferenceId": inference_id}).encode()
+        await self.send(INVOKE_ENDPOINT_ASYNC.status, headers, body)
+
+    async def send_whole(self, request: InvocationRequest, answer: Answer) -> None:
+        """Answer InvokeEndpoint with the parts joined.
+
+        Raises:
+            ServiceError: from the parts; nothing was sent.
+        """
+        parts = [part async for part in answer.parts]
+        content_type = answer.head.content_type or name_content_type(parts[0] if parts else None)
+        headers = write_headers(request, answer.head, content_type)
+        await self.send(200, headers, b"".join(map(encode_value, parts)))
+
+    async def send_stream(self, request: InvocationRequest, answer: Answer) -> None:
+        """Answer InvokeEndpointWithResponseStream, a frame per part, each sent as it comes.
+
+        Raises:
+            ServiceError: from the first part; nothing was sent. Later ones go into the stream.
+        """
+        part = await anext(answer.parts, None)
+        content_type = answer.head.content_type or name_content_type(part)
+        self.response.headers.update(write_headers(request, answer.head, content_type))
+        self.response.enable_chunked_encoding()
+        await self.response.prepare(self.request)
+        try:
+            while part is not None:
+                await self.response.write(encode_part(encode_value(part)))
+                part = await anext(answer.parts, None)
+        except ServiceError as error:
+            await self.response.write(encode_exception(error))
+        await self.response.write_eof()

@@ -1,0 +1,68 @@
+"""`aiosmrt serve`: a local endpoint that runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+
+from aiosmrt.local.endpoint import LocalEndpoint
+from aiosmrt.local.model import Model
+
+__all__ = ["serve"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+async def serve(
+    model: Model | None = None,
+    *,
+    upstream: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    auth: bool = True,
+    access_key_id: str = "local",
+    secret_access_key: str = "local-secret",  # noqa: S107 - known to everybody, on loopback
+) -> None:
+    """Run a `LocalEndpoint` until SIGINT, SIGTERM or cancellation; a signal is a normal return.
+
+    Its URL, alone, is the first line on standard output once it answers. The arguments are those
+    of `LocalEndpoint`; requests are not kept. Signals are watched in the main thread only, and
+    only where the event loop can (not on Windows).
+
+    Raises:
+        ConfigurationError: contradicting arguments, or an address that cannot be used.
+    """
+    stop = asyncio.Event()
+    endpoint = LocalEndpoint(
+        model,
+        upstream=upstream,
+        host=host,
+        port=port,
+        auth=auth,
+        access_key_id=access_key_id,
+        secret_access_key=secret_access_key,
+        keep_requests=0,
+    )
+    watched = _watch(stop)
+    try:
+        async with endpoint:
+            sys.stdout.write(f"{endpoint.url}\n")
+            sys.stdout.flush()
+            await stop.wait()
+    finally:
+        for number in watched:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+
+def _watch(stop: asyncio.Event) -> tuple[signal.Signals, ...]:
+    if threading.current_thread() is not threading.main_thread():
+        return ()
+    loop = asyncio.get_running_loop()
+    try:
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, stop.set)
+    except NotImplementedError:
+        return ()
+    return _SIGNALS

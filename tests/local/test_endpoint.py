@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import pytest
+
+from aiosmrt.errors import ConfigurationError, ModelStreamError
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+
+
+@pytest.mark.asyncio
+async def test_a_client_of_ours_leads_to_it() -> None:
+    async with (
+        LocalEndpoint(access_key_id="mine", secret_access_key="my-secret") as endpoint,
+        endpoint.client(params={"endpoint_name": "e"}) as client,
+    ):
+        assert client.endpoint_url == endpoint.url
+        answer = await client.invoke_endpoint(body=b"a b", session_id="NEW_SESSION")
+        assert answer.json() == {"echo": "a b", "bytes": 3}
+        assert answer.new_session_id is not None
+        assert answer.new_session_expires_at is not None
+        async with client.invoke_endpoint_with_response_stream(body=b"a b") as stream:
+            assert [part.bytes async for part in stream] == [b"a ", b"b"]
+        invocation = await client.invoke_endpoint_async(input_location="s3://bucket/key")
+        assert invocation.output_location is not None
+
+
+@pytest.mark.asyncio
+async def test_a_client_sees_a_broken_stream_with_its_code() -> None:
+    def fail(request: InvocationRequest) -> Iterator[bytes]:
+        yield b"1"
+        raise ModelFailure(500, "out of memory")
+
+    async with LocalEndpoint(fail) as endpoint, endpoint.client() as client:
+        stream = await client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"")
+        with pytest.raises(ModelStreamError, match="out of memory") as caught:
+            _ = [part async for part in stream]
+    assert caught.value.error_code == "StreamBroken"
+    assert caught.value.parts_received == 1
+
+
+@pytest.mark.asyncio
+async def test_ping(http: aiohttp.ClientSession) -> None:
+    async with LocalEndpoint() as endpoint, http.get(f"{endpoint.url}/ping") as response:
+        assert response.status == 200
+        assert "x-amzn-RequestId" in response.headers
+
+
+@pytest.mark.asyncio
+async def test_only_so_many_requests_are_kept(http: aiohttp.ClientSession) -> None:
+    async with LocalEndpoint(auth=False, keep_requests=2) as endpoint:
+        for number in range(4):
+            url = f"{endpoint.url}/endpoints/e{number}/invocations"
+            async with http.post(url) as response:
+                assert response.status == 200
+    assert [request.endpoint_name for request in endpoint.requests] == ["e2", "e3"]
+
+
+@pytest.mark.asyncio
+async def test_leaving_ends_calls_and_closes_their_generators(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = threading.Event()
+    # The time limit is for connections; closing takes longer, and is waited for.
+    monkeypatch.setattr("aiosmrt.local.endpoint._LINGER", 0.01)
+
+    async def endless(request: InvocationRequest) -> AsyncIterator[bytes]:
+        try:
+            yield b"x"
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.2)
+            closed.set()
+
+    async with LocalEndpoint(endless, auth=False) as endpoint:
+        url = f"{endpoint.url}/endpoints/e/invocations-response-stream"
+        response = await http.post(url)
+        await response.content.readany()
+    assert closed.is_set()
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await response.read()
+
+
+@pytest.mark.asyncio
+async def test_leaving_waits_for_models_in_threads(http: aiohttp.ClientSession) -> None:
+    running, finish, finished = (threading.Event() for _ in range(3))
+
+    def model(request: InvocationRequest) -> bytes:
+        running.set()
+        finish.wait(10)
+        finished.set()
+        return b""
+
+    async with LocalEndpoint(model, auth=False) as endpoint:
+        url = f"{endpoint.url}/endpoints/e/invocations"
+        call = asyncio.create_task(http.post(url))
+        await asyncio.to_thread(running.wait, 10)
+        asyncio.get_running_loop().call_later(0.05, finish.set)
+    assert finished.is_set()
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await call
+
+
+@pytest.mark.asyncio
+async def test_it_can_be_entered_again(http: aiohttp.ClientSession) -> None:
+    endpoint = LocalEndpoint()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no URL before"):
+            _ = endpoint.url
+        async with endpoint, http.get(f"{endpoint.url}/ping") as response:
+            assert response.status == 200
+
+
+@pytest.mark.asyncio
+async def test_the_url_can_be_connected_to_whatever_it_listens_on(
+    http: aiohttp.ClientSession,
+) -> None:
+    for host in ("0.0.0.0", "localhost"):
+        async with LocalEndpoint(host=host) as endpoint:
+            assert re.fullmatch(r"http://(127\.0\.0\.1|\[::1\]):\d+", endpoint.url)
+            async with http.get(f"{endpoint.url}/ping") as response:
+                assert response.status == 200
+
+
+@pytest.mark.asyncio
+async def test_a_taken_port_is_named() -> None:
+    async with LocalEndpoint() as endpoint:
+        port = int(endpoint.url.rpartition(":")[2])
+        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1 port {port}"):
+            async with LocalEndpoint(port=port):
+                pytest.fail("two servers on one port")
+
+
+def test_contradicting_arguments_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="exclude each other"):
+        LocalEndpoint(lambda request: b"", upstream="http://127.0.0.1:8080")
+    with pytest.raises(ConfigurationError, match="model must be callable, not str"):
+        LocalEndpoint("package.module:function")  # type: ignore[arg-type] # the mistake under test
+    with pytest.raises(ConfigurationError, match=r"not '127\.0\.0\.1:8080'"):
+        LocalEndpoint(upstream="127.0.0.1:8080")

@@ -1,0 +1,231 @@
+"""HTTP as it is on the wire: edge cases that SDKs do not show."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import zlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from botocore.eventstream import EventStreamBuffer
+
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+
+_STREAM = "/endpoints/e/invocations-response-stream"
+
+
+def _parse(body: bytes) -> list[tuple[dict[str, str], bytes]]:
+    frames = EventStreamBuffer()
+    frames.add_data(body)
+    return [(frame.headers, frame.payload) for frame in frames]
+
+
+def _is_service_error(response: aiohttp.ClientResponse, status: int, code: str) -> bool:
+    return (
+        response.status == status
+        and response.headers["x-amzn-errortype"] == code
+        and "x-amzn-RequestId" in response.headers
+        and "Date" in response.headers
+        and response.content_type == "application/json"
+    )
+
+
+@pytest.mark.asyncio
+async def test_frames_are_those_of_the_service(http: aiohttp.ClientSession) -> None:
+    async def model(request: InvocationRequest) -> AsyncIterator[bytes | str]:
+        yield b"\x00\xff"
+        yield "ä"
+        yield b""
+        raise ModelFailure(500, "broken")
+
+    async with (
+        LocalEndpoint(model, auth=False) as endpoint,
+        http.post(endpoint.url + _STREAM) as response,
+    ):
+        frames = _parse(await response.read())
+    part = {
+        ":message-type": "event",
+        ":event-type": "PayloadPart",
+        ":content-type": "application/octet-stream",
+    }
+    assert frames[:3] == [(part, b"\x00\xff"), (part, "ä".encode()), (part, b"")]
+    ((headers, payload),) = frames[3:]
+    assert headers == {
+        ":message-type": "exception",
+        ":exception-type": "ModelStreamError",
+        ":content-type": "application/json",
+    }
+    assert json.loads(payload) == {
+        "Message": 'Received server error (500) from primary with message "broken"',
+        "ErrorCode": "StreamBroken",
+    }
+
+
+@pytest.mark.asyncio
+async def test_a_stream_of_no_parts_ends_properly(http: aiohttp.ClientSession) -> None:
+    async with (
+        LocalEndpoint(lambda request: iter(()), auth=False) as endpoint,
+        http.post(endpoint.url + _STREAM) as response,
+    ):
+        assert await response.read() == b""
+        assert response.status == 200
+        assert response.headers["X-Amzn-SageMaker-Content-Type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"x", "application/octet-stream"),
+        ("x", "text/plain; charset=utf-8"),
+        (["x"], "application/json"),
+        (iter(["x", b"y"]), "text/plain; charset=utf-8"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_content_type_follows_from_the_body(
+    body: object, content_type: str, http: aiohttp.ClientSession
+) -> None:
+    async with (
+        LocalEndpoint(lambda request: body, auth=False) as endpoint,
+        http.post(f"{endpoint.url}/endpoints/e/invocations") as response,
+    ):
+        assert response.headers["Content-Type"] == content_type
+
+
+@pytest.mark.asyncio
+async def test_an_iterator_is_joined_for_a_plain_call(http: aiohttp.ClientSession) -> None:
+    async with (
+        LocalEndpoint(lambda request: iter(["a", b"b"]), auth=False) as endpoint,
+        http.post(f"{endpoint.url}/endpoints/e/invocations") as response,
+    ):
+        assert await response.read() == b"ab"
+        assert response.headers["Content-Length"] == "2"
+
+
+@pytest.mark.asyncio
+async def test_each_part_goes_out_before_the_next_is_made(http: aiohttp.ClientSession) -> None:
+    seen: asyncio.Queue[None] = asyncio.Queue()
+
+    async def model(request: InvocationRequest) -> AsyncIterator[str]:
+        for number in range(3):
+            yield str(number)
+            await seen.get()
+
+    async with (
+        LocalEndpoint(model, auth=False) as endpoint,
+        http.post(endpoint.url + _STREAM) as response,
+    ):
+        frames = EventStreamBuffer()
+        for number in range(3):
+            frames.add_data(await asyncio.wait_for(response.content.readany(), 10))
+            assert [frame.payload for frame in frames] == [str(number).encode()]
+            seen.put_nowait(None)
+
+
+@pytest.mark.asyncio
+async def test_a_slow_reader_slows_the_model() -> None:
+    made = 0
+    limit = 2000  # parts; 200 MB, which no socket buffer takes
+
+    async def model(request: InvocationRequest) -> AsyncIterator[bytes]:
+        nonlocal made
+        for _ in range(limit):
+            made += 1
+            yield b"x" * 100_000
+
+    async with LocalEndpoint(model, auth=False) as endpoint:
+        port = int(endpoint.url.rpartition(":")[2])
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(f"POST {_STREAM} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+        before = -1
+        while before < made or made == 0:
+            before = made
+            await asyncio.sleep(0.05)
+        assert made < limit / 2
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/endpoints/e/invocations"), ("POST", "/"), ("POST", "/ping"), ("PUT", "/ping")],
+)
+@pytest.mark.asyncio
+async def test_an_unknown_path_is_an_unknown_operation(
+    method: str, path: str, http: aiohttp.ClientSession
+) -> None:
+    async with (
+        LocalEndpoint() as endpoint,
+        http.request(method, endpoint.url + path) as response,
+    ):
+        assert _is_service_error(response, 404, "UnknownOperationException")
+        assert f"{method} {path} is no operation" in (await response.json())["Message"]
+
+
+@pytest.mark.asyncio
+async def test_an_error_leaves_the_connection_usable() -> None:
+    async with LocalEndpoint(auth=False) as endpoint:
+        port = int(endpoint.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for path, status in (("/", b"404"), ("/endpoints/e/invocations", b"200")):
+            head = f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"
+            writer.write(head.encode())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.split(b" ")[1] == status
+            length = int(answer.lower().partition(b"content-length: ")[2].split(b"\r")[0])
+            await reader.readexactly(length)
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_asks_first_is_told_to_continue() -> None:
+    async with LocalEndpoint(auth=False) as endpoint:
+        port = int(endpoint.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /endpoints/e/invocations HTTP/1.1\r\nHost: h\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        )
+        asked = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"{}")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await writer.wait_closed()
+    assert [request.body for request in endpoint.requests] == [b"{}"]
+
+
+@pytest.mark.asyncio
+async def test_a_body_is_left_as_it_was_sent(http: aiohttp.ClientSession) -> None:
+    packed = zlib.compress(b"{}")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield packed[:3]
+        yield packed[3:]
+
+    async with LocalEndpoint(auth=False) as endpoint:
+        url = f"{endpoint.url}/endpoints/e/invocations"
+        async with http.post(url, data=chunks(), headers={"Content-Encoding": "deflate"}):
+            pass
+    assert [request.body for request in endpoint.requests] == [packed]
+
+
+@pytest.mark.asyncio
+async def test_a_fault_of_the_endpoint_is_an_internal_failure(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("aiosmrt.local.endpoint.read_invocation", fail)
+    async with (
+        LocalEndpoint(auth=False) as endpoint,
+        http.post(f"{endpoint.url}/endpoints/e/invocations") as response,
+    ):
+        assert _is_service_error(response, 500, "InternalFailure")
+    assert "ZeroDivisionError" in caplog.text
