@@ -57,7 +57,7 @@ class Limits:
         self._scope = asyncio.timeout_at(self._deadline)
         await self._scope.__aenter__()
         if self._ended is not None:
-            self._scope.reschedule(self._loop.time())
+            self._reschedule(self._loop.time())
         return self
 
     async def __aexit__(
@@ -67,18 +67,16 @@ class Limits:
         traceback: TracebackType | None,
     ) -> None:
         scope, self._scope = self._scope, None
-        if scope is None:
-            return
         try:
-            await scope.__aexit__(kind, error, traceback)
+            await scope.__aexit__(kind, error, traceback)  # type: ignore[union-attr]  # was entered
         except TimeoutError:
             raise self.expire() from None
 
     def await_(self, wait: Wait) -> None:
         """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
         self.awaited = wait
-        if self._scope is not None and self._ended is None:
-            self._scope.reschedule(self.expires_at(self._loop.time()))
+        if self._ended is None:
+            self._reschedule(self.expires_at(self._loop.time()))
 
     def connecting(self) -> None:
         """A connection is being looked for or made."""
@@ -86,16 +84,25 @@ class Limits:
 
     def writing(self) -> None:
         """The connection is there, or the socket took more of the request."""
-        self.await_("write")
+        self._await_in_scope("write")
 
     def sent(self) -> None:
         """The request's last byte was handed to the socket."""
         self._sent = True
-        self.await_("first_byte")
+        self._await_in_scope("first_byte")
+
+    def _await_in_scope(self, wait: Wait) -> None:
+        # An answer may come before the whole request is out; what is awaited then is its body.
+        if self._scope is not None:
+            self.await_(wait)
 
     def allows(self, delay: float) -> bool:
         """Tell whether a pause of `delay` seconds would end before the call must."""
         return self._deadline is None or self._loop.time() + delay < self._deadline
+
+    def are_over(self) -> bool:
+        """Tell whether the call has had all of its total."""
+        return self._deadline is not None and self._loop.time() >= self._deadline
 
     def expires_at(self, since: float) -> float | None:
         """Tell, in the loop's time, when the wait that began at `since` has lasted too long."""
@@ -111,9 +118,7 @@ class Limits:
         if self._ended is not None:
             self._ended.may_have_run = self._sent
             return self._ended
-        wait = self.awaited
-        if self._deadline is not None and self._loop.time() >= self._deadline:
-            wait = "total"
+        wait = "total" if self.are_over() else self.awaited
         kind, what = _ERRORS[wait]
         seconds = getattr(self.timeout, wait)
         error = kind(
@@ -125,5 +130,9 @@ class Limits:
     def end(self, error: AiosmrtError) -> None:
         """End the call now, with `error`."""
         self._ended = error
-        if self._scope is not None:
-            self._scope.reschedule(self._loop.time())
+        self._reschedule(self._loop.time())
+
+    def _reschedule(self, when: float | None) -> None:
+        # A scope that has fired already cannot be moved; its task may not have noticed yet.
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(when)

@@ -22,12 +22,13 @@ async def collect_body(body: object, limit: int | None) -> object:
         limit: bytes after which a file or iterable is given up, `None` for no limit.
 
     Raises:
-        ParameterError: the source gave more than `limit`, or something that is no bytes or str.
+        ParameterError: the source gave more than `limit`, or something that is no bytes or str;
+            or text holds a lone surrogate, which UTF-8 has no bytes for.
     """
     if isinstance(body, bytes):
         return body
     if isinstance(body, str):
-        return body.encode()
+        return _encode(body)
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
     if isinstance(body, AsyncIterable):
@@ -41,6 +42,13 @@ async def collect_body(body: object, limit: int | None) -> object:
     return body
 
 
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ParameterError(f"body: its text cannot be written in UTF-8: {error}") from error
+
+
 class _Collected:
     def __init__(self, limit: int | None) -> None:
         self.data = bytearray()
@@ -48,7 +56,7 @@ class _Collected:
 
     def add(self, chunk: object) -> None:
         if isinstance(chunk, str):
-            chunk = chunk.encode()
+            chunk = _encode(chunk)
         if not isinstance(chunk, bytes | bytearray | memoryview):
             raise ParameterError(
                 f"body: its source gave a {type(chunk).__qualname__}, not bytes or str"

@@ -21,15 +21,12 @@ async def run_in_thread(work: Callable[[], T]) -> T:
     When the waiting is cancelled the work runs on, and its result is dropped.
     """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
+    done: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
 
     def settle(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(result)  # type: ignore[arg-type]  # None only beside an error
-        else:
-            done.set_exception(error)
+        if not done.cancelled():
+            # As a result, since a future takes no StopIteration for an exception.
+            done.set_result((result, error))
 
     def run() -> None:
         result = error = None
@@ -42,7 +39,10 @@ async def run_in_thread(work: Callable[[], T]) -> T:
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=run, name="aiosmrt", daemon=True).start()
-    return await done
+    result, error = await done
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # None only where there is an error
 
 
 class Flight(Generic[T]):
