@@ -1,0 +1,317 @@
+"""Frames to messages, incrementally: bytes go in, in any split, and verified messages come out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from struct import Struct
+from types import MappingProxyType
+from typing import Final, TypeAlias
+from zlib import crc32
+
+import attrs
+
+from aiosmrt.errors import (
+    EventStreamError,
+    InvalidLength,
+    MessageChecksumMismatch,
+    PreludeChecksumMismatch,
+    TruncatedStream,
+)
+from aiosmrt.eventstream.headers import HeaderValue, decode_headers
+from aiosmrt.eventstream.message import Message
+
+__all__ = ["EventStreamDecoder"]
+
+# The specification's limits (24 MiB of payload, 128 KiB of headers) bind services, and clients
+# MUST NOT check them; these only bound the memory that a broken sender can claim.
+DEFAULT_MAX_MESSAGE_LENGTH: Final = 32 * 1024 * 1024  # bytes
+DEFAULT_MAX_HEADERS_LENGTH: Final = 1024 * 1024  # bytes
+
+_PRELUDE: Final = Struct(">III")  # total length, headers length, CRC of these eight bytes
+_PRELUDE_LENGTH: Final = 12  # bytes
+_CRC_LENGTH: Final = 4  # bytes
+_OVERHEAD: Final = _PRELUDE_LENGTH + _CRC_LENGTH
+
+# A cut frame of at most so many bytes waits to be whole, a longer one is hashed as it comes, in
+# pieces of at least so many: crumbs are neither hashed one by one nor kept in a list for long.
+_PIECE: Final = 1024
+
+# A decoder remembers so many preludes and header blocks, and no block longer than so many bytes.
+_REMEMBERED: Final = 256
+_REMEMBERED_LENGTH: Final = 1024
+
+_Headers: TypeAlias = Mapping[str, HeaderValue]
+_Layout: TypeAlias = Callable[[bytes, int], tuple[bytes, bytes, int]]
+# A frame seen before: its length, what cuts it into head (prelude and header block), payload and
+# CRC, the head's bytes, the headers in it, and the head's CRC.
+_Shape: TypeAlias = tuple[int, _Layout, bytes, _Headers, int]
+
+_new = object.__new__
+
+
+@attrs.define
+class _LongFrame:
+    """A frame under way whose head is there and whose payload is collected in pieces."""
+
+    offset: int  # bytes of the stream before it
+    head: bytes  # prelude and header block
+    missing: int  # bytes of the payload still to come
+    crc: int  # of all that came
+    pieces: list[bytes] = attrs.field(factory=list)
+
+
+class EventStreamDecoder:
+    """Turns the bytes of one event stream into messages.
+
+    A prelude's CRC and both its lengths are checked as soon as its twelve bytes are there, and no
+    byte of a message is handed out before the message's CRC and its headers were checked. A bad
+    frame is the end of the stream: where the next one would begin cannot be known.
+
+    Whatever the bytes are, nothing but `EventStreamError` comes out; anything else is a bug. The
+    work is linear in the bytes, however they are split.
+
+    Args:
+        max_message_length: the most bytes of a frame, its 16 bytes of lengths and CRCs included.
+        max_headers_length: the most bytes of a frame's header block.
+    """
+
+    __slots__ = (
+        "_error",
+        "_headers",
+        "_long",
+        "_max_headers_length",
+        "_max_message_length",
+        "_messages",
+        "_missing",
+        "_pieces",
+        "_received",
+        "_shape_of",
+        "_shapes",
+    )
+
+    def __init__(
+        self,
+        *,
+        max_message_length: int = DEFAULT_MAX_MESSAGE_LENGTH,
+        max_headers_length: int = DEFAULT_MAX_HEADERS_LENGTH,
+    ) -> None:
+        self._max_message_length = max_message_length
+        self._max_headers_length = max_headers_length
+        self._received = 0  # bytes of the stream
+        self._messages: deque[Message] = deque()  # verified, not fetched yet
+        self._error: EventStreamError | None = None
+        self._pieces: list[bytes] = []  # received, but not enough to go on
+        self._missing = 0  # bytes it takes to go on; 0 between frames
+        self._long: _LongFrame | None = None
+        self._shapes: dict[bytes, _Shape] = {}  # by prelude; of verified frames
+        self._shape_of = self._shapes.get  # bound once: 15 ns less per frame
+        self._headers: dict[bytes, _Headers] = {}  # by header block; of verified frames
+
+    def receive_data(  # noqa: C901, PLR0912 - the hot loop, whose calls would cost more than its work
+        self, data: bytes | bytearray | memoryview
+    ) -> None:
+        """Take the next bytes of the stream and parse at once what they complete.
+
+        A bad frame is not raised here: it is kept for `next_message`, and all data behind it is
+        ignored.
+        """
+        if type(data) is not bytes:
+            data = memoryview(data).tobytes()  # the caller may go on using its buffer
+        end = len(data)
+        self._received += end
+        position = 0
+        try:
+            if self._missing:
+                if self._error is not None or not data:
+                    return
+                pieces, long = self._pieces, self._long
+                if long is not None and _PIECE <= end <= long.missing - _PIECE and not pieces:
+                    # The middle of a long frame, and most of its bytes.
+                    long.pieces.append(data)
+                    long.missing -= end
+                    long.crc = crc32(data, long.crc)
+                    return
+                pieces.append(data)
+                self._missing -= end
+                if self._missing > 0:
+                    return
+                data = b"".join(pieces)
+                end = len(data)
+                pieces.clear()
+                self._missing = 0
+                if long is not None:
+                    position = self._continue(long, data)
+            shape_of, messages = self._shape_of, self._messages
+            while position < end:
+                # Most frames are like an earlier one: same prelude, same header block. Then the
+                # head is compared, not parsed again, and the message's CRC goes on from the head's.
+                shape = shape_of(data[position : position + _PRELUDE_LENGTH])
+                if shape is not None:
+                    length, layout, known_head, headers, head_crc = shape
+                    stop = position + length
+                    if stop <= end:
+                        head, payload, declared = layout(data, position)
+                        if head == known_head and crc32(payload, head_crc) == declared:
+                            # As Message(headers, payload), but 40 to 60 ns faster.
+                            message = _new(Message)
+                            message.headers = headers
+                            message.payload = payload
+                            messages.append(message)
+                            position = stop
+                            continue
+                    elif length <= _PIECE:
+                        self._pieces.append(data[position:])
+                        self._missing = stop - end
+                        return
+                stop = self._take_frame(data, position)
+                if stop == position:
+                    return
+                position = stop
+        except EventStreamError as error:
+            self._fail(error)
+
+    def next_message(self) -> Message | None:
+        """Give the next verified message, `None` where it takes more data.
+
+        Raises:
+            EventStreamError: what is wrong with the next frame, once all messages before it were
+                given, and again at every further call.
+        """
+        if self._messages:
+            return self._messages.popleft()
+        if self._error is not None:
+            raise self._error.with_traceback(None)  # or it would grow with every call
+        return None
+
+    def receive_eof(self) -> None:
+        """Take note that the stream has ended.
+
+        Messages that were not fetched yet stay with `next_message`, which afterwards raises the
+        same error.
+
+        Raises:
+            TruncatedStream: a frame is open.
+            EventStreamError: what is wrong with a frame received before.
+        """
+        if self._missing and self._error is None:
+            held = sum(map(len, self._pieces))
+            offset = self._received - held if self._long is None else self._long.offset
+            self._fail(
+                TruncatedStream(
+                    f"the stream ended after {self._received} bytes,"
+                    f" {self._received - offset} bytes into the frame at byte {offset}",
+                    offset=offset,
+                )
+            )
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+
+    def _fail(self, error: EventStreamError) -> None:
+        self._error = error.with_traceback(None)  # or its frames would keep the data alive
+        self._missing = 1  # which leads receive_data to the error
+        self._pieces.clear()
+        self._long = None
+
+    def _take_frame(self, data: bytes, position: int) -> int:
+        """Take the frame at `position` and give its end, or keep what is there of it."""
+        available = len(data) - position
+        offset = self._received - available
+        prelude = data[position : position + _PRELUDE_LENGTH]
+        if available < _PRELUDE_LENGTH:
+            self._pieces.append(prelude)
+            self._missing = _PRELUDE_LENGTH - available
+            return position
+        length, headers_length = self._check_prelude(prelude, offset)
+        body = position + _PRELUDE_LENGTH + headers_length
+        stop = position + length
+        head = data[position:body]
+        if available >= length:
+            payload = data[body : stop - _CRC_LENGTH]
+            declared = data[stop - _CRC_LENGTH : stop]
+            self._deliver(offset, head, payload, crc32(payload, crc32(head)), declared)
+            return stop
+        if length <= _PIECE:
+            self._missing = length - available
+        elif len(data) < body:
+            self._missing = body - len(data)
+        else:
+            payload_length = length - headers_length - _OVERHEAD
+            self._long = _LongFrame(offset, head, payload_length, crc32(head))
+            self._continue(self._long, data[body:])
+            return position
+        self._pieces.append(data[position:])
+        return position
+
+    def _continue(self, frame: _LongFrame, data: bytes) -> int:
+        """Take what `data` begins with of a long frame and give the end of it."""
+        piece = data[: frame.missing]
+        if piece:
+            frame.pieces.append(piece)
+            frame.missing -= len(piece)
+            frame.crc = crc32(piece, frame.crc)
+        stop = len(piece) + _CRC_LENGTH
+        if frame.missing or len(data) < stop:
+            rest = data[len(piece) :]  # of the CRC
+            if rest:
+                self._pieces.append(rest)
+            self._missing = min(frame.missing + _CRC_LENGTH, _PIECE) - len(rest)
+            return len(data)
+        self._long = None
+        payload = b"".join(frame.pieces)
+        self._deliver(frame.offset, frame.head, payload, frame.crc, data[len(piece) : stop])
+        return stop
+
+    def _check_prelude(self, prelude: bytes, offset: int) -> tuple[int, int]:
+        """Give total length and headers length, both to be relied on."""
+        length, headers_length, declared = _PRELUDE.unpack(prelude)
+        computed = crc32(prelude[:-_CRC_LENGTH])
+        if computed != declared:
+            raise PreludeChecksumMismatch(
+                f"the frame at byte {offset} declares the CRC {declared:#010x} for its lengths,"
+                f" computed is {computed:#010x}; it begins with {prelude!r}: is this an event"
+                " stream at all?",
+                offset=offset,
+            )
+        if length < _OVERHEAD or headers_length > length - _OVERHEAD:
+            raise InvalidLength(
+                f"the frame at byte {offset} declares {length} bytes and {headers_length} of them"
+                f" headers, but {_OVERHEAD} are neither headers nor payload",
+                offset=offset,
+            )
+        if length > self._max_message_length:
+            raise InvalidLength(
+                f"the frame at byte {offset} declares {length} bytes,"
+                f" max_message_length allows {self._max_message_length}",
+                offset=offset,
+            )
+        if headers_length > self._max_headers_length:
+            raise InvalidLength(
+                f"the frame at byte {offset} declares {headers_length} bytes of headers,"
+                f" max_headers_length allows {self._max_headers_length}",
+                offset=offset,
+            )
+        return length, headers_length
+
+    def _deliver(
+        self, offset: int, head: bytes, payload: bytes, computed: int, declared: bytes
+    ) -> None:
+        """Verify a whole frame, remember what it is like, and queue its message."""
+        length = len(head) + len(payload) + _CRC_LENGTH
+        if computed != int.from_bytes(declared):
+            raise MessageChecksumMismatch(
+                f"the frame at byte {offset} declares the CRC 0x{declared.hex()} for its {length}"
+                f" bytes, computed is {computed:#010x}",
+                offset=offset,
+            )
+        block = head[_PRELUDE_LENGTH:]
+        headers = self._headers.get(block)
+        if headers is None:
+            # Shared by messages, so nobody may write to it.
+            headers = MappingProxyType(decode_headers(block, offset=offset))
+            if len(self._headers) < _REMEMBERED and len(block) <= _REMEMBERED_LENGTH:
+                self._headers[block] = headers
+        if len(self._shapes) < _REMEMBERED and len(block) <= _REMEMBERED_LENGTH:
+            layout = Struct(f">{len(head)}s{len(payload)}sI").unpack_from
+            self._shapes[head[:_PRELUDE_LENGTH]] = (length, layout, head, headers, crc32(head))
+        self._messages.append(Message(headers, payload))
