@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-import difflib
 import platform
 import warnings
-from collections.abc import Collection, Mapping
+import weakref
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -15,7 +16,8 @@ import attrs
 from aiosmrt.calls import Call, Caller, read_refusal
 from aiosmrt.config import Config, Timeout
 from aiosmrt.credentials import CredentialProvider
-from aiosmrt.errors import UnexpectedResponse
+from aiosmrt.errors import AiosmrtError, UnexpectedResponse
+from aiosmrt.http import ResponseHead
 from aiosmrt.models import AsyncInvocation, InvokeEndpointResponse
 from aiosmrt.operations import (
     build_request,
@@ -24,6 +26,13 @@ from aiosmrt.operations import (
     parse_error,
     parse_invocation,
     parse_response,
+)
+from aiosmrt.options import (
+    IDENTITY,
+    RESOLVED,
+    choose_constraints,
+    configure,
+    refuse_pool_options,
 )
 from aiosmrt.parameters import (
     CallOptions,
@@ -41,41 +50,14 @@ from aiosmrt.service_model import (
     INVOKE_ENDPOINT_ASYNC,
     INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
     Operation,
-    spell,
 )
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions, Pools
-from aiosmrt.validation import CONSTRAINTS, check_headers, check_parameters
+from aiosmrt.validation import check_headers, check_parameters
 from aiosmrt.version import __version__
 
 __all__ = ["SageMakerRuntimeClient"]
 
-# What a derived client cannot have of its own, since it shares the pool.
-_SHAPES_THE_POOL = ("session", "max_connections", "verify")
-_OPTIONS = tuple(field.name for field in attrs.fields(Config))
 _USER_AGENT = f"aiosmrt/{__version__} Python/{platform.python_version()} {platform.system()}"
-
-# What, when it changes, changes how requests are addressed or signed.
-_RESOLVED = frozenset(
-    {
-        "region_name",
-        "endpoint_url",
-        "profile_name",
-        "use_ssl",
-        "use_fips_endpoint",
-        "use_dualstack_endpoint",
-        "retry",
-    }
-)
-_IDENTITY = frozenset(
-    {
-        "aws_access_key_id",
-        "aws_secret_access_key",
-        "aws_session_token",
-        "profile_name",
-        "region_name",
-        "credentials",
-    }
-)
 
 
 class SageMakerRuntimeClient:
@@ -95,12 +77,12 @@ class SageMakerRuntimeClient:
     """
 
     def __init__(self, config: Config | None = None, /, **options: Unpack[ClientOptions]) -> None:
-        _check_options(options)
-        self._config = attrs.evolve(config or Config(), **options)
+        self._config = configure(Config() if config is None else config, options)
         self._pools = Pools()
-        self._owner = True
+        self._owner: SageMakerRuntimeClient | None = None  # of the pools, if it is another client
+        self._providers: weakref.WeakSet[CredentialProvider] = weakref.WeakSet()
         self._resolution = Resolution(self._config)
-        self._credentials = _provide_credentials(self._config)
+        self._credentials = self._provide_credentials()
         self._quota = RetryQuota()
         self._caller: Caller | None = None
 
@@ -111,25 +93,34 @@ class SageMakerRuntimeClient:
             TypeError: an option that does not exist, or that shapes the pool.
             ConfigurationError: an option whose value cannot be used.
         """
-        _check_options(options)
-        for name in _SHAPES_THE_POOL:
-            if name in options:
-                raise TypeError(
-                    f"with_options() cannot change {name}, which shapes the pool that the clients "
-                    "share; make a client of its own for that"
-                )
+        refuse_pool_options(options)
+        config = configure(self._config, options)
         derived = copy.copy(self)
-        derived._derive(options)  # noqa: SLF001 - of this very class
+        # Kept alive, so that somebody is left to close the pools, or to warn.
+        derived._owner = self._owner or self  # noqa: SLF001 - of this very class
+        derived._derive(config, options)  # noqa: SLF001
         return derived
 
-    def _derive(self, options: ClientOptions) -> None:
-        self._owner = False
+    def _derive(self, config: Config, options: ClientOptions) -> None:
         self._caller = None
-        self._config = attrs.evolve(self._config, **options)
-        if not options.keys().isdisjoint(_RESOLVED):
-            self._resolution = Resolution(self._config)
-        if not options.keys().isdisjoint(_IDENTITY):
-            self._credentials = _provide_credentials(self._config)
+        self._config = config
+        if not options.keys().isdisjoint(RESOLVED):
+            self._resolution = Resolution(config)
+        if not options.keys().isdisjoint(IDENTITY):
+            self._credentials = self._provide_credentials()
+
+    def _provide_credentials(self) -> CredentialProvider:
+        config = self._config
+        provider = CredentialProvider(
+            credentials=config.credentials,
+            access_key_id=config.aws_access_key_id,
+            secret_access_key=config.aws_secret_access_key,
+            session_token=config.aws_session_token,
+            profile_name=config.profile_name,
+            region_name=config.region_name,
+        )
+        self._providers.add(provider)
+        return provider
 
     @property
     def region_name(self) -> str:
@@ -180,6 +171,7 @@ class SageMakerRuntimeClient:
 
         async def judge(response: PooledResponse, call: Call) -> InvokeEndpointResponse:
             body = await _read(operation, response, call)
+            call.end_attempt()
             return parse_response(response.head, body, call.describe(response.head))
 
         return await caller.call(call, pool, judge)
@@ -202,7 +194,16 @@ class SageMakerRuntimeClient:
 
         async def judge(response: PooledResponse, call: Call) -> AsyncInvocation:
             body = await _read(operation, response, call)
-            return parse_invocation(response.head, body, call.describe(response.head))
+            invocation = parse_invocation(response.head, body, call.describe(response.head))
+            if invocation.inference_id is None and invocation.output_location is None:
+                raise _refuse(
+                    response.head,
+                    "the answer names neither an inference id nor an output location; check that "
+                    "endpoint_url is a SageMaker Runtime endpoint and no proxy answers for it",
+                    body,
+                )
+            call.end_attempt()
+            return attrs.evolve(invocation, metadata=call.describe(response.head))
 
         return await caller.call(call, pool, judge)
 
@@ -231,7 +232,7 @@ class SageMakerRuntimeClient:
                 await _check_head(operation, response, call)
                 wrong = check_stream_head(response.head)
                 if wrong is not None:
-                    raise await _refuse(response, wrong)
+                    raise _refuse(response.head, wrong, await read_refusal(response))
                 return await ResponseStream(response, call, operation).begin()
 
             return await caller.call(call, pool, judge)
@@ -241,11 +242,26 @@ class SageMakerRuntimeClient:
     async def _begin(self, operation: Operation, given: CallOptions) -> tuple[Pool, Caller, Call]:
         """Check a call's parameters and put the call together; nothing is sent yet."""
         check_names(operation, given)
+        parameters = {
+            **_choose(operation, self._config.params),
+            **_choose(operation, given),
+        }
+        try:
+            return await self._prepare_call(operation, parameters, given)
+        except AiosmrtError as error:
+            # Several calls may wait for one resolution: each gets an error of its own.
+            placed = copy.copy(error)
+            placed.operation = operation.name
+            placed.endpoint_name = str(parameters.get("endpoint_name") or "") or None
+            raise placed from error.__cause__
+
+    async def _prepare_call(
+        self, operation: Operation, parameters: dict[str, object], options: CallOptions
+    ) -> tuple[Pool, Caller, Call]:
         config = self._config
-        headers = {**config.headers, **given.get("headers", {})}
-        timeout = given.get("timeout")
-        parameters = {**_choose(operation, config.params), **_choose(operation, given)}
-        constraints = _constraints(config.parameter_validation)
+        headers = {**config.headers, **(options.get("headers") or {})}
+        timeout = options.get("timeout")
+        constraints = choose_constraints(config.parameter_validation)
         if "body" in parameters:
             shape = operation.parameters["body"].shape
             limit = shape.max if "max" in constraints else None
@@ -296,9 +312,9 @@ class SageMakerRuntimeClient:
 
         On a client that `with_options` gave, this does nothing.
         """
-        if self._owner:
+        if self._owner is None:
             await self._pools.aclose()
-            await self._credentials.aclose()
+            await asyncio.gather(*(provider.aclose() for provider in tuple(self._providers)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -318,38 +334,13 @@ class SageMakerRuntimeClient:
 
     def __del__(self) -> None:
         pools = getattr(self, "_pools", None)
-        if pools is not None and self._owner and pools.open:
+        if pools is not None and self._owner is None and pools.open:
             warnings.warn(
                 f"{self!r} was never closed: use it in an async with block, or await its aclose()",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-
-
-def _check_options(options: Mapping[str, object]) -> None:
-    for name in options:
-        if name not in _OPTIONS:
-            near = difflib.get_close_matches(spell(name), _OPTIONS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_OPTIONS)}"
-            raise TypeError(f"unknown client option {name!r}{hint}")
-
-
-def _provide_credentials(config: Config) -> CredentialProvider:
-    return CredentialProvider(
-        credentials=config.credentials,
-        access_key_id=config.aws_access_key_id,
-        secret_access_key=config.aws_secret_access_key,
-        session_token=config.aws_session_token,
-        profile_name=config.profile_name,
-        region_name=config.region_name,
-    )
-
-
-def _constraints(validation: bool | Collection[str]) -> Collection[str]:  # noqa: FBT001 - boto3's option
-    if isinstance(validation, bool):
-        return CONSTRAINTS if validation else ()
-    return validation
 
 
 def _choose(operation: Operation, params: Mapping[str, object]) -> dict[str, object]:
@@ -375,26 +366,25 @@ async def _check_head(operation: Operation, response: PooledResponse, call: Call
         raise parse_error(operation, head, await read_refusal(response))
     encoding = head.headers.get("content-encoding", "identity").lower()
     if encoding != "identity" and "accept-encoding" not in call.request.headers:
-        raise await _refuse(
-            response,
+        raise _refuse(
+            head,
             f"the answer's content encoding is {encoding!r}, and nobody asked for one; does a "
             "proxy compress what passes?",
+            await read_refusal(response),
         )
 
 
 async def _read(operation: Operation, response: PooledResponse, call: Call) -> bytes:
     await _check_head(operation, response, call)
-    body = await response.read()
-    call.end_attempt()
-    return body
+    return await response.read()
 
 
-async def _refuse(response: PooledResponse, wrong: str) -> UnexpectedResponse:
-    start = (await read_refusal(response))[:200]
+def _refuse(head: ResponseHead, wrong: str, body: bytes) -> UnexpectedResponse:
+    start = body[:200]
     error = UnexpectedResponse(
         f"{wrong}; its first bytes: {start!r}",
-        status=response.head.status,
-        headers=response.head.headers,
+        status=head.status,
+        headers=head.headers,
         body_start=start,
     )
     # It is a success as far as HTTP goes: whoever answered may have asked the model.

@@ -19,6 +19,9 @@
     │   └── TimeLimitError (TimeoutError)      a limit of `Timeout` fired
     │       └── SlotTimeout, ConnectTimeout (ConnectError), WriteTimeout,
     │           FirstByteTimeout, IdleTimeout, TotalTimeout
+    ├── PayloadError                           the payload is not what the chosen view needs,
+    │   │                                      at a byte offset
+    │   └── InvalidText, InvalidJSON, PayloadTooLarge
     └── EventStreamError                       the frames of a stream, at a byte offset
         ├── PreludeChecksumMismatch, MessageChecksumMismatch, InvalidLength, InvalidHeader
         ├── UnexpectedMessage                  a sound frame that means nothing to a client
@@ -56,12 +59,16 @@ __all__ = [
     "InternalFailure",
     "InternalStreamFailure",
     "InvalidHeader",
+    "InvalidJSON",
     "InvalidLength",
+    "InvalidText",
     "MessageChecksumMismatch",
     "ModelError",
     "ModelNotReadyException",
     "ModelStreamError",
     "ParameterError",
+    "PayloadError",
+    "PayloadTooLarge",
     "PreludeChecksumMismatch",
     "ServiceError",
     "ServiceUnavailable",
@@ -78,6 +85,9 @@ __all__ = [
     "ValidationError",
     "WriteTimeout",
 ]
+
+
+_NOTHING = "the service gave no message"
 
 
 class AiosmrtError(Exception):
@@ -217,8 +227,8 @@ class ServiceError(AiosmrtError):
 
     def _summary(self) -> str:
         where = f" (HTTP {self.status})" if self.status else ""
-        said = self.message or "the service gave no message"
-        return f"{self.code}{where}: {said}" + (f" {self.advice}" if self.advice else "")
+        advice = f" {self.advice}" if self.advice else ""
+        return f"{self.code}{where}: {self.message or _NOTHING}{advice}"
 
 
 class ValidationError(ServiceError):
@@ -246,50 +256,45 @@ class ThrottlingException(ServiceError):
 
 
 class ModelError(ServiceError):
-    """HTTP 424: the model's container answered with an error.
+    """HTTP 424: the model's container answered with an error."""
 
-    Attributes:
-        original_status_code: the container's HTTP status.
-        original_message: the container's own words, as it sent them.
-        log_stream_arn: the container's log.
-    """
+    @property
+    def original_status_code(self) -> int | None:
+        """The container's HTTP status; 0 where it did not answer."""
+        status = self.fields.get("OriginalStatusCode")
+        return status if isinstance(status, int) else None
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        code: str = "",
-        status: int = 0,
-        headers: Mapping[str, str] | None = None,
-        fields: Mapping[str, JSONValue] | None = None,
-        advice: str = "",
-    ) -> None:
-        super().__init__(
-            message, code=code, status=status, headers=headers, fields=fields, advice=advice
-        )
-        status_code = self.fields.get("OriginalStatusCode")
-        original = self.fields.get("OriginalMessage")
-        arn = self.fields.get("LogStreamArn")
-        self.original_status_code = status_code if isinstance(status_code, int) else None
-        self.original_message = original if isinstance(original, str) else ""
-        self.log_stream_arn = arn if isinstance(arn, str) else None
+    @property
+    def original_message(self) -> str:
+        """The container's own words, as it sent them."""
+        message = self.fields.get("OriginalMessage")
+        return message if isinstance(message, str) else ""
 
     @property
     def original_json(self) -> JSONValue:
         """`original_message` parsed, `None` where it is not JSON."""
         try:
             parsed: JSONValue = json.loads(self.original_message)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return parsed
 
     @property
+    def log_stream_arn(self) -> str | None:
+        """The ARN of the container's log."""
+        arn = self.fields.get("LogStreamArn")
+        return arn if isinstance(arn, str) else None
+
+    @property
     def log_url(self) -> str | None:
-        """The CloudWatch console's page of the container's log group, `None` without an ARN."""
+        """The CloudWatch console's page of the container's log group.
+
+        `None` without an ARN, and in a partition whose console is not known here.
+        """
         match = _LOG_ARN.match(self.log_stream_arn or "")
-        if match is None:
+        if match is None or match["partition"] not in _CONSOLES:
             return None
-        console = _CONSOLES.get(match["partition"], "console.aws.amazon.com")
+        console = _CONSOLES[match["partition"]]
         region = match["region"]
         # The console takes its path doubly encoded, with $ for the outer percent sign.
         group = quote(quote(match["group"], safe=""), safe="").replace("%", "$")
@@ -300,7 +305,7 @@ class ModelError(ServiceError):
 
     def _summary(self) -> str:
         status = "" if self.original_status_code is None else f" {self.original_status_code}"
-        said = _essence(self.original_json) or self.original_message or self.message
+        said = _essence(self.original_json) or self.original_message or self.message or _NOTHING
         log = f" Log: {self.log_url or self.log_stream_arn}" if self.log_stream_arn else ""
         advice = f" {self.advice}" if self.advice else ""
         return f"{self.code} (HTTP {self.status}): the model answered{status}: {said}{advice}{log}"
@@ -310,51 +315,35 @@ _LOG_ARN = re.compile(
     r"arn:(?P<partition>[^:]+):logs:(?P<region>[^:]+):[^:]*:log-group:(?P<group>[^:]+)"
 )
 _CONSOLES = {
+    "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
+# Where model servers put what they have to say.
+_SENTENCES = ("message", "Message", "error", "detail", "error_message")
 
 
 def _essence(parsed: JSONValue) -> str:
     """Find the sentence inside the usual JSON shapes of a model server's error."""
-    if isinstance(parsed, str):
-        return parsed
-    if isinstance(parsed, dict):
-        for key in ("message", "Message", "error", "detail", "error_message"):
-            found = _essence(parsed.get(key))
-            if found:
-                return found
-    return ""
+    while isinstance(parsed, dict):
+        inner = [parsed.get(key) for key in _SENTENCES]
+        parsed = next((value for value in inner if value and isinstance(value, str | dict)), None)
+    return parsed if isinstance(parsed, str) else ""
 
 
 class ModelStreamError(ServiceError):
-    """The model failed while it streamed.
+    """The model failed while it streamed."""
 
-    Attributes:
-        error_code: `ModelInvocationTimeExceeded`, `StreamBroken`, or what the service sent.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        code: str = "",
-        status: int = 0,
-        headers: Mapping[str, str] | None = None,
-        fields: Mapping[str, JSONValue] | None = None,
-        advice: str = "",
-    ) -> None:
-        super().__init__(
-            message, code=code, status=status, headers=headers, fields=fields, advice=advice
-        )
-        error_code = self.fields.get("ErrorCode")
-        self.error_code = error_code if isinstance(error_code, str) else None
+    @property
+    def error_code(self) -> str | None:
+        """`ModelInvocationTimeExceeded`, `StreamBroken`, or what else the service sent."""
+        code = self.fields.get("ErrorCode")
+        return code if isinstance(code, str) else None
 
     def _summary(self) -> str:
         reason = f" {self.error_code}:" if self.error_code else ""
-        return f"{self.code}:{reason} {self.message or 'the service gave no message'}" + (
-            f" {self.advice}" if self.advice else ""
-        )
+        advice = f" {self.advice}" if self.advice else ""
+        return f"{self.code}:{reason} {self.message or _NOTHING}{advice}"
 
 
 class InternalStreamFailure(ServiceError):
@@ -409,6 +398,38 @@ class IdleTimeout(TimeLimitError):
 
 class TotalTimeout(TimeLimitError):
     """The call as a whole took longer than `Timeout.total` seconds."""
+
+
+class PayloadError(AiosmrtError):
+    """The model's bytes are not what the chosen view of them needs.
+
+    Attributes:
+        offset: how many bytes of the payload precede the place at fault.
+    """
+
+    def __init__(self, message: str, *, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class InvalidText(PayloadError):
+    """Bytes that are not UTF-8."""
+
+
+class InvalidJSON(PayloadError):
+    """A JSON document that is malformed or stops before its end."""
+
+
+class PayloadTooLarge(PayloadError):
+    """A line, a document or an event is longer than its bound.
+
+    Attributes:
+        limit: the bound, in bytes.
+    """
+
+    def __init__(self, message: str, *, offset: int = 0, limit: int = 0) -> None:
+        super().__init__(message, offset=offset)
+        self.limit = limit
 
 
 class EventStreamError(AiosmrtError):

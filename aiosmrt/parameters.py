@@ -43,7 +43,7 @@ Body: TypeAlias = (
 class CallOptions(TypedDict, total=False):
     """What every call takes beside the operation's parameters."""
 
-    headers: Mapping[str, str]  # more headers, for a field newer than this release
+    headers: Mapping[str, str] | None  # more headers, for a field newer than this release
     timeout: Timeout | float | None  # for this call; a number is the total, in seconds
 
 

@@ -16,6 +16,7 @@ from aiosmrt.calls import Call
 from aiosmrt.errors import (
     AiosmrtError,
     ConnectionLost,
+    EventStreamError,
     ServiceError,
     StreamClosed,
     StreamConnectionLost,
@@ -40,6 +41,13 @@ class ResponseStream:
 
     Leaving its `async with` block, or `aclose`, closes the connection of a stream that is not at
     its end; a stream at its end has given its connection back already.
+
+    Attributes:
+        content_type: the media type of the parts' bytes, as the model gave it.
+        invoked_production_variant: the variant that answers.
+        custom_attributes: what the model sent back with its answer.
+        parts_received: the parts that were given so far.
+        bytes_received: the payload bytes in them.
     """
 
     _ended = True  # until there is something to close
@@ -70,7 +78,11 @@ class ResponseStream:
         """
         limits = self._call.limits
         limits.await_("first_byte")
-        self._first = await self._receive_part()
+        try:
+            self._first = await self._receive_part()
+        except BaseException:
+            self._end()  # nobody has it yet: the response is closed by who opens the stream
+            raise
         limits.await_("idle")
         self._call.end_attempt()
         self._metadata = attrs.evolve(self._metadata, attempts=tuple(self._call.attempts))
@@ -101,7 +113,7 @@ class ResponseStream:
     async def _receive_part(self) -> PayloadPart | None:
         """Give the next part, `None` at the proven end."""
         if self._fault is not None:
-            raise self._fault
+            raise self._fault.with_traceback(None)
         if self._ended:
             return None
         try:
@@ -114,11 +126,11 @@ class ResponseStream:
                 self._offset += len(data)
                 self._decoder.receive_data(data)
         except AiosmrtError as error:
-            fault = self._place(error)
-            self._fault = fault
+            if self._fault is None:  # else `aclose` was called meanwhile
+                self._fault = self._place(error)
             self._end()
             self._response.close()
-            raise fault from fault.__cause__
+            raise self._fault from self._fault.__cause__
         return part
 
     def _decode(self) -> PayloadPart | None:
@@ -135,16 +147,25 @@ class ResponseStream:
     def _place(self, error: AiosmrtError) -> AiosmrtError:
         """Tell the error where in which stream it happened."""
         if isinstance(error, ConnectionLost):
-            lost = StreamConnectionLost(f"the stream was cut: {error.args[0]}", offset=self._offset)
+            lost = StreamConnectionLost(
+                f"the stream was cut: {error.args[0]}", offset=self._find_open_frame()
+            )
             lost.__cause__ = error.__cause__
             error = lost
-        if not isinstance(error, StreamClosed):
-            # A stream is the model's output, so the model was at work.
-            error.may_have_run = True
-            error.parts_received = self.parts_received
-            error.bytes_received = self.bytes_received
+        # A stream is the model's output, so the model was at work.
+        error.may_have_run = True
+        error.parts_received = self.parts_received
+        error.bytes_received = self.bytes_received
         self._call.place(error)
         return error
+
+    def _find_open_frame(self) -> int:
+        """Give the bytes of the stream before the frame that is open, or would come next."""
+        try:
+            self._decoder.receive_eof()
+        except EventStreamError as error:
+            return error.offset
+        return self._offset
 
     def _end(self) -> None:
         self._metadata = self.metadata
@@ -158,8 +179,7 @@ class ResponseStream:
         if not self._ended:
             self._first = None
             self._end()
-            self._fault = StreamClosed("the response stream was closed before its end")
-            self._call.place(self._fault)
+            self._fault = self._place(StreamClosed("the stream was closed before its end"))
             self._response.close()
 
     async def __aenter__(self) -> Self:

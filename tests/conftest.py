@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, Unpack
 
 import attrs
 import pytest
+import trustme
+
+from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.config import Timeout
+from aiosmrt.eventstream import encode_message
+from aiosmrt.http import Request
+from aiosmrt.limits import Limits
+from aiosmrt.parameters import ClientOptions
+from aiosmrt.transport import Pool, PooledResponse
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +60,7 @@ class WireServer:
     """A server that hands out bytes as it is told to."""
 
     port: int
+    scheme: str = "http"
     requests: list[SeenRequest] = attrs.field(factory=list)
     connections: int = 0  # ever made
     open_connections: int = 0
@@ -56,7 +68,7 @@ class WireServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
 Answer: TypeAlias = Callable[[SeenRequest, asyncio.StreamWriter], Awaitable[None]]
@@ -81,22 +93,28 @@ async def _read_request(reader: asyncio.StreamReader) -> SeenRequest | None:
     return SeenRequest(method, target, headers, body, head)
 
 
+Converse: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+ServeRaw: TypeAlias = Callable[..., contextlib.AbstractAsyncContextManager[WireServer]]
+
+# Of sockets that must not swallow what nobody reads.
+_SMALL_BUFFER = 1 << 16
+
+
 @contextlib.asynccontextmanager
-async def _serve(answer: Answer) -> AsyncIterator[WireServer]:
+async def _serve_raw(
+    converse: Converse, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[WireServer]:
     tasks: set[asyncio.Task[None]] = set()
 
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
             tasks.add(task)
         seen.connections += 1
         seen.open_connections += 1
         try:
-            while not writer.is_closing() and (request := await _read_request(reader)) is not None:
-                seen.requests.append(request)
-                await answer(request, writer)
-                await writer.drain()
-        except (ConnectionError, asyncio.CancelledError):
+            await converse(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -105,8 +123,11 @@ async def _serve(answer: Answer) -> AsyncIterator[WireServer]:
             if task is not None:
                 tasks.discard(task)
 
-    server = await asyncio.start_server(converse, "127.0.0.1", 0)
-    seen = WireServer(server.sockets[0].getsockname()[1])
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL_BUFFER)
+    seen = WireServer(listener.getsockname()[1], "http" if tls is None else "https")
+    server = await asyncio.start_server(connected, sock=listener, ssl=tls)
     try:
         yield seen
     finally:
@@ -116,10 +137,121 @@ async def _serve(answer: Answer) -> AsyncIterator[WireServer]:
         await asyncio.gather(*tasks)
 
 
+@contextlib.asynccontextmanager
+async def _serve(answer: Answer, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[WireServer]:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing() and (request := await _read_request(reader)) is not None:
+            seen.requests.append(request)
+            await answer(request, writer)
+            await writer.drain()
+
+    async with _serve_raw(converse, tls=tls) as seen:
+        yield seen
+
+
 @pytest.fixture
 def serve() -> Serve:
     """Give a server that answers each request by a coroutine that writes raw bytes."""
     return _serve
+
+
+@pytest.fixture
+def serve_raw() -> ServeRaw:
+    """Give a server that hands each connection to a coroutine: reader, writer.
+
+    Its sockets have small buffers, so that what it does not read stays with the client soon.
+    """
+    return _serve_raw
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority that nobody trusts yet."""
+    return trustme.CA()
+
+
+@attrs.frozen
+class Tls:
+    """The contexts of both sides."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> Tls:
+    """A server's context with a certificate for 127.0.0.1, and a client's that trusts it."""
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return Tls(server, client)
+
+
+async def _exchange(
+    pool: Pool,
+    url: str,
+    body: bytes = b"{}",
+    *,
+    timeout: Timeout | None = None,  # noqa: ASYNC109 - it is what is tested
+    headers: dict[str, str] | None = None,
+) -> PooledResponse:
+    limits = Limits(timeout or Timeout())
+    slot = None
+    pool.enter(limits)
+    try:
+        async with limits:
+            slot = await pool.acquire(limits)
+            request = Request("POST", url, "/endpoints/e/invocations", dict(headers or {}), body)
+            return await pool.send(request, slot, limits)
+    except BaseException:
+        if slot is not None:
+            slot.release()
+        raise
+    finally:
+        pool.leave(limits)
+
+
+@pytest.fixture
+def exchange() -> Callable[..., Awaitable[PooledResponse]]:
+    """Give a coroutine function that sends one request over a pool, as a call does."""
+    return _exchange
+
+
+async def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not come about"
+        await asyncio.sleep(0.005)
+
+
+_ESTABLISHED = 1  # TCP_ESTABLISHED of Linux' include/net/tcp_states.h
+
+
+async def _read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    transport = writer.transport
+    assert isinstance(transport, asyncio.ReadTransport)
+    transport.pause_reading()
+    raw: socket.socket = writer.get_extra_info("socket")
+    # Who does not read is not told of the connection's end either.
+    await _until(
+        lambda: raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED, 30
+    )
+
+
+@pytest.fixture
+def read_nothing() -> Converse:
+    """Give a conversation that reads a head, and then nothing until the connection is gone."""
+    if not hasattr(socket, "TCP_INFO"):
+        pytest.skip("needs TCP_INFO to see a reset without reading")
+    return _read_nothing
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    """Give a coroutine function that waits until a condition holds, for 5 seconds at most."""
+    return _until
 
 
 def _respond(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
@@ -133,3 +265,68 @@ def _respond(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
 def respond() -> Callable[..., bytes]:
     """Give a function that writes a whole HTTP answer: status, body, header_names=values."""
     return _respond
+
+
+Connect: TypeAlias = Callable[..., SageMakerRuntimeClient]
+
+
+def _connect(server: WireServer, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
+    defaults: ClientOptions = {
+        "region_name": "eu-west-1",
+        "endpoint_url": server.url,
+        "aws_access_key_id": "AKIDEXAMPLE",
+        "aws_secret_access_key": "not-a-secret",
+    }
+    chosen: ClientOptions = {**defaults, **options}
+    return SageMakerRuntimeClient(**chosen)
+
+
+@pytest.fixture
+def connect() -> Connect:
+    """Give a function that makes a client of a server: its options are keyword arguments."""
+    return _connect
+
+
+class EventStreams:
+    """Writes answers of event streams, whole or in pieces."""
+
+    END = b"0\r\n\r\n"
+
+    @staticmethod
+    def head(framing: str = "transfer-encoding: chunked", **headers: str) -> bytes:
+        """Write the head of an answer, up to where its body begins."""
+        fields = {
+            "x-amzn-requestid": "7-7-7",
+            "x-amzn-sagemaker-content-type": "text/plain",
+            "content-type": "application/vnd.amazon.eventstream",
+        }
+        fields.update({name.replace("_", "-"): value for name, value in headers.items()})
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"HTTP/1.1 200 OK\r\n{lines}{framing}\r\n\r\n".encode()
+
+    @staticmethod
+    def part(payload: bytes, event_type: str = "PayloadPart") -> bytes:
+        """Write the frame of an event."""
+        return encode_message({":message-type": "event", ":event-type": event_type}, payload)
+
+    @staticmethod
+    def exception(kind: str, payload: bytes) -> bytes:
+        """Write the frame of an exception."""
+        return encode_message({":message-type": "exception", ":exception-type": kind}, payload)
+
+    @staticmethod
+    def chunk(*frames: bytes) -> bytes:
+        """Write frames as one chunk of HTTP."""
+        body = b"".join(frames)
+        return b"%x\r\n%b\r\n" % (len(body), body)
+
+    @classmethod
+    def whole(cls, *payloads: bytes) -> bytes:
+        """Write an answer of these parts, each in a chunk of its own."""
+        return b"".join([cls.head(), *(cls.chunk(cls.part(p)) for p in payloads), cls.END])
+
+
+@pytest.fixture
+def events() -> type[EventStreams]:
+    """Give what writes answers of event streams."""
+    return EventStreams

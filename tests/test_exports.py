@@ -1,0 +1,139 @@
+"""What the package offers: all of it importable, documented and fully typed."""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+
+import aiosmrt
+from aiosmrt import config, errors, local, models
+
+MODULES = (aiosmrt, aiosmrt.eventstream, local)
+
+# What annotations name only for type checkers.
+_NAMES: dict[str, object] = {
+    **vars(models),
+    **vars(errors),
+    **{name: getattr(aiosmrt, name) for name in aiosmrt.__all__},
+    "aiohttp": aiohttp,
+    "ssl": ssl,
+}
+# A forward reference, since it is recursive; what stands for it here can be part of a union.
+_JSON = dict[str, object] | list[object] | str | int | float | bool | None
+
+
+def _find_public() -> Iterator[tuple[str, object]]:
+    """Give every public function, class, method and property with its dotted name."""
+    for module in MODULES:
+        for name in module.__all__:
+            offered = getattr(module, name)
+            if inspect.isclass(offered) or inspect.isfunction(offered):
+                yield f"{module.__name__}.{name}", offered
+            if inspect.isclass(offered):
+                for member, value in _find_members(offered):
+                    yield f"{module.__name__}.{name}.{member}", value
+
+
+def _find_members(kind: type) -> Iterator[tuple[str, object]]:
+    for base in kind.__mro__:
+        if base.__module__.startswith("aiosmrt"):
+            for name, value in vars(base).items():
+                if not name.startswith("_") or name in _DUNDERS:
+                    function = value.fget if isinstance(value, property) else value
+                    function = getattr(function, "__func__", function)
+                    if inspect.isfunction(function):
+                        yield name, function
+
+
+# Methods that users call without naming them.
+_DUNDERS = ("__init__", "__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__")
+
+PUBLIC = dict(_find_public())
+
+
+def _hint(thing: object) -> dict[str, object]:
+    """Give the annotations of a function, or of an attrs class's fields, with their names."""
+    module = sys.modules[getattr(thing, "__module__", "aiosmrt")]
+    return typing.get_type_hints(thing, {**_NAMES, **vars(module), "JSONValue": _JSON})
+
+
+def _mentions_any(hint: object) -> bool:
+    if hint is Any:
+        return True
+    if typing.is_typeddict(hint):
+        return any(map(_mentions_any, typing.get_type_hints(hint, localns=_NAMES).values()))
+    arguments = hint if isinstance(hint, list | tuple) else typing.get_args(hint)
+    return any(map(_mentions_any, arguments))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_all_is_what_can_be_imported(module: types.ModuleType) -> None:
+    assert len(module.__all__) == len(set(module.__all__))
+    for name in module.__all__:
+        assert hasattr(module, name), name
+    there = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert there - {"annotations"} <= set(module.__all__)
+
+
+def test_errors_and_results_are_all_offered() -> None:
+    assert set(errors.__all__) <= set(aiosmrt.__all__)
+    assert set(models.__all__) <= set(aiosmrt.__all__)
+    assert {"Config", "Credentials", "RetryPolicy", "Timeout"} <= set(aiosmrt.__all__)
+    assert aiosmrt.Config is config.Config
+    assert (Path(aiosmrt.__file__).parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if not name.endswith("__")])
+def test_everything_public_is_documented(name: str) -> None:
+    documentation = inspect.getdoc(PUBLIC[name]) or ""
+    assert len(documentation.split()) > 2
+    # The one that attrs and dataclasses write is a signature.
+    assert not documentation.startswith(f"{name.rpartition('.')[2]}(")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_is_typed_without_any(name: str) -> None:
+    public = PUBLIC[name]
+    if inspect.isfunction(public):
+        for parameter in list(inspect.signature(public).parameters.values()):
+            if parameter.name not in ("self", "cls"):
+                assert parameter.annotation is not parameter.empty, parameter.name
+        assert "return" in public.__annotations__
+    elif not attrs.has(typing.cast("type", public)):
+        return
+    for where, hint in _hint(public).items():
+        assert not _mentions_any(hint), where
+
+
+def test_any_would_be_found() -> None:
+    def loose(one: list[dict[str, Any]]) -> None: ...
+
+    assert any(map(_mentions_any, _hint(loose).values()))
+    assert not any(map(_mentions_any, _hint(aiosmrt.Config).values()))
+    assert "Any" not in str(models.JSONValue)
+
+
+def test_importing_the_package_imports_no_sdk() -> None:
+    """A first call with keys and a region needs botocore no more than this does."""
+    program = "import sys, aiosmrt; print(*sorted(m.partition('.')[0] for m in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    imported = set(done.stdout.split())
+    assert "aiosmrt" in imported
+    assert not imported & {"boto3", "aiobotocore", "botocore", "s3transfer"}

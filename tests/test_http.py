@@ -1,0 +1,67 @@
+"""Plain HTTP values, and how little a transport needs to be."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiosmrt.http import Progress, Request, Response, ResponseHead, Transport
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (
+            "https://runtime.sagemaker.eu-west-1.amazonaws.com",
+            "runtime.sagemaker.eu-west-1.amazonaws.com",
+        ),
+        ("https://example.org:443", "example.org"),
+        ("http://example.org:80", "example.org"),
+        ("https://example.org:80", "example.org:80"),
+        ("http://example.org:443", "example.org:443"),
+        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+        ("https://[::1]:443", "[::1]"),
+        ("http://[::1]:8443", "[::1]:8443"),
+    ],
+)
+def test_the_host_leaves_the_default_port_out(origin: str, host: str) -> None:
+    assert Request("POST", origin, "/", {}).host == host
+
+
+def test_a_body_is_not_shown() -> None:
+    assert "secret" not in repr(Request("POST", "http://h", "/", {}, b"secret"))
+
+
+class _Answer:
+    def __init__(self, body: bytes) -> None:
+        self.head = ResponseHead(200, {})
+        self._body = body
+
+    async def receive(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None:
+        self._body = b""
+
+
+class _Silent:
+    def connecting(self) -> None:
+        """Say nothing."""
+
+    def writing(self) -> None:
+        """Say nothing."""
+
+    def sent(self) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.asyncio
+async def test_a_nested_function_is_a_transport() -> None:
+    async def send(request: Request, progress: Progress) -> Response:
+        progress.sent()
+        return _Answer(request.body)
+
+    transport: Transport = send
+    response = await transport(Request("POST", "http://h", "/", {}, b"echo"), _Silent())
+    assert response.head.status == 200
+    assert [await response.receive(), await response.receive()] == [b"echo", b""]

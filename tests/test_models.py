@@ -1,0 +1,110 @@
+"""Results: what they decode, what they show, and that they are values."""
+
+from __future__ import annotations
+
+import datetime
+import pickle
+
+import attrs
+import pytest
+
+from aiosmrt.models import (
+    AsyncInvocation,
+    Attempt,
+    InvokeEndpointResponse,
+    PayloadPart,
+    ResponseMetadata,
+)
+
+ATTEMPT = Attempt(
+    number=1,
+    started_at=datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC),
+    slot_wait=0.5,
+    duration=1.5,
+)
+METADATA = ResponseMetadata(
+    request_id="7-7-7",
+    status=200,
+    headers={"x-amzn-sagemaker-custom-attributes": "trace=secret"},
+    attempts=(ATTEMPT,),
+    slot_wait=0.5,
+    time_to_first_byte=1.0,
+    total=2.0,
+)
+INVOCATION = AsyncInvocation(
+    inference_id="i",
+    output_location="s3://bucket/out",
+    failure_location="s3://bucket/failure",
+    metadata=METADATA,
+)
+
+
+def _response(body: bytes, content_type: str | None = None) -> InvokeEndpointResponse:
+    return InvokeEndpointResponse(
+        body=body,
+        content_type=content_type,
+        invoked_production_variant="AllTraffic",
+        custom_attributes="trace=secret",
+        new_session_id=None,
+        new_session_expires_at=None,
+        closed_session_id=None,
+        metadata=METADATA,
+    )
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (None, "zwölf".encode()),
+        ("text/plain", "zwölf".encode()),
+        ("text/plain; charset=ISO-8859-1", "zwölf".encode("latin-1")),
+        ('text/plain; format=flowed; Charset = "utf-16"', "zwölf".encode("utf-16")),
+        ("text/plain; charset=", "zwölf".encode()),
+        ("text/plain;", "zwölf".encode()),
+    ],
+)
+def test_text_follows_the_charset(content_type: str | None, body: bytes) -> None:
+    assert _response(body, content_type).text() == "zwölf"
+
+
+def test_text_that_is_none_is_not_guessed_at() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        _response(b"\xff\xfe\xfd").text()
+    with pytest.raises(LookupError, match="klingon"):
+        _response(b"x", "text/plain; charset=klingon").text()
+
+
+def test_json_is_one_document() -> None:
+    assert _response(b' {"a": [1, null]}\n', "text/html").json() == {"a": [1, None]}
+    for body in (b"", b"{", b"{}{}", b"\xff"):
+        with pytest.raises(ValueError):  # noqa: PT011 - the promise is no more than that
+            _response(body).json()
+
+
+def test_nothing_confidential_is_shown() -> None:
+    shown = repr(_response(b"body-of-a-patient"))
+    assert "7-7-7" in shown
+    assert "AllTraffic" in shown
+    assert "patient" not in shown
+    assert "secret" not in shown
+    assert "secret" not in repr(INVOCATION)
+
+
+@pytest.mark.parametrize("value", [ATTEMPT, METADATA, INVOCATION, _response(b"x")])
+def test_results_are_frozen_values(value: attrs.AttrsInstance) -> None:
+    assert pickle.loads(pickle.dumps(value)) == value
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(value, attrs.fields(type(value))[0].name, None)
+
+
+def test_parts_are_values() -> None:
+    part = PayloadPart(b"x")
+    assert part == PayloadPart(b"x") != PayloadPart(b"y")
+    assert len({part, PayloadPart(b"x")}) == 1
+    assert pickle.loads(pickle.dumps(part)) == part
+    assert type(part.bytes) is bytes
+
+
+def test_an_attempt_may_be_without_an_answer() -> None:
+    assert (ATTEMPT.status, ATTEMPT.error, ATTEMPT.request_id) == (None, None, None)
+    assert (ATTEMPT.may_have_run, ATTEMPT.delay) == (False, None)
