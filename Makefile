@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage lint format integration clean
+.PHONY: demo test coverage lint format integration clean soak
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, PYTHON=... chooses one") if sys.version_info < (3, 11) else None'
@@ -19,6 +19,9 @@ test: .venv/installed
 
 coverage: .venv/installed
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
+
+soak: .venv/installed
+	AIOSMRT_DROPPED_CALLS=1000 $(BIN)/python -m pytest tests/test_promises.py
 
 .venv-integration/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-integration

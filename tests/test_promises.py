@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import aiohttp.abc
@@ -233,15 +233,18 @@ async def _measure_stall(work: Coroutine[Any, Any, object]) -> float:
     return longest
 
 
+class _Frozen(NamedTuple):
+    access_key: str
+    secret_key: str
+    token: str | None
+
+
 class _BlockingCredentials:
     """What a botocore credentials object does when a metadata service is slow."""
 
-    def get_frozen_credentials(self) -> Any:
+    def get_frozen_credentials(self) -> _Frozen:
         time.sleep(2)
         return _Frozen("key", "secret", None)
-
-
-_Frozen = collections.namedtuple("_Frozen", ["access_key", "secret_key", "token"])
 
 
 @pytest.mark.asyncio
@@ -278,6 +281,7 @@ async def test_queued_calls_never_carry_stale_signatures(serve: Any, respond: Re
 
     async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
         nonlocal stale
+        await asyncio.sleep(0.004)
         signed = datetime.datetime.strptime(
             request.headers["x-amz-date"] + "+0000", "%Y%m%dT%H%M%SZ%z"
         )
