@@ -53,6 +53,8 @@ class SeenRequest:
     headers: dict[str, str]  # names in lower case
     body: bytes
     raw_head: bytes
+    # Reading it to its end waits until the client closes the connection.
+    reader: asyncio.StreamReader = attrs.field(repr=False)
 
 
 @attrs.define
@@ -90,7 +92,7 @@ async def _read_request(reader: asyncio.StreamReader) -> SeenRequest | None:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    return SeenRequest(method, target, headers, body, head)
+    return SeenRequest(method, target, headers, body, head, reader)
 
 
 Converse: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
