@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage lint format integration clean soak
+.PHONY: demo test coverage lint format integration bench clean soak
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, PYTHON=... chooses one") if sys.version_info < (3, 11) else None'
@@ -32,6 +32,19 @@ soak: .venv/installed
 integration: .venv-integration/installed
 	.venv-integration/bin/python -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -s -v \
 		tests/integration/check_predictions.py
+
+.venv-bench/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --group bench --editable .
+	if command -v npm >/dev/null; then \
+		npm install --no-save --no-audit --no-fund --loglevel=error --prefix .venv-bench/node \
+			@aws-sdk/client-sagemaker-runtime || true; \
+	fi
+	touch $@
+
+bench: .venv-bench/installed
+	.venv-bench/bin/python -m benchmarks
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -1,0 +1,140 @@
+"""A SageMaker Runtime endpoint that answers from memory, so that clients are what is measured.
+
+It prints its URL and serves until its standard input ends. The endpoint's name says what comes:
+
+- `bytes-1024`: an answer of 1,024 bytes
+- `burst-1000-32`: a response stream of 1,000 events of 32 bytes, all at once, a chunk each
+- `paced-20-32`: a response stream with an event of 32 bytes every 20 ms until the client leaves
+- `held-32`: a response stream with one event of 32 bytes and no end
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import sys
+from email.utils import formatdate
+from typing import cast
+
+from aiosmrt.eventstream import encode_message
+
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+_ENDPOINT = re.compile(rb"POST /endpoints/([a-z]+)-([0-9]+)(?:-([0-9]+))?/")
+_EVENT = {
+    ":event-type": "PayloadPart",
+    ":content-type": "application/octet-stream",
+    ":message-type": "event",
+}
+_HEAD = (
+    "HTTP/1.1 200 OK\r\n"
+    "x-amzn-RequestId: 7d1f4c1e-5f5c-4c86-9a3b-0f3f1f1d2c55\r\n"
+    "x-Amzn-Invoked-Production-Variant: AllTraffic\r\n"
+)
+_STREAM = (
+    "Content-Type: application/vnd.amazon.eventstream\r\n"
+    "X-Amzn-SageMaker-Content-Type: application/jsonlines\r\n"
+    "Transfer-Encoding: chunked\r\n"
+)
+
+
+def _finish_head(headers: str) -> bytes:
+    return f"{_HEAD}{headers}Date: {formatdate(usegmt=True)}\r\n\r\n".encode()
+
+
+@functools.cache
+def make_answer(size: int) -> bytes:
+    """Give a whole answer of `size` bytes."""
+    head = _finish_head(f"Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n")
+    return head + b"x" * size
+
+
+@functools.cache
+def make_stream_head() -> bytes:
+    """Give the head of a response stream."""
+    return _finish_head(_STREAM)
+
+
+def make_frame(size: int) -> bytes:
+    """Give an event of `size` bytes of payload, with the headers that the service sends."""
+    return encode_message(_EVENT, b"x" * size)
+
+
+@functools.cache
+def make_event(size: int) -> bytes:
+    """Give an event as a chunk of its own."""
+    frame = make_frame(size)
+    return b"%x\r\n%b\r\n" % (len(frame), frame)
+
+
+@functools.cache
+def make_burst(events: int, size: int) -> bytes:
+    """Give a whole response stream."""
+    return make_stream_head() + make_event(size) * events + b"0\r\n\r\n"
+
+
+class Exchange(asyncio.Protocol):
+    """One connection: a request, its answer, and the next."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._missing = 0  # bytes of the request's body
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._loop = asyncio.get_running_loop()
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._missing:
+            self._missing -= len(data)
+        else:
+            self._head += data
+            head, end, body = self._head.partition(b"\r\n\r\n")
+            if not end:
+                return
+            self._head = head
+            length = _CONTENT_LENGTH.search(head)
+            self._missing = (int(length[1]) if length else 0) - len(body)
+        if not self._missing:
+            self._answer()
+            self._head = b""
+
+    def _answer(self) -> None:
+        found = _ENDPOINT.match(self._head)
+        if found is None:
+            self._transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
+        kind, first, second = found[1], int(found[2]), int(found[3] or 0)
+        if kind == b"bytes":
+            self._transport.write(make_answer(first))
+        elif kind == b"burst":
+            self._transport.write(make_burst(first, second))
+        elif kind == b"held":
+            self._transport.write(make_stream_head() + make_event(first))
+        else:
+            self._transport.write(make_stream_head())
+            self._pace(self._loop.time(), first / 1000, make_event(second))
+
+    def _pace(self, due: float, interval: float, event: bytes) -> None:
+        self._transport.write(event)
+        due += interval
+        self._timer = self._loop.call_at(due, self._pace, due, interval, event)
+
+
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Exchange, "127.0.0.1", 0, backlog=8192)
+    host, port = server.sockets[0].getsockname()
+    print(f"http://{host}:{port}", flush=True)
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
