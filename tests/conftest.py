@@ -180,7 +180,7 @@ class Tls:
     client: ssl.SSLContext
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tls(authority: trustme.CA) -> Tls:
     """A server's context with a certificate for 127.0.0.1, and a client's that trusts it."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

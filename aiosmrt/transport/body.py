@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, cast
+
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 from aiosmrt.http import Progress
 
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.http import StreamWriter
+
 __all__ = ["Body"]
 
 # How much of a body is handed to the socket between two looks at the time limit.
 _CHUNK = 1 << 16
+# What the system does with unsent bytes when a socket is closed (`struct linger` of socket(7)).
+_RESET = struct.pack("ii", 1, 0)
+_LINGER = struct.pack("ii", 0, 0)
 
 
 class Body(aiohttp.Payload):
     """A request's body that knows how much of it the socket took.
 
     aiohttp writes a whole body at once, has no limit on that, and warns of large ones.
+
+    Attributes:
+        begun_at: when the request was begun, on the performance counter; an answer that comes
+            before is not its own.
+        taken: how many bytes of the body the socket took.
+        sent: whether it took all of them, and the head.
     """
 
     def __init__(self, body: bytes, progress: Progress) -> None:
@@ -24,6 +43,7 @@ class Body(aiohttp.Payload):
         self._body = body
         self._size: int = len(body)
         self._progress = progress
+        self.begun_at: float | None = None
         self.taken = 0
         self.sent = False
 
@@ -41,34 +61,49 @@ class Body(aiohttp.Payload):
         content_length: int | None,  # noqa: ARG002 - aiohttp's signature
     ) -> None:
         """Write the body, whose length is known."""
+        # Held here, since aiohttp lets go of it when it closes the connection.
+        transport = writer.transport
         try:
             await self._write(writer)
         except BaseException:
             # Closing would wait for a peer that does not read; what is half sent is worthless.
-            if writer.transport is not None:
-                writer.transport.abort()
+            if transport is not None:
+                transport.abort()
             raise
         self.sent = True
         self._progress.sent()
 
     async def _write(self, writer: AbstractStreamWriter) -> None:
-        body = self._body
-        if not body:
-            # The head otherwise waits for the first piece of the body.
+        connection = cast("ResponseHandler", cast("StreamWriter", writer).protocol)
+        if connection.should_close:
+            # aiohttp looks at that only when a connection comes back to the pool, and would take
+            # what came later for the answer to this request.
+            raise ConnectionResetError("there were unasked bytes on the idle connection")
+        self.begun_at = time.perf_counter()
+        # aiohttp keeps the head back for the first piece of the body.
+        if not self._body:
             writer.send_headers()
-        elif self._size <= _CHUNK:
-            await writer.write(body)
-        else:
-            view = memoryview(body)
-            for start in range(0, self._size, _CHUNK):
-                self._progress.writing()
-                await writer.write(view[start : start + _CHUNK])
-                self.taken = start
-        transport = writer.transport
-        if transport is not None and transport.get_write_buffer_size():
+        view = memoryview(self._body)
+        for start in range(0, self._size, _CHUNK):
             self._progress.writing()
-            # A drain that waits for the last byte instead of the low-water mark.
-            transport.set_write_buffer_limits(high=0)
-            await writer.drain()
-            transport.set_write_buffer_limits()
-        self.taken = self._size
+            await writer.write(view[start : start + _CHUNK])
+            await _drain(writer)
+            self.taken = min(start + _CHUNK, self._size)
+
+
+async def _drain(writer: AbstractStreamWriter) -> None:
+    """Wait until the socket took everything; aiohttp's drain alone is content with less.
+
+    Whoever cuts the connection meanwhile, resets it: else the system would go on offering what it
+    has of the body to a peer that does not read.
+    """
+    transport = writer.transport
+    if transport is not None and transport.get_write_buffer_size():
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.set_write_buffer_limits(high=0)
+        await writer.drain()
+        transport.set_write_buffer_limits()
+        # The peer may have closed it, after the last byte was out.
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import ssl
+import time
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import aiohttp
 import attrs
 from yarl import URL
 
-from aiosmrt.errors import ClientClosed, ConfigurationError
+from aiosmrt.errors import ClientClosed, ConfigurationError, ConnectionLost
 from aiosmrt.http import Request
 from aiosmrt.limits import Limits
 from aiosmrt.transport.body import Body
@@ -38,6 +40,8 @@ class PoolOptions:
     max_connections: int = 100
     tls: ssl.SSLContext | bool = True
     session: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
+    proxy: str | None = attrs.field(default=None, repr=False)  # its URL may hold a password
+    proxy_headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
 class Pool:
@@ -46,6 +50,7 @@ class Pool:
     def __init__(self, options: PoolOptions) -> None:
         self.loop = asyncio.get_running_loop()
         self._tls = options.tls
+        self._proxy, self._proxy_headers = _split_proxy(options)
         limit = options.max_connections
         traces = None
         if options.session is None:
@@ -58,7 +63,8 @@ class Pool:
             )
         else:
             connector, traces = _borrow(options.session, self.loop)
-            limit = min(limit, connector.limit or limit)
+            # 0 is no limit. Most clients call one host.
+            limit = min(limit, connector.limit or limit, connector.limit_per_host or limit)
         # A session of our own even over a borrowed connector: nobody's default headers, cookies,
         # raise_for_status or decompression changes what is sent or seen.
         self._session = aiohttp.ClientSession(
@@ -83,10 +89,6 @@ class Pool:
     def closed(self) -> bool:
         """Whether the pool, or the loop it belongs to, is gone."""
         return self._session.closed or self.loop.is_closed()
-
-    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Tell whether the pool belongs to this loop."""
-        return self.loop is loop
 
     async def keep(self) -> None:
         """Arrange for the pool to be closed when `asyncio.run` shuts its loop down.
@@ -113,9 +115,12 @@ class Pool:
 
     async def acquire(self, limits: Limits) -> Slot:
         """Wait for a place, in the order of arrival, for at most `Timeout.slot` seconds."""
-        if self._slots.locked():
-            limits.await_("slot")
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return Slot(self._slots)
+        limits.await_("slot")
         await self._slots.acquire()
+        limits.await_("total")
         return Slot(self._slots)
 
     async def send(self, request: Request, slot: Slot, limits: Limits) -> PooledResponse:
@@ -128,21 +133,36 @@ class Pool:
             UnexpectedResponse: the answer is no HTTP.
         """
         body = Body(request.body, limits)
+        headers = request.headers
+        if self._proxy is not None and request.origin.startswith("http:"):
+            # Where no tunnel is asked for, the proxy reads the request itself.
+            headers = {**headers, **self._proxy_headers}
         limits.connecting()
         try:
             response = await self._session.request(
                 request.method,
                 self._url(request),
-                headers=request.headers,
+                headers=headers,
                 data=body,
                 allow_redirects=False,
                 ssl=self._tls,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers or None,
             )
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             if self._session.closed:
-                raise ClientClosed("the client was closed during the call") from error
+                closed = ClientClosed("the client, or its session, was closed during the call")
+                closed.may_have_run = body.sent
+                raise closed from error
             raise translate(error, request, body) from error
-        pooled = PooledResponse(response, slot, limits)
+        if body.begun_at is None:
+            response.close()
+            raise ConnectionLost(
+                f"{request.origin} answered on an idle connection before it was asked; nothing "
+                "was sent"
+            )
+        first_byte = time.perf_counter() - body.begun_at
+        pooled = PooledResponse(response, slot, limits, first_byte)
         self._responses.add(pooled)
         return pooled
 
@@ -170,6 +190,22 @@ class Pool:
         for response in tuple(self._responses):
             response.fail(ClientClosed("the client was closed during the call"))
         await self._session.close()
+
+
+def _split_proxy(options: PoolOptions) -> tuple[URL | None, dict[str, str]]:
+    """Give the proxy's URL and headers, the user and password of the one among the other.
+
+    aiohttp prints the URL in its errors.
+    """
+    headers = {name.lower(): value for name, value in options.proxy_headers.items()}
+    if options.proxy is None:
+        return None, headers
+    url = URL(options.proxy)
+    if url.user is not None:
+        credentials = f"{url.user}:{url.password or ''}".encode()
+        basic = f"Basic {base64.b64encode(credentials).decode()}"
+        headers.setdefault("proxy-authorization", basic)
+    return url.with_user(None), headers
 
 
 def _borrow(

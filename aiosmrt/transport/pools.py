@@ -10,6 +10,9 @@ from aiosmrt.transport.pool import Pool, PoolOptions
 
 __all__ = ["Pools"]
 
+# Seconds that closing waits for another thread's loop, which may be about to stop.
+_CLOSING = 1.0
+
 
 class Pools:
     """The pools of a client and of all clients derived from it.
@@ -19,8 +22,8 @@ class Pools:
     """
 
     def __init__(self) -> None:
-        self._pools: list[Pool] = []
-        self._last: Pool | None = None
+        # By loop, with no more than one operation on it at a time: threads share it.
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._process = os.getpid()
         self._parents: list[Pool] = []
         self.closed = False
@@ -28,7 +31,8 @@ class Pools:
     @property
     def open(self) -> bool:
         """Whether there is a pool that somebody has to close."""
-        return self._process == os.getpid() and any(not pool.closed for pool in self._pools)
+        self._leave_the_parents()
+        return any(not pool.closed for pool in tuple(self._pools.values()))
 
     def find(self) -> Pool | None:
         """Give the running loop's pool, `None` if there is none yet.
@@ -38,38 +42,38 @@ class Pools:
         """
         if self.closed:
             raise ClientClosed("the client is closed; make another one")
-        if self._process != os.getpid():
-            # Closing them here would tell the parent's selector to forget its sockets.
-            self._parents += self._pools
-            self._pools, self._last, self._process = [], None, os.getpid()
-        loop = asyncio.get_running_loop()
-        if self._last is not None and self._last.is_of(loop) and not self._last.closed:
-            return self._last
-        self._pools = [pool for pool in self._pools if not pool.closed]
-        self._last = next((pool for pool in self._pools if pool.is_of(loop)), None)
-        return self._last
+        self._leave_the_parents()
+        pool = self._pools.get(asyncio.get_running_loop())
+        return None if pool is None or pool.closed else pool
 
     async def make(self, options: PoolOptions) -> Pool:
         """Give the running loop's pool, made now if there is none yet."""
         pool = self.find()
         if pool is None:
-            pool = self._last = Pool(options)
-            self._pools.append(pool)
+            for other in tuple(self._pools.values()):
+                if other.closed:
+                    self._pools.pop(other.loop, None)
+            pool = self._pools[asyncio.get_running_loop()] = Pool(options)
             await pool.keep()
         return pool
 
     async def aclose(self) -> None:
         """Close the pools; those of other running loops in their own loops. Idempotent."""
         self.closed = True
-        pools, self._pools, self._last = self._pools, [], None
+        self._leave_the_parents()
         here = asyncio.get_running_loop()
-        if self._process != os.getpid():
-            return
-        for pool in pools:
-            if pool.is_of(here):
+        for pool in tuple(self._pools.values()):
+            if pool.loop is here:
                 await pool.aclose()
             elif pool.loop.is_running():
-                await asyncio.wrap_future(
-                    asyncio.run_coroutine_threadsafe(pool.aclose(), pool.loop)
-                )
-            # A loop that does not run closes its pool when it shuts down.
+                there = asyncio.run_coroutine_threadsafe(pool.aclose(), pool.loop)
+                await asyncio.wait([asyncio.wrap_future(there)], timeout=_CLOSING)
+            # A loop that does not run, or stops meanwhile, closes its pool when it shuts down.
+
+    def _leave_the_parents(self) -> None:
+        """Start anew after a fork."""
+        if self._process != os.getpid():
+            # Closing them here, or collecting them as garbage, would tell the parent's selector
+            # to forget its sockets.
+            self._parents += self._pools.values()
+            self._pools, self._process = {}, os.getpid()

@@ -14,9 +14,17 @@ from aiosmrt.transport.slot import Slot
 
 __all__ = ["PooledResponse"]
 
+# Statuses whose answers have no body, whatever their headers say (RFC 9112, section 6.3).
+_BODILESS = (204, 304)
+
 
 class PooledResponse:
-    """An answer on a connection of the pool: `aiosmrt.http.Response` in the flesh."""
+    """An answer on a connection of the pool: `aiosmrt.http.Response` in the flesh.
+
+    Attributes:
+        head: status and headers.
+        time_to_first_byte: seconds from the first byte of the request to the head of its answer.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -32,18 +40,31 @@ class PooledResponse:
         "_timer",
         "_waiting_since",
         "head",
+        "time_to_first_byte",
     )
 
-    def __init__(self, response: aiohttp.ClientResponse, slot: Slot, limits: Limits) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        slot: Slot,
+        limits: Limits,
+        time_to_first_byte: float = 0.0,
+    ) -> None:
         headers: dict[str, str] = {}
         for name, value in response.headers.items():
             lower = name.lower()
             headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
         self.head = ResponseHead(response.status, headers)
+        self.time_to_first_byte = time_to_first_byte
         self._response = response
         self._content = response.content
-        # A body that ends with the connection has no end that could be told from a cut.
-        self._delimited = "content-length" in headers or "transfer-encoding" in headers
+        # A body that ends with the connection has no end that could be told from a cut
+        # (RFC 9112, section 6.3).
+        self._delimited = (
+            "content-length" in headers
+            or headers.get("transfer-encoding", "").lower().endswith("chunked")
+            or response.status in _BODILESS
+        )
         self._slot = slot
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -52,6 +73,7 @@ class PooledResponse:
         self._received = 0
         self._waiting_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        limits.awaited = "idle"
 
     async def receive(self) -> bytes:
         """Give the next bytes of the body as soon as they are there, `b""` at its proven end.
@@ -60,14 +82,17 @@ class PooledResponse:
             ConnectionLost: the body broke off, after all that came before was given.
             IdleTimeout, FirstByteTimeout, TotalTimeout: nothing came in time.
             ClientClosed, StreamClosed: somebody closed it meanwhile.
+            RuntimeError: another task is in here.
         """
         if self._fault is not None:
             raise self._fault
         if self._finished:
             return b""
-        content = self._content
-        if content.total_bytes == self._received and not content.is_eof():
+        if self._waiting_since is not None:
+            raise RuntimeError("this response is being read by another task")
+        if self._is_dry():
             self._await()
+        content = self._content
         try:
             data = await content.readany()
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
@@ -77,7 +102,15 @@ class PooledResponse:
         self._received += len(data)
         if not data:
             self._finish()
+        elif self._limits.are_over() and not content.is_eof():
+            # A consumer so slow that it never waits would otherwise go on for ever.
+            self.fail(self._limits.expire())
         return data
+
+    def _is_dry(self) -> bool:
+        """Tell whether there is nothing to read until something comes."""
+        content = self._content
+        return content.total_bytes == self._received and not content.is_eof()
 
     async def read(self) -> bytes:
         """Give the whole rest of the body; errors as `receive`."""
@@ -140,7 +173,8 @@ class PooledResponse:
     def _watch(self) -> None:
         """Fail the wait that has lasted too long, else look again when it will have."""
         self._timer = None
-        if self._waiting_since is None:
+        # On a busy loop the timer can be before a reader for whom something has come already.
+        if self._waiting_since is None or not self._is_dry():
             return
         expires_at = self._limits.expires_at(self._waiting_since)
         if expires_at is None:

@@ -1,0 +1,355 @@
+"""A request's body on its way into the socket, and what is known when it gets stuck there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import pytest
+import pytest_asyncio
+from aiohttp.abc import AbstractStreamWriter
+
+from aiosmrt.config import Timeout
+from aiosmrt.errors import ClientClosed, ConnectionLost, TotalTimeout, WriteTimeout
+from aiosmrt.transport import Pool, PooledResponse, PoolOptions
+from aiosmrt.transport.body import Body
+
+_SIX_MB = 6 * 1024 * 1024
+_BODY = random.Random(6).randbytes(_SIX_MB)
+_OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+class _Server(Protocol):
+    url: str
+    connections: int
+    open_connections: int
+
+
+class _Tls(Protocol):
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+Converse = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+ServeRaw = Callable[..., AbstractAsyncContextManager[_Server]]
+Exchange = Callable[..., Coroutine[None, None, PooledResponse]]
+Until = Callable[..., Awaitable[None]]
+
+
+@pytest_asyncio.fixture
+async def pool() -> AsyncIterator[Pool]:
+    async with contextlib.aclosing(Pool(PoolOptions(max_connections=1))) as pool:
+        yield pool
+
+
+async def _read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+    return await reader.readexactly(int(length.partition(b":")[2]))
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200_000, _SIX_MB])
+@pytest.mark.asyncio
+async def test_a_body_of_any_size_arrives(
+    size: int, pool: Pool, serve_raw: ServeRaw, exchange: Exchange
+) -> None:
+    bodies = []
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            bodies.append(await _read_request(reader))
+            writer.write(_OK)
+
+    async with serve_raw(converse) as server:
+        for _ in range(2):
+            response = await exchange(pool, server.url, _BODY[:size])
+            assert await response.read() == b"ok"
+    assert bodies == [_BODY[:size]] * 2
+    assert server.connections == 1
+
+
+@pytest.mark.asyncio
+async def test_a_large_body_arrives_over_tls_and_through_a_slow_reader(
+    serve_raw: ServeRaw, exchange: Exchange, tls: _Tls
+) -> None:
+    bodies = []
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = bytearray()
+        while len(body) < _SIX_MB:
+            body += await reader.read(1 << 19)
+            await asyncio.sleep(0.002)
+        bodies.append(bytes(body))
+        writer.write(_OK)
+        await reader.read()
+
+    async with (
+        serve_raw(converse, tls=tls.server) as server,
+        contextlib.aclosing(Pool(PoolOptions(tls=tls.client))) as pool,
+    ):
+        response = await exchange(pool, server.url, _BODY)
+        assert await response.read() == b"ok"
+    assert bodies == [_BODY]
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_never_stops_may_be_slower_than_the_limit(
+    pool: Pool, serve_raw: ServeRaw, exchange: Exchange
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        received = 0
+        while received < _SIX_MB:
+            received += len(await reader.read(1 << 18))
+            await asyncio.sleep(0.03)
+        writer.write(_OK)
+        await reader.read()
+
+    async with serve_raw(converse) as server:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        response = await exchange(pool, server.url, _BODY, timeout=Timeout(write=0.4))
+        assert loop.time() - began > 0.4
+        assert await response.read() == b"ok"
+
+
+@pytest.fixture(params=["plain", "tls"])
+def stuck(
+    request: pytest.FixtureRequest, serve_raw: ServeRaw, read_nothing: Converse, tls: _Tls
+) -> AbstractAsyncContextManager[_Server]:
+    """A server that takes a head and the first part of a body."""
+    return serve_raw(read_nothing, tls=tls.server if request.param == "tls" else None)
+
+
+@pytest_asyncio.fixture
+async def tls_pool(tls: _Tls) -> AsyncIterator[Pool]:
+    options = PoolOptions(max_connections=1, tls=tls.client)
+    async with contextlib.aclosing(Pool(options)) as pool:
+        yield pool
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_stops_reading(
+    tls_pool: Pool, stuck: AbstractAsyncContextManager[_Server], exchange: Exchange, until: Until
+) -> None:
+    async with stuck as server:
+        with pytest.raises(WriteTimeout, match=r"took no more .* 0\.1 s") as caught:
+            await exchange(tls_pool, server.url, _BODY, timeout=Timeout(write=0.1))
+        assert not caught.value.may_have_run
+        assert not tls_pool._slots.locked()
+        # Reset, not closed politely: that would wait for the server to read.
+        await until(lambda: server.open_connections == 0)
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+@pytest.mark.asyncio
+async def test_the_total_ends_a_body_that_is_stuck(
+    tls_pool: Pool, stuck: AbstractAsyncContextManager[_Server], exchange: Exchange, until: Until
+) -> None:
+    async with stuck as server:
+        with pytest.raises(TotalTimeout) as caught:
+            await exchange(tls_pool, server.url, _BODY, timeout=Timeout(total=0.1))
+        assert not caught.value.may_have_run
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_call_resets_a_body_that_is_stuck(
+    tls_pool: Pool, stuck: AbstractAsyncContextManager[_Server], exchange: Exchange, until: Until
+) -> None:
+    async with stuck as server:
+        task = asyncio.create_task(exchange(tls_pool, server.url, _BODY))
+        await until(lambda: server.open_connections == 1)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_closing_the_pool_does_not_wait_for_a_body_that_is_stuck(
+    tls_pool: Pool, stuck: AbstractAsyncContextManager[_Server], exchange: Exchange, until: Until
+) -> None:
+    async with stuck as server:
+        task = asyncio.create_task(exchange(tls_pool, server.url, _BODY))
+        await until(lambda: server.open_connections == 1)
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(tls_pool.aclose(), 2)
+        with pytest.raises(ClientClosed) as caught:
+            await task
+        assert not caught.value.may_have_run
+        await until(lambda: server.open_connections == 0)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST."""
+    raw: socket.socket = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("politely", [True, False], ids=["FIN", "RST"])
+@pytest.mark.asyncio
+async def test_a_connection_that_dies_before_the_last_byte_did_not_run_the_model(
+    politely: bool, secure: bool, serve_raw: ServeRaw, exchange: Exchange, tls: _Tls
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(100_000)
+        if not politely:
+            _reset(writer)
+
+    async with (
+        serve_raw(converse, tls=tls.server if secure else None) as server,
+        contextlib.aclosing(Pool(PoolOptions(tls=tls.client))) as pool,
+    ):
+        with pytest.raises(ConnectionLost, match=r"while the request was being sent") as caught:
+            await exchange(pool, server.url, _BODY)
+    assert not caught.value.may_have_run
+    assert "a body that is too large" in str(caught.value)
+    assert f"of {_SIX_MB} bytes of the body" in str(caught.value)
+
+
+@pytest.mark.parametrize("politely", [True, False], ids=["FIN", "RST"])
+@pytest.mark.parametrize("size", [0, 10, 100_000])
+@pytest.mark.asyncio
+async def test_a_connection_that_dies_after_the_last_byte_may_have_run_the_model(
+    size: int, politely: bool, pool: Pool, serve_raw: ServeRaw, exchange: Exchange
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _read_request(reader)
+        if not politely:
+            _reset(writer)
+
+    async with serve_raw(converse) as server:
+        with pytest.raises(ConnectionLost, match="after the whole request had been sent") as caught:
+            await exchange(pool, server.url, bytes(size))
+    assert caught.value.may_have_run
+
+
+@pytest.mark.asyncio
+async def test_an_answer_may_come_before_the_request_is_out(
+    pool: Pool, serve_raw: ServeRaw, exchange: Exchange, read_nothing: Converse, until: Until
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig")
+        await read_nothing(reader, writer)
+
+    async with serve_raw(converse) as server:
+        response = await exchange(pool, server.url, _BODY)
+        assert response.head.status == 413
+        assert await response.read() == b"big"
+        assert not pool._slots.locked()
+        # What is half sent cannot be gone on with: the connection is not used again.
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_large_bodies_cause_no_warning(
+    pool: Pool, serve_raw: ServeRaw, exchange: Exchange, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _read_request(reader)
+        writer.write(_OK)
+        await reader.read()
+
+    async with serve_raw(converse) as server:
+        response = await exchange(pool, server.url, bytes(2_000_000))
+        await response.read()
+        del response
+        gc.collect()
+    assert not recwarn.list
+
+
+class _Progress:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def connecting(self) -> None:
+        self.calls.append("connecting")
+
+    def writing(self) -> None:
+        self.calls.append("writing")
+
+    def sent(self) -> None:
+        self.calls.append("sent")
+
+
+class _Connection:
+    should_close = False
+
+
+class _Writer(AbstractStreamWriter):
+    """A writer of aiohttp's whose connection was lost already."""
+
+    def __init__(self) -> None:
+        self.protocol = _Connection()
+        self.written = bytearray()
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        self.written += chunk
+        if b"broken" in bytes(chunk):
+            raise ConnectionResetError
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        raise NotImplementedError
+
+    def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None:
+        raise NotImplementedError
+
+    def enable_chunking(self) -> None:
+        raise NotImplementedError
+
+    async def write_headers(self, status_line: str, headers: object) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.asyncio
+async def test_aiohttp_may_ask_for_all_that_a_payload_has() -> None:
+    progress = _Progress()
+    body = Body("tëxt".encode(), progress)
+    assert body.decode() == "tëxt"
+    assert body.size == 5
+    writer = _Writer()
+    await body.write(writer)
+    assert writer.written == "tëxt".encode()
+    assert progress.calls == ["writing", "sent"]
+    assert body.sent
+    assert body.taken == 5
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_is_gone_needs_no_reset() -> None:
+    progress = _Progress()
+    body = Body(b"broken", progress)
+    with pytest.raises(ConnectionResetError):
+        await body.write(_Writer())
+    assert not body.sent
+    assert body.taken == 0
+    assert progress.calls == ["writing"]
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_written_where_bytes_lie_about_that_nobody_asked_for() -> None:
+    progress = _Progress()
+    body = Body(b"body", progress)
+    writer = _Writer()
+    writer.protocol.should_close = True
+    with pytest.raises(ConnectionResetError, match="unasked"):
+        await body.write(writer)
+    assert not writer.written
+    assert body.begun_at is None
+    assert not progress.calls
