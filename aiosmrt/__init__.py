@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiosmrt import eventstream
 from aiosmrt.client import SageMakerRuntimeClient
-from aiosmrt.config import Config, Credentials, RetryPolicy, Timeout
+from aiosmrt.config import UNSIGNED, Config, Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
     AiosmrtError,
     ClientClosed,
@@ -46,6 +46,7 @@ from aiosmrt.errors import (
     ValidationError,
     WriteTimeout,
 )
+from aiosmrt.hooks import AfterHeaders, BeforeSend, Hooks, OnEnd, OnFirstPart, OnRetry
 from aiosmrt.models import (
     AsyncInvocation,
     Attempt,
@@ -58,9 +59,12 @@ from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 from aiosmrt.version import __version__
 
 __all__ = [
+    "UNSIGNED",
+    "AfterHeaders",
     "AiosmrtError",
     "AsyncInvocation",
     "Attempt",
+    "BeforeSend",
     "ClientClosed",
     "Config",
     "ConfigurationError",
@@ -71,6 +75,7 @@ __all__ = [
     "CredentialsError",
     "EventStreamError",
     "FirstByteTimeout",
+    "Hooks",
     "IdleTimeout",
     "InternalDependencyException",
     "InternalFailure",
@@ -85,6 +90,9 @@ __all__ = [
     "ModelError",
     "ModelNotReadyException",
     "ModelStreamError",
+    "OnEnd",
+    "OnFirstPart",
+    "OnRetry",
     "ParameterError",
     "PayloadError",
     "PayloadPart",

@@ -12,22 +12,48 @@ from typing import TypeVar
 
 import attrs
 
+from aiosmrt.clock import Clock
 from aiosmrt.config import Credentials, RetryPolicy, Timeout
 from aiosmrt.credentials import CredentialProvider
 from aiosmrt.errors import AiosmrtError, ServiceError
+from aiosmrt.hooks import AfterHeaders, BeforeSend, Hook, Hooks, OnEnd, OnRetry
 from aiosmrt.http import Request, Response, ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.models import Attempt, ResponseMetadata
 from aiosmrt.operations import read_request_id
-from aiosmrt.retries import Retry, RetryQuota, Stop, decide
+from aiosmrt.retries import (
+    FailureKind,
+    RateLimiter,
+    Retry,
+    RetryQuota,
+    Stop,
+    classify,
+    decide,
+)
 from aiosmrt.signing import Signer
 from aiosmrt.transport import Pool, PooledResponse
+from aiosmrt.validation import check_headers
 
-__all__ = ["Call", "Caller", "read_refusal"]
+__all__ = ["NO_HOOKS", "Call", "Caller", "Shared", "fire", "read_refusal"]
 
 _log = logging.getLogger("aiosmrt")
 
 T = TypeVar("T")
+E = TypeVar("E")
+
+NO_HOOKS = Hooks()
+
+# What a refused signature is called (SDK retry specification, clock skew errors).
+_SKEWED = frozenset(
+    {
+        "AuthFailure",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
 
 # What the service calls credentials that were good once; the next call fetches new ones.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"})
@@ -44,16 +70,20 @@ class Call:
     endpoint_name: str
     request: Request  # unsigned; every attempt signs it anew
     timeout: Timeout
+    hooks: Hooks = NO_HOOKS
     limits: Limits = attrs.field(init=False)
     attempts: list[Attempt] = attrs.field(factory=list, init=False)
     head: ResponseHead | None = None  # of the attempt under way
     credentials: Credentials | None = None  # that signed it
+    signed_at: datetime.datetime | None = None  # the time of its signature
+    uncounted: int = 0  # attempts that a wrong clock has cost
+    goes_on: bool = False  # whether a stream has taken the call over, and will end it
     began: float = attrs.field(factory=time.perf_counter, init=False)
     slot_wait: float = 0.0
     time_to_first_byte: float = 0.0
     _attempt_at: datetime.datetime = attrs.field(init=False)
     _attempt_began: float = attrs.field(init=False)
-    _attempt_slot_wait: float = 0.0
+    _slot_at: float | None = attrs.field(init=False)
 
     @limits.default
     def _limit(self) -> Limits:
@@ -64,35 +94,41 @@ class Call:
         self.head = None
         self._attempt_at = datetime.datetime.now(datetime.UTC)
         self._attempt_began = time.perf_counter()
-        self._attempt_slot_wait = 0.0
+        self._slot_at = None
 
     def begin_sending(self) -> None:
         """Note that the slot is there."""
-        now = time.perf_counter()
-        self._attempt_slot_wait = now - self._attempt_began
-        self.slot_wait += self._attempt_slot_wait
-        self._attempt_began = now
-
-    def receive_head(self, head: ResponseHead) -> None:
-        """Note that an answer has come."""
-        self.head = head
-        self.time_to_first_byte = time.perf_counter() - self._attempt_began
+        self._slot_at = time.perf_counter()
+        self.slot_wait += self._slot_at - self._attempt_began
 
     def end_attempt(self, error: AiosmrtError | None = None, delay: float | None = None) -> None:
         """Note how the attempt ended, and how long the pause before the next will be."""
         head = self.head
+        now = time.perf_counter()
+        slot_at = now if self._slot_at is None else self._slot_at
         self.attempts.append(
             Attempt(
                 number=len(self.attempts) + 1,
                 started_at=self._attempt_at,
-                slot_wait=self._attempt_slot_wait,
-                duration=time.perf_counter() - self._attempt_began,
+                slot_wait=slot_at - self._attempt_began,
+                duration=now - slot_at,
                 status=None if head is None else head.status,
                 error=_name(error),
                 request_id=None if head is None else read_request_id(head),
                 may_have_run=error is None or error.may_have_run,
                 delay=delay,
             )
+        )
+
+    def report_headers(self, head: ResponseHead) -> AfterHeaders:
+        """Tell what an observer gets to know of an answer's head."""
+        return AfterHeaders(
+            operation=self.operation,
+            endpoint_name=self.endpoint_name,
+            attempt=len(self.attempts) + 1,
+            status=head.status,
+            headers=head.headers,
+            time_to_first_byte=self.time_to_first_byte,
         )
 
     def describe(self, head: ResponseHead) -> ResponseMetadata:
@@ -108,12 +144,27 @@ class Call:
         )
 
     def place(self, error: AiosmrtError) -> None:
-        """Tell the error which call it belongs to."""
+        """Tell the error which call it belongs to, and what came of its attempts."""
         error.operation = self.operation
         error.endpoint_name = self.endpoint_name
         error.attempts = tuple(self.attempts)
-        if error.request_id is None and self.head is not None:
-            error.request_id = read_request_id(self.head)
+        for attempt in error.attempts:
+            error.may_have_run = error.may_have_run or attempt.may_have_run
+            error.request_id = attempt.request_id or error.request_id
+
+    async def end(
+        self,
+        metadata: ResponseMetadata | None,
+        error: BaseException | None = None,
+        parts: int | None = None,
+        size: int | None = None,
+    ) -> None:
+        """Tell the observer that the call is over, once."""
+        on_end = self.hooks.on_end
+        if on_end is not None:
+            self.hooks = attrs.evolve(self.hooks, on_end=None)
+            event = OnEnd(self.operation, self.endpoint_name, metadata, error, parts, size)
+            await fire(on_end, event)
 
 
 def _name(error: AiosmrtError | None) -> str | None:
@@ -122,14 +173,31 @@ def _name(error: AiosmrtError | None) -> str | None:
     return None if error is None else type(error).__name__
 
 
+async def fire(hook: Hook[E], event: E) -> None:
+    """Call a hook, and wait for it where it is a coroutine function."""
+    outcome = hook(event)
+    if outcome is not None:
+        await outcome
+
+
+@attrs.frozen(eq=False)
+class Shared:
+    """What the calls of a client and of those derived from it have in common."""
+
+    clock: Clock = attrs.field(factory=Clock)
+    quota: RetryQuota = attrs.field(factory=RetryQuota)
+    limiter: RateLimiter = attrs.field(factory=lambda: RateLimiter(time.monotonic()))
+
+
 @attrs.frozen(eq=False)
 class Caller:
-    """Carries calls out: holds what all of them share."""
+    """Carries calls out, each by the same rules."""
 
-    signer: Signer
+    signer: Signer | None  # None where requests are not signed
     credentials: CredentialProvider
     retry: RetryPolicy
-    quota: RetryQuota
+    shared: Shared
+    correct_clock_skew: bool = True
 
     async def call(
         self, call: Call, pool: Pool, judge: Callable[[PooledResponse, Call], Awaitable[T]]
@@ -154,16 +222,26 @@ class Caller:
                 try:
                     result = await self._attempt(call, pool, judge)
                 except AiosmrtError as error:
+                    if self._correct_clock(call, error):
+                        continue
                     retry = self._reconsider(call, error)
                     if retry is None:
                         raise
+                    if call.hooks.on_retry is not None:
+                        failed = call.attempts[-1]
+                        event = OnRetry(call.operation, call.endpoint_name, failed, error)
+                        await fire(call.hooks.on_retry, event)
                 else:
-                    self.quota.release(retry)
+                    self.shared.quota.release(retry)
+                    if not call.goes_on and call.head is not None:
+                        await call.end(call.describe(call.head))
                     return result
                 async with call.limits:
                     await asyncio.sleep(retry.delay)
-        except AiosmrtError as error:
-            call.place(error)
+        except BaseException as error:
+            if isinstance(error, AiosmrtError):
+                call.place(error)
+            await call.end(None, error)
             raise
         finally:
             pool.leave(call.limits)
@@ -178,43 +256,91 @@ class Caller:
             async with limits:
                 slot = await pool.acquire(limits)
                 call.begin_sending()
+                await self._pace()
                 response = await pool.send(await self._sign(call), slot, limits)
-                call.receive_head(response.head)
-            return await judge(response, call)
-        except BaseException:
+                call.head = response.head
+                call.time_to_first_byte = response.time_to_first_byte
+            if call.hooks.after_headers is not None:
+                await fire(call.hooks.after_headers, call.report_headers(response.head))
+            result = await judge(response, call)
+        except BaseException as error:
             if response is not None:
                 response.close()
             elif slot is not None:
                 slot.release()
+            if isinstance(error, ServiceError):
+                self._learn_pace(throttled=classify(error) is FailureKind.THROTTLING)
             raise
+        self._learn_pace(throttled=False)
+        return result
+
+    async def _pace(self) -> None:
+        """In adaptive mode, wait until the rate that throttling has left lets an attempt go."""
+        while self.retry.mode == "adaptive":
+            wait = self.shared.limiter.acquire(time.monotonic())
+            if not wait:
+                break
+            await asyncio.sleep(wait)
+
+    def _learn_pace(self, *, throttled: bool) -> None:
+        if self.retry.mode == "adaptive":
+            self.shared.limiter.update(time.monotonic(), throttled=throttled)
 
     async def _sign(self, call: Call) -> Request:
         """Sign after the wait for a slot: a signature holds for five minutes only."""
         request = call.request
-        request.headers["amz-sdk-request"] = (
-            f"attempt={len(call.attempts) + 1}; max={self.retry.attempt_limit}"
+        number = len(call.attempts) + 1
+        headers = {
+            **request.headers,
+            "amz-sdk-request": f"attempt={number}; max={self.retry.attempt_limit}",
+        }
+        if call.hooks.before_send is not None:
+            headers = await _let_add(call, number, headers)
+        unsigned = attrs.evolve(request, headers=headers)
+        if self.signer is not None:
+            call.credentials = credentials = await self.credentials.get()
+            call.signed_at = signed_at = self.shared.clock.now()
+            headers |= self.signer.sign(unsigned, credentials, signed_at)
+        _log.debug(
+            "%s on %s: attempt %d goes to %s",
+            call.operation,
+            call.endpoint_name,
+            number,
+            request.origin,
         )
-        call.credentials = credentials = await self.credentials.get()
-        added = self.signer.sign(request, credentials, datetime.datetime.now(datetime.UTC))
-        return Request(
-            method=request.method,
-            origin=request.origin,
-            path=request.path,
-            headers={**request.headers, **added},
-            body=request.body,
-            query=request.query,
+        return unsigned
+
+    def _correct_clock(self, call: Call, error: AiosmrtError) -> bool:
+        """Tell whether the call should be signed anew, by a clock that was wrong till now."""
+        if (
+            not self.correct_clock_skew
+            or call.uncounted
+            or call.signed_at is None
+            or not isinstance(error, ServiceError)
+            or error.code not in _SKEWED
+            or not self.shared.clock.correct(call.signed_at, error.headers.get("date"))
+        ):
+            return False
+        call.uncounted += 1
+        call.end_attempt(error, 0.0)
+        _log.info(
+            "%s on %s: this machine's clock is %.0f s off; signed anew",
+            call.operation,
+            call.endpoint_name,
+            self.shared.clock.offset,
         )
+        return True
 
     def _reconsider(self, call: Call, error: AiosmrtError) -> Retry | None:
         """Decide whether there is another attempt, and note how this one ended."""
         if isinstance(error, ServiceError) and error.code in _EXPIRED and call.credentials:
             self.credentials.invalidate(call.credentials)
-        number = len(call.attempts) + 1
-        decision = decide(error, number, self.retry, self.quota)
+        number = len(call.attempts) + 1 - call.uncounted
+        decision = decide(error, number, self.retry, self.shared.quota)
         retry = decision if isinstance(decision, Retry) else None
         if retry is not None and not call.limits.allows(retry.delay):
             error.add_note("not attempted again: Timeout.total would end before")
-            self.quota.release(retry)
+            self.shared.quota.release(retry)
             retry = None
         call.end_attempt(error, None if retry is None else retry.delay)
         if isinstance(decision, Stop):
@@ -230,6 +356,17 @@ class Caller:
                 retry.delay,
             )
         return retry
+
+
+async def _let_add(call: Call, number: int, headers: dict[str, str]) -> dict[str, str]:
+    """Let the observer add headers; what HTTP cannot carry, or breaks the request, is refused."""
+    offered = dict(headers)
+    if call.hooks.before_send is not None:
+        event = BeforeSend(call.operation, call.endpoint_name, number, offered)
+        await fire(call.hooks.before_send, event)
+    changed = {name: value for name, value in offered.items() if headers.get(name) != value}
+    check_headers(changed)
+    return {name.lower(): value for name, value in offered.items()}
 
 
 async def read_refusal(response: Response) -> bytes:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import platform
+import os
 import warnings
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Literal, Self, Unpack, overload
+from urllib.parse import quote
 
 import attrs
 
-from aiosmrt.calls import Call, Caller, read_refusal
-from aiosmrt.config import Config, Timeout
+from aiosmrt.answers import check_stream, check_success, read_body, refuse
+from aiosmrt.calls import NO_HOOKS, Call, Caller, Shared
+from aiosmrt.clock import Clock
+from aiosmrt.config import UNSIGNED, Config, Timeout
 from aiosmrt.credentials import CredentialProvider
-from aiosmrt.errors import AiosmrtError, UnexpectedResponse
-from aiosmrt.http import ResponseHead
+from aiosmrt.errors import AiosmrtError
 from aiosmrt.models import AsyncInvocation, InvokeEndpointResponse
 from aiosmrt.operations import (
     build_request,
     check_names,
-    check_stream_head,
-    parse_error,
     parse_invocation,
     parse_response,
+    respell,
 )
 from aiosmrt.options import (
     IDENTITY,
@@ -44,7 +45,6 @@ from aiosmrt.parameters import (
 from aiosmrt.request_body import collect_body
 from aiosmrt.resolution import Resolution
 from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
-from aiosmrt.retries import RetryQuota
 from aiosmrt.service_model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -53,11 +53,11 @@ from aiosmrt.service_model import (
 )
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions, Pools
 from aiosmrt.validation import check_headers, check_parameters
-from aiosmrt.version import __version__
 
 __all__ = ["SageMakerRuntimeClient"]
 
-_USER_AGENT = f"aiosmrt/{__version__} Python/{platform.python_version()} {platform.system()}"
+# What a trace id may hold as it is (botocore's list); the rest is percent-encoded.
+_IN_TRACE_ID = "-=;:+&[]{}\"',"
 
 
 class SageMakerRuntimeClient:
@@ -83,7 +83,7 @@ class SageMakerRuntimeClient:
         self._providers: weakref.WeakSet[CredentialProvider] = weakref.WeakSet()
         self._resolution = Resolution(self._config)
         self._credentials = self._provide_credentials()
-        self._quota = RetryQuota()
+        self._shared = Shared(clock=Clock(self._config.system_clock_offset))
         self._caller: Caller | None = None
 
     def with_options(self, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
@@ -137,6 +137,14 @@ class SageMakerRuntimeClient:
         """
         return self._resolution.resolve_now().endpoint_url
 
+    @property
+    def clock_offset(self) -> float:
+        """Seconds that are added to this machine's time when requests are signed.
+
+        At first `system_clock_offset`; then what a refused signature has taught.
+        """
+        return self._shared.clock.offset
+
     async def warm_up(self) -> None:
         """Do what the first call would have to wait for: settings and credentials.
 
@@ -145,7 +153,8 @@ class SageMakerRuntimeClient:
             CredentialsError: there are no credentials.
         """
         await self._prepare()
-        await self._credentials.get()
+        if self._config.signature_version is not UNSIGNED:
+            await self._credentials.get()
 
     async def invoke_endpoint(
         self, **parameters: Unpack[InvokeEndpointParameters]
@@ -170,7 +179,7 @@ class SageMakerRuntimeClient:
         pool, caller, call = await self._begin(operation, parameters)
 
         async def judge(response: PooledResponse, call: Call) -> InvokeEndpointResponse:
-            body = await _read(operation, response, call)
+            body = await read_body(operation, response, call)
             call.end_attempt()
             return parse_response(response.head, body, call.describe(response.head))
 
@@ -193,10 +202,10 @@ class SageMakerRuntimeClient:
         pool, caller, call = await self._begin(operation, parameters)
 
         async def judge(response: PooledResponse, call: Call) -> AsyncInvocation:
-            body = await _read(operation, response, call)
+            body = await read_body(operation, response, call)
             invocation = parse_invocation(response.head, body, call.describe(response.head))
             if invocation.inference_id is None and invocation.output_location is None:
-                raise _refuse(
+                raise refuse(
                     response.head,
                     "the answer names neither an inference id nor an output location; check that "
                     "endpoint_url is a SageMaker Runtime endpoint and no proxy answers for it",
@@ -229,15 +238,55 @@ class SageMakerRuntimeClient:
             pool, caller, call = await self._begin(operation, parameters)
 
             async def judge(response: PooledResponse, call: Call) -> ResponseStream:
-                await _check_head(operation, response, call)
-                wrong = check_stream_head(response.head)
-                if wrong is not None:
-                    raise _refuse(response.head, wrong, await read_refusal(response))
+                await check_success(operation, response, call)
+                await check_stream(response)
                 return await ResponseStream(response, call, operation).begin()
 
             return await caller.call(call, pool, judge)
 
         return ResponseStreamOpening(open_stream)
+
+    @overload
+    async def call(
+        self, operation: Literal["InvokeEndpoint"], parameters: Mapping[str, object]
+    ) -> InvokeEndpointResponse: ...
+
+    @overload
+    async def call(
+        self, operation: Literal["InvokeEndpointAsync"], parameters: Mapping[str, object]
+    ) -> AsyncInvocation: ...
+
+    @overload
+    async def call(
+        self,
+        operation: Literal["InvokeEndpointWithResponseStream"],
+        parameters: Mapping[str, object],
+    ) -> ResponseStream: ...
+
+    async def call(
+        self, operation: str, parameters: Mapping[str, object]
+    ) -> InvokeEndpointResponse | AsyncInvocation | ResponseStream:
+        """Call an operation in the service's own spelling, for people who port code.
+
+        Args:
+            operation: `InvokeEndpoint`, `InvokeEndpointAsync` or
+                `InvokeEndpointWithResponseStream`.
+            parameters: such as `{"EndpointName": "my-endpoint", "Body": b"..."}`.
+
+        Returns:
+            What the method of that name gives; a response stream is open, and yours to close.
+
+        Raises:
+            TypeError: there is no such operation, or it has no such parameter.
+            AiosmrtError: as the method of that name.
+        """
+        # The methods check names and types; a TypedDict cannot be built from a mapping.
+        given: dict[str, Any] = respell(operation, parameters)
+        if operation == INVOKE_ENDPOINT.name:
+            return await self.invoke_endpoint(**given)
+        if operation == INVOKE_ENDPOINT_ASYNC.name:
+            return await self.invoke_endpoint_async(**given)
+        return await self.invoke_endpoint_with_response_stream(**given)
 
     async def _begin(self, operation: Operation, given: CallOptions) -> tuple[Pool, Caller, Call]:
         """Check a call's parameters and put the call together; nothing is sent yet."""
@@ -279,13 +328,14 @@ class SageMakerRuntimeClient:
             parameters,
             origin=resolved.origin,
             base_path=resolved.base_path,
-            headers={"user-agent": _USER_AGENT, **headers},
+            headers={"user-agent": resolved.user_agent, **_read_trace(), **headers},
         )
         call = Call(
             operation=operation.name,
             endpoint_name=str(parameters["endpoint_name"]),
             request=request,
             timeout=config.timeout if timeout is None else Timeout.of(timeout, config.timeout),
+            hooks=config.hooks or NO_HOOKS,
         )
         return pool, caller, call
 
@@ -296,6 +346,8 @@ class SageMakerRuntimeClient:
                 max_connections=self._config.max_connections,
                 tls=resolved.tls,
                 session=self._config.session,
+                proxy=resolved.proxy.value,
+                proxy_headers=self._config.proxy_headers,
             )
         )
         if self._caller is None:
@@ -303,7 +355,8 @@ class SageMakerRuntimeClient:
                 signer=resolved.signer,
                 credentials=self._credentials,
                 retry=resolved.retry,
-                quota=self._quota,
+                shared=self._shared,
+                correct_clock_skew=self._config.correct_clock_skew,
             )
         return pool, self._caller
 
@@ -343,6 +396,14 @@ class SageMakerRuntimeClient:
             )
 
 
+def _read_trace() -> dict[str, str]:
+    """In a Lambda function, pass its trace on, as botocore does."""
+    if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ:
+        return {}
+    trace = os.environ.get("_X_AMZN_TRACE_ID")
+    return {"x-amzn-trace-id": quote(trace, safe=_IN_TRACE_ID)} if trace else {}
+
+
 def _choose(operation: Operation, params: Mapping[str, object]) -> dict[str, object]:
     """Take those that are parameters of this operation."""
     return {name: value for name, value in params.items() if name in operation.parameters}
@@ -354,39 +415,3 @@ def _headers_of(operation: Operation, parameters: Mapping[str, object]) -> set[s
         for member in operation.request
         if member.header and parameters.get(member.parameter) is not None
     }
-
-
-async def _check_head(operation: Operation, response: PooledResponse, call: Call) -> None:
-    """Raise what an answer's head means, unless it begins a success.
-
-    Any 2xx is one: the model of InvokeEndpointAsync says 202, local stand-ins answer 200.
-    """
-    head = response.head
-    if not 200 <= head.status < 300:  # noqa: PLR2004 - the class of successes
-        raise parse_error(operation, head, await read_refusal(response))
-    encoding = head.headers.get("content-encoding", "identity").lower()
-    if encoding != "identity" and "accept-encoding" not in call.request.headers:
-        raise _refuse(
-            head,
-            f"the answer's content encoding is {encoding!r}, and nobody asked for one; does a "
-            "proxy compress what passes?",
-            await read_refusal(response),
-        )
-
-
-async def _read(operation: Operation, response: PooledResponse, call: Call) -> bytes:
-    await _check_head(operation, response, call)
-    return await response.read()
-
-
-def _refuse(head: ResponseHead, wrong: str, body: bytes) -> UnexpectedResponse:
-    start = body[:200]
-    error = UnexpectedResponse(
-        f"{wrong}; its first bytes: {start!r}",
-        status=head.status,
-        headers=head.headers,
-        body_start=start,
-    )
-    # It is a success as far as HTTP goes: whoever answered may have asked the model.
-    error.may_have_run = True
-    return error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import math
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from aiosmrt.hooks import Hooks
+
 __all__ = [
+    "UNSIGNED",
     "BotocoreCredentials",
     "BotocoreSession",
     "Config",
@@ -24,7 +29,18 @@ __all__ = [
     "CredentialsSource",
     "RetryPolicy",
     "Timeout",
+    "Unsigned",
 ]
+
+
+class Unsigned(enum.Enum):
+    """The type of `UNSIGNED`."""
+
+    UNSIGNED = "unsigned"
+
+
+UNSIGNED = Unsigned.UNSIGNED
+"""As `signature_version`: requests are sent without a signature, and no credentials are needed."""
 
 
 @attrs.frozen
@@ -199,6 +215,44 @@ def _check_connections(_: object, attribute: attrs.Attribute[int], value: object
         raise ConfigurationError(f"{attribute.name} must be an int of 1 or more, not {value!r}")
 
 
+def _to_signature_version(value: object) -> Unsigned | Literal["v4"]:
+    # botocore's own sentinel is taken too, without importing botocore to know it.
+    kind = type(value)
+    if value is UNSIGNED or (kind.__module__, kind.__name__) == ("botocore", "UNSIGNED"):
+        return UNSIGNED
+    if value == "v4":
+        return "v4"
+    raise ConfigurationError(
+        f"signature_version={value!r}: the service takes 'v4' only; aiosmrt.UNSIGNED is for "
+        "endpoints that check no signature"
+    )
+
+
+def _check_api_version(_: object, __: attrs.Attribute[str], value: object) -> None:
+    if value not in ("latest", "2017-05-13"):
+        raise ConfigurationError(
+            f"api_version={value!r}: there is one version of this service, '2017-05-13', which is "
+            "the 'latest', too"
+        )
+
+
+def _check_proxy(_: object, __: attrs.Attribute[str | None], value: object) -> None:
+    if value is not None and not (
+        isinstance(value, str) and re.match(r"https?://[^/]", value, re.IGNORECASE)
+    ):
+        raise ConfigurationError("proxy: a URL such as 'http://user:password@host:3128', or None")
+
+
+def _check_offset(_: object, __: attrs.Attribute[float], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigurationError(f"system_clock_offset={value!r}: seconds, as a number")
+
+
+def _check_agent(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"[ -~]*", value)):
+        raise ConfigurationError(f"{attribute.name}={value!r}: printable ASCII text, or None")
+
+
 @attrs.frozen(kw_only=True)
 class Config:
     """Everything a client can be told; `None` leaves it to the environment and the profile."""
@@ -227,3 +281,20 @@ class Config:
     # parameters and headers of every call; a call's own win
     params: Mapping[str, object] = attrs.field(factory=dict, repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    # "latest" or "2017-05-13", which is the same
+    api_version: str = attrs.field(default="latest", validator=_check_api_version)
+    signature_version: object = attrs.field(default="v4", converter=_to_signature_version)
+    # whether a signature refused for its time is made anew by the time of the service
+    correct_clock_skew: bool = True
+    # seconds to add to this machine's time
+    system_clock_offset: float = attrs.field(default=0.0, validator=_check_offset)
+    # a URL; None leaves it to HTTPS_PROXY, HTTP_PROXY and NO_PROXY
+    proxy: str | None = attrs.field(default=None, validator=_check_proxy, repr=False)
+    # headers for the proxy itself
+    proxy_headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    # a client certificate's PEM file, or the files of certificate and key
+    client_cert: str | tuple[str, str] | None = None
+    hooks: Hooks | None = None
+    # added to the User-Agent header: text, and an application's name
+    user_agent_extra: str | None = attrs.field(default=None, validator=_check_agent)
+    user_agent_appid: str | None = attrs.field(default=None, validator=_check_agent)

@@ -95,7 +95,7 @@ class CredentialProvider:
             )
         given = keys if credentials is None else credentials
         self._source = _Chain(profile_name, region_name) if given is None else given
-        self._description = _describe(self._source)
+        self.description = _describe(self._source)
         self._environ = environ
         self._clock = clock
         self._cached: Credentials | None = None
@@ -103,7 +103,7 @@ class CredentialProvider:
         self._flight: _Flight | None = None
 
     def __repr__(self) -> str:
-        return f"<CredentialProvider: {self._description}>"
+        return f"<CredentialProvider: {self.description}>"
 
     async def get(self) -> Credentials:
         """Give credentials that hold, without suspending where there are some.
@@ -236,7 +236,7 @@ class CredentialProvider:
         if hasattr(source, "get_credentials"):
             source = source.get_credentials()
             if source is None:
-                raise self._failure(f"No AWS credentials were found: {self._description} has none.")
+                raise self._failure(f"No AWS credentials were found: {self.description} has none.")
         frozen: Any = source
         if hasattr(source, "get_frozen_credentials"):
             frozen = source.get_frozen_credentials()
@@ -244,7 +244,7 @@ class CredentialProvider:
             if inspect.iscoroutine(frozen):  # aiobotocore's objects have coroutine methods
                 frozen.close()
             raise ConfigurationError(
-                f"Not credentials: {self._description} gave a {type(frozen).__name__}. Around an "
+                f"Not credentials: {self.description} gave a {type(frozen).__name__}. Around an "
                 f"object whose methods are coroutines, give an `async def` that awaits them."
             )
         seconds = _seconds_left(source)
@@ -258,12 +258,12 @@ class CredentialProvider:
             credentials = fetch()
             if credentials is None or self._clock() < _end_of(credentials):
                 return credentials
-            return self._failure(f"Expired: {self._description} ended at {credentials.expires_at}.")
+            return self._failure(f"Expired: {self.description} ended at {credentials.expires_at}.")
         except AiosmrtError as error:
             return error
         except BaseException as error:  # noqa: BLE001, in a thread nobody else would see it
             failure = self._failure(
-                f"Fetching {self._description} failed ({type(error).__name__}): "
+                f"Fetching {self.description} failed ({type(error).__name__}): "
                 f"{str(error) or 'no details'}."
             )
             failure.__cause__ = error

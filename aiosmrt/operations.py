@@ -32,7 +32,7 @@ from aiosmrt.models import (
     PayloadPart,
     ResponseMetadata,
 )
-from aiosmrt.service_model import THROTTLING_CODES, Operation, spell
+from aiosmrt.service_model import OPERATIONS, THROTTLING_CODES, Operation, spell
 
 __all__ = [
     "EVENT_STREAM",
@@ -44,6 +44,7 @@ __all__ = [
     "parse_message",
     "parse_response",
     "read_request_id",
+    "respell",
 ]
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
@@ -116,6 +117,23 @@ def check_names(operation: Operation, names: Mapping[str, object]) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
             method = spell(operation.name)
             raise TypeError(f"{method}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def respell(operation: str, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Turn parameters in the service's spelling into keyword arguments.
+
+    Raises:
+        TypeError: there is no such operation, or it has no such parameter.
+    """
+    if operation not in OPERATIONS:
+        raise TypeError(f"there is no operation {operation!r}; there are {', '.join(OPERATIONS)}")
+    spelled = {member.name: member.parameter for member in OPERATIONS[operation].request}
+    for name in parameters:
+        if name not in spelled:
+            near = difflib.get_close_matches(name, spelled, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(spelled)}"
+            raise TypeError(f"{operation} has no parameter {name!r}: {hint}")
+    return {spelled[name]: value for name, value in parameters.items()}
 
 
 def build_request(

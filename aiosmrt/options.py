@@ -26,6 +26,9 @@ RESOLVED = frozenset(
         "use_fips_endpoint",
         "use_dualstack_endpoint",
         "retry",
+        "signature_version",
+        "user_agent_extra",
+        "user_agent_appid",
     }
 )
 # What, when it changes, changes who signs them.
@@ -40,7 +43,14 @@ IDENTITY = frozenset(
     }
 )
 # What a derived client cannot have of its own, since it shares the pool.
-_SHAPES_THE_POOL = ("session", "max_connections", "verify")
+_SHAPES_THE_POOL = (
+    "session",
+    "max_connections",
+    "proxy",
+    "proxy_headers",
+    "verify",
+    "client_cert",
+)
 
 _NOBODY: ClientOptions = {
     "aws_access_key_id": None,

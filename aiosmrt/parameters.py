@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, Collection, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
 
 from aiosmrt.config import CredentialsSource, RetryPolicy, Timeout
+from aiosmrt.hooks import Hooks
 
 if TYPE_CHECKING:
     import ssl
@@ -107,3 +108,13 @@ class ClientOptions(TypedDict, total=False):
     parameter_validation: bool | Collection[str]
     params: Mapping[str, object]
     headers: Mapping[str, str]
+    api_version: str
+    signature_version: object
+    correct_clock_skew: bool
+    system_clock_offset: float
+    proxy: str | None
+    proxy_headers: Mapping[str, str]
+    client_cert: str | tuple[str, str] | None
+    hooks: Hooks | None
+    user_agent_extra: str | None
+    user_agent_appid: str | None

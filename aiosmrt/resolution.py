@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import platform
+import re
 import ssl
 from urllib.parse import urlsplit
 
 import attrs
 
-from aiosmrt.config import Config, RetryPolicy
+from aiosmrt.config import UNSIGNED, Config, RetryPolicy
 from aiosmrt.endpoints import resolve_endpoint, validate_region
 from aiosmrt.errors import ConfigurationError
-from aiosmrt.settings import Settings, resolve_settings, shared_files_exist
+from aiosmrt.proxies import find_proxy
+from aiosmrt.settings import Setting, Settings, resolve_settings, shared_files_exist
 from aiosmrt.signing import Signer
 from aiosmrt.threads import Flight
+from aiosmrt.version import __version__
 
 __all__ = ["Resolution", "Resolved"]
 
@@ -29,7 +34,9 @@ class Resolved:
     base_path: str  # of the endpoint's URL, without a slash at its end
     tls: ssl.SSLContext | bool = attrs.field(repr=False)  # aiohttp's `ssl` argument
     retry: RetryPolicy
-    signer: Signer
+    signer: Signer | None  # None where requests are not signed
+    proxy: Setting[str | None] = attrs.field(repr=False)  # its URL may hold a password
+    user_agent: str
 
 
 class Resolution:
@@ -85,6 +92,7 @@ def _resolve(config: Config) -> Resolved:
         verify=True if isinstance(verify, ssl.SSLContext) else verify,
         max_attempts=None if config.retry is None else config.retry.max_attempts,
         retry_mode=None if config.retry is None else config.retry.mode,
+        user_agent_appid=config.user_agent_appid,
     )
     endpoint_url = resolve_endpoint(
         settings.region_name.value,
@@ -93,7 +101,10 @@ def _resolve(config: Config) -> Resolved:
         use_dualstack_endpoint=settings.use_dualstack_endpoint.value,
         use_ssl=config.use_ssl,
     )
-    region_name = validate_region(settings.region_name.value)
+    unsigned = config.signature_version is UNSIGNED
+    region_name = settings.region_name.value or ""
+    if not unsigned:
+        region_name = validate_region(region_name)
     parts = urlsplit(endpoint_url)
     return Resolved(
         settings=settings,
@@ -101,10 +112,29 @@ def _resolve(config: Config) -> Resolved:
         endpoint_url=endpoint_url,
         origin=f"{parts.scheme}://{parts.netloc}",
         base_path=parts.path,
-        tls=verify if isinstance(verify, ssl.SSLContext) else _load(settings.verify.value),
+        tls=_load_tls(settings.verify.value, config),
         retry=config.retry or _build_policy(settings),
-        signer=Signer(region_name),
+        signer=None if unsigned else Signer(region_name),
+        proxy=_choose_proxy(config, endpoint_url),
+        user_agent=_build_user_agent(settings.user_agent_appid.value, config.user_agent_extra),
     )
+
+
+def _choose_proxy(config: Config, endpoint_url: str) -> Setting[str | None]:
+    if config.proxy is not None:
+        return Setting(config.proxy, "argument")
+    found = find_proxy(endpoint_url, os.environ)
+    if found is None:
+        return Setting(None, "default")
+    return Setting(found[0], f"environment variable {found[1]}")
+
+
+def _build_user_agent(appid: str | None, extra: str | None) -> str:
+    agent = f"aiosmrt/{__version__} Python/{platform.python_version()} {platform.system()}"
+    if appid:
+        # What an HTTP token may not hold becomes a hyphen, as in the SDKs.
+        agent += " app/" + re.sub(r"[^0-9A-Za-z!#$%&'*+\-.^_`|~]", "-", appid)
+    return f"{agent} {extra}" if extra else agent
 
 
 def _build_policy(settings: Settings) -> RetryPolicy:
@@ -115,13 +145,43 @@ def _build_policy(settings: Settings) -> RetryPolicy:
     )
 
 
-def _load(verify: bool | str) -> ssl.SSLContext | bool:  # noqa: FBT001 - boto3's option
-    if isinstance(verify, bool):
+def _load_tls(verify: bool | str, config: Config) -> ssl.SSLContext | bool:  # noqa: FBT001 - boto3's option
+    """Make what aiohttp takes as `ssl`: True for its own context, False for no check."""
+    if isinstance(config.verify, ssl.SSLContext):
+        if config.client_cert is not None:
+            raise ConfigurationError(
+                "client_cert and a context as verify exclude each other: load the certificate "
+                "into the context, with load_cert_chain()"
+            )
+        return config.verify
+    if isinstance(verify, bool) and config.client_cert is None:
         return verify
     try:
-        return ssl.create_default_context(cafile=verify)
+        context = _load_authorities(verify)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
             f"the CA bundle {verify!r} cannot be read: {error}; it must be a file of PEM "
-            "certificates"
+            "certificates or a folder of them"
         ) from error
+    if config.client_cert is not None:
+        files = (config.client_cert,) if isinstance(config.client_cert, str) else config.client_cert
+        try:
+            context.load_cert_chain(*files)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"client_cert {', '.join(files)} cannot be read: {error}; it must be a PEM file of "
+                "certificate and key, or a tuple of the two files"
+            ) from error
+    return context
+
+
+def _load_authorities(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - boto3's option
+    if isinstance(verify, str):
+        if os.path.isdir(verify):  # noqa: PTH112 - boto3 takes a str
+            return ssl.create_default_context(capath=verify)
+        return ssl.create_default_context(cafile=verify)
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -12,7 +12,7 @@ from typing import Self
 
 import attrs
 
-from aiosmrt.calls import Call
+from aiosmrt.calls import Call, fire
 from aiosmrt.errors import (
     AiosmrtError,
     ConnectionLost,
@@ -22,6 +22,7 @@ from aiosmrt.errors import (
     StreamConnectionLost,
 )
 from aiosmrt.eventstream import EventStreamDecoder
+from aiosmrt.hooks import OnFirstPart
 from aiosmrt.models import PayloadPart, ResponseMetadata
 from aiosmrt.operations import parse_message
 from aiosmrt.service_model import Operation
@@ -86,7 +87,27 @@ class ResponseStream:
         limits.await_("idle")
         self._call.end_attempt()
         self._metadata = attrs.evolve(self._metadata, attempts=tuple(self._call.attempts))
+        self._call.goes_on = True
+        try:
+            await self._tell_first_part()
+        except BaseException:
+            self._end()
+            raise
         return self
+
+    async def _tell_first_part(self) -> None:
+        call, first = self._call, self._first
+        if first is None:
+            await self._tell_end()
+        elif call.hooks.on_first_part is not None:
+            elapsed = time.perf_counter() - call.began
+            event = OnFirstPart(call.operation, call.endpoint_name, elapsed, len(first.bytes))
+            await fire(call.hooks.on_first_part, event)
+
+    async def _tell_end(self, error: BaseException | None = None) -> None:
+        # Until the stream is handed out, its end is the call's.
+        if self._call.goes_on:
+            await self._call.end(self._metadata, error, self.parts_received, self.bytes_received)
 
     @property
     def metadata(self) -> ResponseMetadata:
@@ -122,6 +143,7 @@ class ResponseStream:
                 if not data:
                     self._decoder.receive_eof()
                     self._end()
+                    await self._tell_end()
                     return None
                 self._offset += len(data)
                 self._decoder.receive_data(data)
@@ -130,6 +152,7 @@ class ResponseStream:
                 self._fault = self._place(error)
             self._end()
             self._response.close()
+            await self._tell_end(self._fault)
             raise self._fault from self._fault.__cause__
         return part
 
@@ -181,6 +204,7 @@ class ResponseStream:
             self._end()
             self._fault = self._place(StreamClosed("the stream was closed before its end"))
             self._response.close()
+            await self._tell_end()
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from aiosmrt.config import Config, Timeout
+from aiosmrt.hooks import Hooks
 from aiosmrt.parameters import (
     Body,
     CallOptions,
@@ -58,7 +59,7 @@ def test_a_call_has_options_of_its_own() -> None:
 
 
 def test_a_client_takes_the_fields_of_its_config() -> None:
-    names = {"ssl": ssl, "aiohttp": aiohttp}
+    names = {"ssl": ssl, "aiohttp": aiohttp, "Hooks": Hooks}
     options = get_type_hints(ClientOptions, localns=names)
     fields = get_type_hints(Config, localns=names)
     # A number is taken for a Timeout.

@@ -260,9 +260,9 @@ async def test_a_provider_that_blocks_for_two_seconds_does_not_stall_the_loop(
         )
 
     async with serve(answer) as server:
-        stalls = []
-        # The best of two runs each: the machine has other work to do.
-        for _ in range(2):
+        differences = []
+        # The machine has other work to do: one undisturbed pair of runs is enough.
+        while not differences or (min(differences) > 0.02 and len(differences) < 5):
             async with aiosmrt.SageMakerRuntimeClient(endpoint_url=server.url, **KEYS) as static:
                 static_stall = await _measure_stall(call(static))
             async with aiosmrt.SageMakerRuntimeClient(
@@ -270,8 +270,8 @@ async def test_a_provider_that_blocks_for_two_seconds_does_not_stall_the_loop(
                 endpoint_url=server.url,
                 credentials=_BlockingCredentials(),
             ) as blocking:
-                stalls.append(await _measure_stall(call(blocking)) - static_stall)
-        assert min(stalls) < 0.05
+                differences.append(await _measure_stall(call(blocking)) - static_stall)
+        assert min(differences) <= 0.02
 
 
 @pytest.mark.asyncio

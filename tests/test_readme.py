@@ -91,7 +91,7 @@ def test_every_python_block_runs(
 
 def test_the_readme_names_every_error() -> None:
     readme = (ROOT / "README.md").read_text()
-    parents = {"AiosmrtError", "TransportError", "TimeLimitError", "EventStreamError"}
+    parents = {"AiosmrtError", "PayloadError", "TransportError", "TimeLimitError", "EventStreamError"}
     for name in set(aiosmrt.errors.__all__) - parents:
         assert f"`{name}`" in readme, f"README.md does not say what to do about {name}"
 

@@ -43,6 +43,13 @@ def build_parser() -> argparse.ArgumentParser:
     for name, operation in COMMANDS.items():
         _add_operation(commands.add_parser(name, help=_HELP[name], allow_abbrev=False), operation)
     _add_serve(commands.add_parser("serve", help="run a local endpoint", allow_abbrev=False))
+    _add_options(
+        commands.add_parser(
+            "config",
+            help="show what a client would work with, and where each value comes from",
+            allow_abbrev=False,
+        )
+    )
     commands.add_parser(
         "demo", help="run all three operations against a local endpoint", allow_abbrev=False
     )
@@ -63,6 +70,10 @@ def _add_operation(parser: argparse.ArgumentParser, operation: Operation) -> Non
                 type=int if member.shape.kind == "integer" else str,
                 help=f"{member.name} of {operation.name}",
             )
+    _add_options(parser)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where to, and how")
     group.add_argument("--endpoint-url", help="the service's URL, for instance a local one")
     group.add_argument("--region", dest="region_name", help="the AWS region")

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiosmrt.cli.arguments import COMMANDS, build_parser, read_options, read_parameters
+from aiosmrt.cli.configuration import show_configuration
 from aiosmrt.cli.demo import demonstrate
 from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.config import Config
 from aiosmrt.errors import AiosmrtError, ParameterError
 from aiosmrt.local import load_model, serve
 
@@ -37,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Files and standard input are read before there is a loop that they could block.
         parameters = read_parameters(parsed) if parsed.command in COMMANDS else {}
-        asyncio.run(_run(parsed, parameters))
+        if parsed.command == "config":
+            options: dict[str, Any] = read_options(parsed)
+            show_configuration(Config(**options))
+        else:
+            asyncio.run(_run(parsed, parameters))
     except ParameterError as error:
         return _complain(error, _USAGE)
     except AiosmrtError as error:

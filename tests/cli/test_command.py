@@ -151,6 +151,56 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     assert done.stderr
 
 
+def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[profile dev]\nregion = eu-west-1\nmax_attempts = 7\n")
+    done = _run(
+        *("config", "--profile", "dev", "--timeout", "9"),
+        environment={
+            "AWS_CONFIG_FILE": str(tmp_path / "config"),
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://localhost:8080/",
+            "AWS_RETRY_MODE": "adaptive",
+            "HTTP_PROXY": "http://me:my-password@proxy:3128",
+        },
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode()
+    rows = {line.split()[0]: line for line in text.splitlines()}
+    assert rows["profile_name"].split()[1:] == ["dev", "argument"]
+    assert rows["region_name"].endswith("region of profile 'dev'")
+    assert "http://localhost:8080" in rows["endpoint_url"]
+    assert rows["endpoint_url"].endswith("environment variable AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
+    assert rows["retry.mode"].split(maxsplit=2)[1:] == [
+        "adaptive",
+        "environment variable AWS_RETRY_MODE",
+    ]
+    assert "7" in rows["retry.max_attempts"]
+    assert "profile" in rows["retry.max_attempts"]
+    assert "total=9.0" in rows["timeout"]
+    assert rows["use_ssl"].split()[1:] == ["True", "default"]
+    assert "http://****@proxy:3128" in rows["proxy"]
+    assert "my-password" not in text
+
+
+def test_config_masks_keys() -> None:
+    done = _run(
+        "config",
+        environment={
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "my-secret",
+            "AWS_SESSION_TOKEN": "my-token",
+        },
+    )
+    text = done.stdout.decode()
+    assert done.returncode == 0
+    assert "****MPLE" in text
+    assert "environment variable AWS_ACCESS_KEY_ID" in text
+    assert "AKIDEXAMPLE" not in text
+    assert "my-secret" not in text
+    assert "my-token" not in text
+    assert _run("config").returncode == 1
+
+
 def test_the_demo_runs_all_three_operations() -> None:
     done = _run("demo")
     assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,94 @@
+"""What a client would work with here, and where each value comes from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import attrs
+
+from aiosmrt.config import Config
+from aiosmrt.credentials import CredentialProvider
+from aiosmrt.errors import CredentialsError
+from aiosmrt.resolution import Resolution, Resolved
+from aiosmrt.settings import Setting
+
+__all__ = ["show_configuration"]
+
+
+def show_configuration(config: Config) -> None:
+    """Print every option's value and its source; secrets are masked.
+
+    Raises:
+        ConfigurationError: an option, a variable or a profile cannot be used.
+    """
+    resolved = Resolution(config).resolve_now()
+    rows = [("setting", "value", "source"), *_list_settings(config, resolved)]
+    rows += _list_credentials(config, resolved)
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, value, source in rows:
+        sys.stdout.write(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}".rstrip() + "\n")
+
+
+def _list_settings(config: Config, resolved: Resolved) -> list[tuple[str, str, str]]:
+    settings = attrs.asdict(resolved.settings, recurse=False)
+    endpoint = settings.pop("endpoint_url")
+    source = endpoint.source if endpoint.value is not None else "the rules for the region"
+    settings["endpoint_url"] = Setting(resolved.endpoint_url, source)
+    settings["proxy"] = resolved.proxy
+    mode, attempts = settings.pop("retry_mode"), settings.pop("max_attempts")
+    settings["retry.mode"] = Setting(resolved.retry.mode, mode.source)
+    settings["retry.max_attempts"] = Setting(resolved.retry.max_attempts, attempts.source)
+    settings.pop("s3_endpoint_url")
+    for name in (
+        *("use_ssl", "max_connections", "timeout", "parameter_validation", "api_version"),
+        *("signature_version", "correct_clock_skew", "system_clock_offset", "client_cert"),
+        "user_agent_extra",
+    ):
+        value = getattr(config, name)
+        given = value != getattr(Config(), name)
+        settings[name] = Setting(value, "argument" if given else "default")
+    settings["user_agent"] = Setting(resolved.user_agent, "all of the above")
+    return [
+        (name, _show(name, setting.value), setting.source)
+        for name, setting in sorted(settings.items())
+    ]
+
+
+def _show(name: str, value: object) -> str:
+    if value is None:
+        return "-"
+    if name == "proxy":
+        # Between scheme and host there may be a name and a password.
+        scheme, _, rest = str(value).partition("://")
+        return f"{scheme}://{'****@' if '@' in rest else ''}{rest.rpartition('@')[2]}"
+    return str(value)
+
+
+def _list_credentials(config: Config, resolved: Resolved) -> list[tuple[str, str, str]]:
+    if resolved.signer is None:
+        return [("credentials", "-", "signature_version says that none are needed")]
+    provider = CredentialProvider(
+        credentials=config.credentials,
+        access_key_id=config.aws_access_key_id,
+        secret_access_key=config.aws_secret_access_key,
+        session_token=config.aws_session_token,
+        profile_name=config.profile_name,
+        region_name=resolved.region_name,
+    )
+    source = provider.description
+    named = config.profile_name or config.aws_access_key_id
+    if not named and os.environ.get("AWS_ACCESS_KEY_ID"):
+        source = "environment variable AWS_ACCESS_KEY_ID"
+    try:
+        credentials = asyncio.run(provider.get())
+    except CredentialsError as error:
+        return [("aws_access_key_id", "-", str(error))]
+    rows = [
+        ("aws_access_key_id", f"****{credentials.access_key_id[-4:]}", source),
+        ("aws_secret_access_key", "****", source),
+    ]
+    if credentials.session_token is not None:
+        rows.append(("aws_session_token", "****", source))
+    return rows

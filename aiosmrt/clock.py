@@ -1,0 +1,54 @@
+"""The time that signatures carry: this machine's, corrected by what the service shows. Pure."""
+
+from __future__ import annotations
+
+import datetime
+from email.utils import parsedate_to_datetime
+
+import attrs
+
+__all__ = ["Clock"]
+
+# Seconds by which the two clocks must differ before a refused signature is put down to that: the
+# SDKs' figure. The service itself takes signatures up to five minutes old.
+_TOLERANCE = 240.0
+
+
+@attrs.define(eq=False)
+class Clock:
+    """This machine's clock and its distance from the service's, which clients share.
+
+    Attributes:
+        offset: seconds that are added to this machine's time.
+    """
+
+    offset: float = 0.0
+
+    def now(self) -> datetime.datetime:
+        """Give the service's time, as far as it is known (UTC)."""
+        now = datetime.datetime.now(datetime.UTC)
+        return now + datetime.timedelta(seconds=self.offset) if self.offset else now
+
+    def correct(self, signed_at: datetime.datetime, date: str | None) -> bool:
+        """Learn from an answer that refuses a signature.
+
+        Args:
+            signed_at: the time that the signature carried.
+            date: the answer's `Date` header (RFC 9110 section 5.6.7).
+
+        Returns:
+            Whether the two differ by so much that signing anew, by the corrected clock, may help.
+        """
+        try:
+            server = parsedate_to_datetime(date or "")
+        except ValueError:
+            return False
+        if server.tzinfo is None:
+            server = server.replace(tzinfo=datetime.UTC)
+        if abs((server - signed_at).total_seconds()) <= _TOLERANCE:
+            return False
+        # Another call may have corrected it since this one signed.
+        missing = (server - self.now()).total_seconds()
+        if abs(missing) > _TOLERANCE:
+            self.offset += missing
+        return True

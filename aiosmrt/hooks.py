@@ -1,0 +1,98 @@
+"""What a client tells its observers, and when.
+
+Each hook is called with one frozen event; it may be a plain function or a coroutine function. A
+hook that raises fails its call with its own exception, and nothing is left open by that. No event
+carries a body, a credential or a value of custom attributes, except that `BeforeSend.headers` are
+the request's own headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import attrs
+
+if TYPE_CHECKING:
+    from aiosmrt.errors import AiosmrtError
+    from aiosmrt.models import Attempt, ResponseMetadata
+
+__all__ = [
+    "AfterHeaders",
+    "BeforeSend",
+    "Hook",
+    "Hooks",
+    "OnEnd",
+    "OnFirstPart",
+    "OnRetry",
+]
+
+
+@attrs.frozen
+class BeforeSend:
+    """An attempt is about to be signed and sent."""
+
+    operation: str
+    endpoint_name: str
+    attempt: int  # counts from 1
+    # The unsigned request's headers, names in lower case; what is added here is signed and sent.
+    headers: dict[str, str] = attrs.field(repr=False)
+
+
+@attrs.frozen
+class AfterHeaders:
+    """The head of an answer has come, a refusal's too."""
+
+    operation: str
+    endpoint_name: str
+    attempt: int
+    status: int  # HTTP status
+    headers: Mapping[str, str] = attrs.field(repr=False)  # names in lower case
+    time_to_first_byte: float  # seconds since the attempt had its slot
+
+
+@attrs.frozen
+class OnRetry:
+    """An attempt has failed, and there will be another one."""
+
+    operation: str
+    endpoint_name: str
+    attempt: Attempt  # the failed one; its `delay` is the pause before the next, in seconds
+    error: AiosmrtError
+
+
+@attrs.frozen
+class OnFirstPart:
+    """The first part of a response stream has come."""
+
+    operation: str
+    endpoint_name: str
+    elapsed: float  # seconds since the call began
+    size: int  # bytes of the part
+
+
+@attrs.frozen
+class OnEnd:
+    """A call is over: done, failed, cancelled, or its stream was left before its end."""
+
+    operation: str
+    endpoint_name: str
+    metadata: ResponseMetadata | None  # None where no answer was a success
+    error: BaseException | None  # None for a success and for a stream that was left
+    parts_received: int | None  # of a stream
+    bytes_received: int | None  # of a stream, payload bytes
+
+
+Event = TypeVar("Event")
+Hook: TypeAlias = Callable[[Event], Awaitable[None] | None]
+
+
+@attrs.frozen(kw_only=True)
+class Hooks:
+    """Functions to call at the stations of every call; `None` for none."""
+
+    before_send: Hook[BeforeSend] | None = None
+    after_headers: Hook[AfterHeaders] | None = None
+    on_retry: Hook[OnRetry] | None = None
+    on_first_part: Hook[OnFirstPart] | None = None
+    on_end: Hook[OnEnd] | None = None
