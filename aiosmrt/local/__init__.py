@@ -6,7 +6,7 @@
         return {"length": len(request.body)}
 
     async with LocalEndpoint(model) as endpoint:
-        ...  # any SDK, pointed at endpoint.url
+        ...  # any SDK, pointed at endpoint.url; S3 is at f"{endpoint.url}/s3", in path style
 """
 
 from aiosmrt.local.endpoint import LocalEndpoint
@@ -17,6 +17,7 @@ from aiosmrt.local.model import (
     ModelResponse,
     load_model,
 )
+from aiosmrt.local.objects import ObjectStore, StoredObject
 from aiosmrt.local.serving import serve
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Model",
     "ModelFailure",
     "ModelResponse",
+    "ObjectStore",
+    "StoredObject",
     "load_model",
     "serve",
 ]

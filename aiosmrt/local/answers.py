@@ -14,7 +14,9 @@ from aiosmrt.eventstream import encode_message
 from aiosmrt.local.model import InvocationRequest, ModelResponse
 
 __all__ = [
+    "BUCKET",
     "Answer",
+    "QueuedInvocation",
     "encode_error",
     "encode_exception",
     "encode_part",
@@ -30,8 +32,10 @@ __all__ = [
 
 _MAX_MESSAGE = 2048  # characters; the service model's shape `Message`
 _ACCOUNT = "000000000000"
-_BUCKET = "s3://aiosmrt-local"
 _SESSION_SECONDS = 1200
+
+BUCKET = "aiosmrt-local"
+"""Where the outputs and the failures of queued work go."""
 
 
 @attrs.frozen
@@ -40,6 +44,25 @@ class Answer:
 
     head: ModelResponse  # its body is not looked at
     parts: AsyncIterator[bytes | str]
+
+    async def collect(self) -> tuple[bytes, str]:
+        """Give the parts joined, and the content type of the whole.
+
+        Raises:
+            ServiceError: from the parts.
+        """
+        parts = [part async for part in self.parts]
+        content_type = self.head.content_type or name_content_type(parts[0] if parts else None)
+        return b"".join(map(encode_value, parts)), content_type
+
+
+@attrs.frozen
+class QueuedInvocation:
+    """What InvokeEndpointAsync answers: locations are `s3://<bucket>/<key>`."""
+
+    inference_id: str
+    output_location: str
+    failure_location: str
 
 
 def encode_value(part: bytes | str) -> bytes:
@@ -80,15 +103,26 @@ def make_new_session_id(session_id: str | None, now: datetime.datetime) -> str:
     return f"{session_id or uuid.uuid4()}; Expires={expires:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def place_output(request: InvocationRequest, inference_id: str) -> dict[str, str]:
-    """Give the headers that say where the output, or the failure, of queued work will be."""
-    base = f"{_BUCKET}/{request.endpoint_name}"
+def place_output(request: InvocationRequest) -> QueuedInvocation:
+    """Say where the output, or the failure, of queued work will be.
+
+    The folders are those of SageMaker's Python SDK for endpoints that were given none. The output
+    path's extension and the file name are for the output alone (service model,
+    InvokeEndpointAsync); without a file name it is called after the inference id, as the failure
+    always is.
+    """
+    inference_id = request.inference_id or str(uuid.uuid4())
     extension = (request.s3_output_path_extension or "").strip("/")
-    output = "/".join(filter(None, (base, "output", extension)))
-    return {
-        "X-Amzn-SageMaker-OutputLocation": f"{output}/{request.filename or f'{inference_id}.out'}",
-        "X-Amzn-SageMaker-FailureLocation": f"{base}/failure/{inference_id}-error.out",
-    }
+    filename = request.filename or f"{inference_id}.out"
+    folders = ("async-endpoint-outputs", request.endpoint_name, extension)
+    return QueuedInvocation(
+        inference_id,
+        output_location="/".join((f"s3://{BUCKET}", *filter(None, folders), filename)),
+        failure_location=(
+            f"s3://{BUCKET}/async-endpoint-failures/{request.endpoint_name}/"
+            f"{inference_id}-error.out"
+        ),
+    )
 
 
 def encode_part(payload: bytes) -> bytes:
@@ -112,26 +146,35 @@ def encode_exception(error: ServiceError) -> bytes:
     return encode_message(headers, json.dumps(fields).encode())
 
 
-def encode_error(error: ServiceError) -> tuple[dict[str, str], bytes]:
-    """Give the headers and the body of an error before the first part."""
+def encode_error(error: ServiceError, region: str) -> tuple[dict[str, str], bytes]:
+    """Give the headers and the body of an error before the first part.
+
+    Args:
+        error: what went wrong.
+        region: of the container's log, which a ModelError names.
+    """
+    fields = {"Message": error.message, **error.fields}
+    if isinstance(error, ModelError):
+        group = f"/aws/sagemaker/Endpoints/{error.endpoint_name}"
+        fields["LogStreamArn"] = f"arn:aws:logs:{region}:{_ACCOUNT}:log-group:{group}"
     headers = {"x-amzn-errortype": error.code, "Content-Type": "application/json"}
-    return headers, json.dumps({"Message": error.message, **error.fields}).encode()
+    return headers, json.dumps(fields).encode()
 
 
 def make_model_error(endpoint_name: str, status: int, message: str) -> ModelError:
     """Say that the model answered with an HTTP status of 300 or more; 0 is no answer at all."""
     side = "client" if 400 <= status < 500 else "server"  # noqa: PLR2004 - HTTP's own ranges
-    group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
-    return ModelError(
+    error = ModelError(
         f'Received {side} error ({status}) from primary with message "{message}"'[:_MAX_MESSAGE],
         status=424,
         fields={
             "OriginalStatusCode": status,
             "OriginalMessage": message[:_MAX_MESSAGE],
-            "LogStreamArn": f"arn:aws:logs:us-east-1:{_ACCOUNT}:log-group:{group}",
             "ErrorCode": f"{side.upper()}_ERROR_FROM_MODEL",
         },
     )
+    error.endpoint_name = endpoint_name
+    return error
 
 
 def make_validation_error(problems: tuple[str, ...]) -> ValidationError:

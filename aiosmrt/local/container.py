@@ -15,7 +15,7 @@ import attrs
 
 from aiosmrt.local.answers import Answer, make_model_error, make_service_unavailable
 from aiosmrt.local.model import InvocationRequest, ModelResponse
-from aiosmrt.service_model import OPERATIONS
+from aiosmrt.service_model import INVOKE_ENDPOINT
 
 __all__ = ["Container", "open_session"]
 
@@ -99,12 +99,11 @@ def _describe(error: aiohttp.ClientError) -> str:
 
 def _write_headers(request: InvocationRequest) -> dict[str, str]:
     headers = {}
-    for member in OPERATIONS[request.operation].request:
+    # A container knows one operation; the others only rename headers on their way to the service.
+    for member in INVOKE_ENDPOINT.request:
         value = getattr(request, member.parameter)
         if member.header is not None and value is not None:
-            # Streaming renames Accept on its way to the service; a container knows one name.
-            name = "Accept" if member.name == "Accept" else member.header
-            headers[name] = str(value)
+            headers[member.header] = str(value)
     return headers
 
 

@@ -15,12 +15,21 @@ from aiohttp import web
 from aiosmrt.config import Credentials
 from aiosmrt.errors import ConfigurationError, InternalFailure, ServiceError
 from aiosmrt.local.answers import Answer, make_service_unavailable
-from aiosmrt.local.authorization import SignedRequest, check_authorization
+from aiosmrt.local.authorization import (
+    S3_SIGNING,
+    SAGEMAKER_SIGNING,
+    SignedRequest,
+    SigningRules,
+    check_authorization,
+)
 from aiosmrt.local.container import Container, open_session
 from aiosmrt.local.exchange import Exchange
 from aiosmrt.local.invocation import find_operation, read_invocation
+from aiosmrt.local.invocation_queue import InvocationQueue
 from aiosmrt.local.model import InvocationRequest, Model, echo
+from aiosmrt.local.objects import ObjectStore
 from aiosmrt.local.python_model import PythonModel
+from aiosmrt.local.s3 import PATH, S3, encode_s3_error
 from aiosmrt.parameters import ClientOptions
 from aiosmrt.service_model import INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 
@@ -52,6 +61,9 @@ class _Backend(Protocol):
 class LocalEndpoint:
     """A real HTTP server that speaks SageMaker Runtime's three operations to any SDK.
 
+    InvokeEndpointAsync is carried out: input comes from, and output or failure goes to, a small
+    S3 in memory, served in path style at `<url>/s3`.
+
     ::
 
         async with LocalEndpoint(model) as endpoint:
@@ -70,9 +82,13 @@ class LocalEndpoint:
         access_key_id: of the one key pair that is known.
         secret_access_key: of the same.
         keep_requests: how many of the latest requests `requests` holds.
+        workers: how many asynchronous invocations run at a time; the others are queued.
+        s3_list_permission: whether callers have `s3:ListBucket`. Without it the local S3 answers
+            403 AccessDenied for an object that does not exist, as S3 does, and with it 404.
 
     Attributes:
         requests: the `InvocationRequest`s that passed signature and validation, oldest first.
+        objects: what the local S3 holds.
 
     Raises:
         ConfigurationError: contradicting arguments; on entering, an address that cannot be used.
@@ -89,6 +105,8 @@ class LocalEndpoint:
         access_key_id: str = "local",
         secret_access_key: str = "local-secret",  # noqa: S107 - known to everybody, on loopback
         keep_requests: int = 1000,
+        workers: int = 4,
+        s3_list_permission: bool = True,
     ) -> None:
         if model is not None and upstream is not None:
             raise ConfigurationError("model and upstream exclude each other")
@@ -99,7 +117,10 @@ class LocalEndpoint:
                 f"upstream must be the URL of a container, like http://127.0.0.1:8080, not "
                 f"{upstream!r}"
             )
+        if workers < 1:
+            raise ConfigurationError(f"workers must be 1 or more, not {workers!r}")
         self.requests: list[InvocationRequest] = []
+        self.objects = ObjectStore()
         self._model = model or echo
         self._upstream = upstream
         self._host = host
@@ -107,6 +128,8 @@ class LocalEndpoint:
         self._auth = auth
         self._credentials = Credentials(access_key_id, secret_access_key)
         self._keep_requests = keep_requests
+        self._workers = workers
+        self._s3 = S3(self.objects, s3_list_permission)
         self._url: str | None = None
         self._stack = contextlib.AsyncExitStack()
         self._calls: set[asyncio.Task[object]] = set()
@@ -145,10 +168,12 @@ class LocalEndpoint:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             backend = await self._open_backend(stack)
+            queue = InvocationQueue(backend.answer, self.objects, self._workers)
+            stack.push_async_callback(queue.aclose)
 
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
                 exchange = Exchange(request)
-                await self._handle(backend, exchange)
+                await self._handle(backend, queue, exchange)
                 return exchange.response
 
             server = web.Server(
@@ -197,13 +222,16 @@ class LocalEndpoint:
                 call.cancel()
             await asyncio.wait(self._calls)
 
-    async def _handle(self, backend: _Backend, exchange: Exchange) -> None:
+    async def _handle(self, backend: _Backend, queue: InvocationQueue, exchange: Exchange) -> None:
         call = asyncio.current_task()
         assert call is not None  # noqa: S101 - for mypy: this is a coroutine
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
-            await self._answer(backend, exchange)
+            if f"{exchange.path}/".startswith(f"{PATH}/"):
+                await self._answer_s3(exchange)
+            else:
+                await self._answer(backend, queue, exchange)
         except ConnectionError:
             logger.debug("the client hung up on %s", exchange.path)
         except ServiceError as error:
@@ -213,7 +241,7 @@ class LocalEndpoint:
             failure = InternalFailure("The local endpoint failed; its log says why.", status=500)
             await exchange.send_error(failure)
 
-    async def _answer(self, backend: _Backend, exchange: Exchange) -> None:
+    async def _answer(self, backend: _Backend, queue: InvocationQueue, exchange: Exchange) -> None:
         if exchange.method == "GET" and exchange.path == "/ping":
             if not await backend.is_ready():
                 raise make_service_unavailable("The model container does not answer its /ping.")
@@ -221,20 +249,35 @@ class LocalEndpoint:
             return
         operation, endpoint_name = find_operation(exchange.method, exchange.path)
         body = await exchange.receive(operation.parameters["body"].shape.max)
-        if self._auth:
-            signed = SignedRequest(exchange.method, exchange.target, exchange.headers, body)
-            check_authorization(signed, self._credentials, datetime.datetime.now(datetime.UTC))
+        self._check(exchange, body, SAGEMAKER_SIGNING)
         request = read_invocation(operation, endpoint_name, exchange.headers, body)
         self.requests.append(request)
         del self.requests[: max(0, len(self.requests) - self._keep_requests)]
         if operation is INVOKE_ENDPOINT_ASYNC:
-            await exchange.send_queued(request)
+            await exchange.send_queued(queue.put(request))
             return
         async with backend.answer(request) as answer:
             if operation is INVOKE_ENDPOINT_WITH_RESPONSE_STREAM:
                 await exchange.send_stream(request, answer)
             else:
                 await exchange.send_whole(request, answer)
+
+    async def _answer_s3(self, exchange: Exchange) -> None:
+        body = await exchange.receive(None)
+        try:
+            request = self._check(exchange, body, S3_SIGNING)
+            answer = await self._s3.answer(request)
+        except ServiceError as error:
+            answer = encode_s3_error(error, exchange.path, exchange.request_id)
+        headers = {"x-amz-request-id": exchange.request_id, **answer.headers}
+        await exchange.send(answer.status, headers, answer.body)
+
+    def _check(self, exchange: Exchange, body: bytes, rules: SigningRules) -> SignedRequest:
+        request = SignedRequest(exchange.method, exchange.target, exchange.headers, body)
+        if self._auth:
+            now = datetime.datetime.now(datetime.UTC)
+            check_authorization(request, self._credentials, now, rules)
+        return request
 
 
 def _make_url(host: str, port: int) -> str:

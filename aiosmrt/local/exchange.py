@@ -12,23 +12,20 @@ from aiohttp import web
 from aiosmrt.errors import ServiceError
 from aiosmrt.local.answers import (
     Answer,
+    QueuedInvocation,
     encode_error,
     encode_exception,
     encode_part,
     encode_value,
     make_validation_error,
     name_content_type,
-    place_output,
     write_headers,
 )
+from aiosmrt.local.authorization import read_region
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.service_model import INVOKE_ENDPOINT_ASYNC
 
 __all__ = ["Exchange"]
-
-
-def _make_response() -> web.StreamResponse:
-    return web.StreamResponse(headers={"x-amzn-RequestId": str(uuid.uuid4())})
 
 
 @attrs.define
@@ -36,7 +33,12 @@ class Exchange:
     """Reads a request and answers it, once; every method raises `ConnectionError` on a hang-up."""
 
     request: web.BaseRequest
-    response: web.StreamResponse = attrs.field(init=False, factory=_make_response)
+    request_id: str = attrs.field(init=False, factory=lambda: str(uuid.uuid4()))
+    response: web.StreamResponse = attrs.field(init=False)
+
+    @response.default
+    def _make_response(self) -> web.StreamResponse:
+        return web.StreamResponse(headers={"x-amzn-RequestId": self.request_id})
 
     @property
     def method(self) -> str:
@@ -78,23 +80,26 @@ class Exchange:
         return b"".join(chunks)
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Answer in one piece."""
+        """Answer in one piece; to HEAD the body is not sent, but its length is told."""
         self.response.set_status(status)
         self.response.headers.update(headers)
         self.response.content_length = len(body)
         await self.response.prepare(self.request)
-        await self.response.write_eof(body)
+        await self.response.write_eof(b"" if self.method == "HEAD" else body)
 
     async def send_error(self, error: ServiceError) -> None:
         """Answer with an error in the service's shape."""
-        headers, body = encode_error(error)
+        headers, body = encode_error(error, read_region(self.headers.get("authorization")))
         await self.send(error.status, headers, body)
 
-    async def send_queued(self, request: InvocationRequest) -> None:
+    async def send_queued(self, queued: QueuedInvocation) -> None:
         """Answer InvokeEndpointAsync."""
-        inference_id = request.inference_id or str(uuid.uuid4())
-        headers = {"Content-Type": "application/json", **place_output(request, inference_id)}
-        body = json.dumps({"InferenceId": inference_id}).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "X-Amzn-SageMaker-OutputLocation": queued.output_location,
+            "X-Amzn-SageMaker-FailureLocation": queued.failure_location,
+        }
+        body = json.dumps({"InferenceId": queued.inference_id}).encode()
         await self.send(INVOKE_ENDPOINT_ASYNC.status, headers, body)
 
     async def send_whole(self, request: InvocationRequest, answer: Answer) -> None:
@@ -103,10 +108,8 @@ class Exchange:
         Raises:
             ServiceError: from the parts; nothing was sent.
         """
-        parts = [part async for part in answer.parts]
-        content_type = answer.head.content_type or name_content_type(parts[0] if parts else None)
-        headers = write_headers(request, answer.head, content_type)
-        await self.send(200, headers, b"".join(map(encode_value, parts)))
+        body, content_type = await answer.collect()
+        await self.send(200, write_headers(request, answer.head, content_type), body)
 
     async def send_stream(self, request: InvocationRequest, answer: Answer) -> None:
         """Answer InvokeEndpointWithResponseStream, a frame per part, each sent as it comes.

@@ -36,14 +36,19 @@ def connect(_session: boto3.Session) -> Iterator[Connect]:
         endpoint: LocalEndpoint,
         key_id: str = "local",
         secret: str = "local-secret",
+        *,
+        url: str | None = None,
+        verify: str | None = None,
+        service: str = "sagemaker-runtime",
         **config: object,
-    ) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
+    ) -> Any:
         client = _session.client(
-            "sagemaker-runtime",
-            endpoint_url=endpoint.url,
+            service,
+            endpoint_url=url or endpoint.url,
             config=Config(retries={"max_attempts": 0}, proxies={}, **config),
             aws_access_key_id=key_id,
             aws_secret_access_key=secret,
+            verify=verify,
         )
         clients.append(client)
         return client
@@ -51,6 +56,28 @@ def connect(_session: boto3.Session) -> Iterator[Connect]:
     yield _connect
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def connect_s3(connect: Connect) -> Connect:
+    """Give a boto3 client of the S3 that an endpoint serves; `s3` are botocore's S3 options."""
+
+    def _connect_s3(
+        endpoint: LocalEndpoint,
+        *,
+        url: str | None = None,
+        s3: dict[str, object] | None = None,
+        **options: object,
+    ) -> Any:
+        return connect(
+            endpoint,
+            service="s3",
+            url=f"{url or endpoint.url}/s3",
+            s3={"addressing_style": "path", **(s3 or {})},
+            **options,
+        )
+
+    return _connect_s3
 
 
 @pytest_asyncio.fixture

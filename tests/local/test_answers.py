@@ -9,6 +9,7 @@ import pytest
 from aiosmrt.errors import ModelError
 from aiosmrt.local import InvocationRequest
 from aiosmrt.local.answers import (
+    QueuedInvocation,
     encode_error,
     make_model_error,
     make_new_session_id,
@@ -23,13 +24,13 @@ _NOW = datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
     [(0, "server"), (302, "server"), (400, "client"), (499, "client"), (500, "server")],
 )
 def test_a_model_error_has_the_shape_of_the_service(status: int, side: str) -> None:
-    headers, body = encode_error(make_model_error("e", status, "no"))
+    headers, body = encode_error(make_model_error("e", status, "no"), "eu-west-1")
     assert headers["x-amzn-errortype"] == "ModelError"
     assert json.loads(body) == {
         "Message": f'Received {side} error ({status}) from primary with message "no"',
         "OriginalStatusCode": status,
         "OriginalMessage": "no",
-        "LogStreamArn": "arn:aws:logs:us-east-1:000000000000:log-group:/aws/sagemaker/Endpoints/e",
+        "LogStreamArn": "arn:aws:logs:eu-west-1:000000000000:log-group:/aws/sagemaker/Endpoints/e",
         "ErrorCode": f"{side.upper()}_ERROR_FROM_MODEL",
     }
 
@@ -49,14 +50,36 @@ def test_a_session_gets_an_id_and_an_end() -> None:
     assert make_new_session_id(whole, _NOW) == whole
 
 
-def test_output_is_placed_by_extension_and_filename() -> None:
-    plain = InvocationRequest("InvokeEndpointAsync", "e")
-    assert place_output(plain, "id") == {
-        "X-Amzn-SageMaker-OutputLocation": "s3://aiosmrt-local/e/output/id.out",
-        "X-Amzn-SageMaker-FailureLocation": "s3://aiosmrt-local/e/failure/id-error.out",
-    }
-    placed = InvocationRequest(
-        "InvokeEndpointAsync", "e", s3_output_path_extension="/a/b/", filename="c.json"
+def test_output_and_failure_are_named_after_the_inference_id() -> None:
+    placed = place_output(InvocationRequest("InvokeEndpointAsync", "e", inference_id="id"))
+    assert placed == QueuedInvocation(
+        "id",
+        "s3://aiosmrt-local/async-endpoint-outputs/e/id.out",
+        "s3://aiosmrt-local/async-endpoint-failures/e/id-error.out",
     )
-    output = place_output(placed, "id")["X-Amzn-SageMaker-OutputLocation"]
-    assert output == "s3://aiosmrt-local/e/output/a/b/c.json"
+    assert len({place_output(InvocationRequest("InvokeEndpointAsync", "e")) for _ in range(9)}) == 9
+
+
+@pytest.mark.parametrize(
+    ("extension", "filename", "output"),
+    [
+        ("/a/b/", None, "a/b/id.out"),
+        (None, "c.json", "c.json"),
+        ("a", "c", "a/c"),
+        ("/", None, "id.out"),
+    ],
+)
+def test_extension_and_filename_place_the_output_alone(
+    extension: str | None, filename: str | None, output: str
+) -> None:
+    placed = place_output(
+        InvocationRequest(
+            "InvokeEndpointAsync",
+            "e",
+            inference_id="id",
+            s3_output_path_extension=extension,
+            filename=filename,
+        )
+    )
+    assert placed.output_location == f"s3://aiosmrt-local/async-endpoint-outputs/e/{output}"
+    assert placed.failure_location.endswith("/async-endpoint-failures/e/id-error.out")

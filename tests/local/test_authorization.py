@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import attrs
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given, settings
@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 
 from aiosmrt.config import Credentials
 from aiosmrt.errors import ServiceError
-from aiosmrt.local.authorization import SignedRequest, check_authorization
+from aiosmrt.local.authorization import (
+    S3_SIGNING,
+    SignedRequest,
+    check_authorization,
+    read_region,
+)
 
 Change: TypeAlias = Callable[[SignedRequest], SignedRequest]
 
@@ -197,3 +202,125 @@ def test_a_clock_that_is_off_is_named(off_by: datetime.timedelta, message: str) 
         _check(request, off_by)
     assert (caught.value.status, caught.value.code) == (403, "InvalidSignatureException")
     assert caught.value.message.startswith(message + request.headers["x-amz-date"])
+
+
+def test_a_region_is_read_from_the_scope() -> None:
+    assert read_region(_sign().headers["authorization"]) == "eu-central-1"
+    assert read_region(_sign(key_id="a/20261122/b").headers["authorization"]) == "eu-central-1"
+    assert read_region("Bearer abc") == "us-east-1"
+    assert read_region(None) == "us-east-1"
+
+
+def _sign_s3(path: str = "/s3/bucket/key", **headers: str) -> SignedRequest:
+    """Sign as boto3's S3 client does, and give what a server sees of it."""
+    request = AWSRequest("PUT", f"http://127.0.0.1:8080{path}", headers=headers, data=b"body")
+    pair = BotocoreCredentials("local", "local-secret")
+    S3SigV4Auth(pair, "s3", "eu-central-1").add_auth(request)
+    seen = {"host": "127.0.0.1:8080", **{n.lower(): v for n, v in request.headers.items()}}
+    return SignedRequest("PUT", path, seen, b"body")
+
+
+def _check_s3(request: SignedRequest, off_by: datetime.timedelta = datetime.timedelta()) -> None:
+    check_authorization(request, _PAIR, _signed_at(request) + off_by, S3_SIGNING)
+
+
+def _sign_again(request: SignedRequest, **headers: str) -> SignedRequest:
+    """Sign a request that says more of its payload than botocore would."""
+
+    class Auth(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
+        def payload(self, request: AWSRequest) -> str:
+            return headers["x-amz-content-sha256"]
+
+    signed = AWSRequest("PUT", f"http://127.0.0.1:8080{request.target}", data=request.body)
+    pair = BotocoreCredentials("local", "local-secret")
+    Auth(pair, "s3", "eu-central-1").add_auth(signed)
+    seen = {"host": "127.0.0.1:8080", **{n.lower(): v for n, v in signed.headers.items()}}
+    return attrs.evolve(request, headers=seen)
+
+
+@pytest.mark.parametrize(
+    "path", ["/s3/b/a/../b//c/", "/s3/b/a%20b%2B%C3%BC", "/s3/b?list-type=2&prefix=a%2Fb"]
+)
+def test_what_botocore_signs_for_s3_is_accepted(path: str) -> None:
+    _check_s3(_sign_s3(path))
+
+
+def test_a_path_may_go_out_less_encoded_than_it_was_signed() -> None:
+    request = _sign_s3("/s3/b/a%28%29")
+    _check_s3(attrs.evolve(request, target="/s3/b/a()"))
+
+
+@pytest.mark.parametrize("told", ["UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"])
+def test_s3_takes_unsigned_payloads(told: str) -> None:
+    _check_s3(_sign_again(_sign_s3(), **{"x-amz-content-sha256": told}))
+
+
+def test_s3_does_not_take_signatures_of_chunks() -> None:
+    request = _sign_again(
+        _sign_s3(), **{"x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}
+    )
+    with pytest.raises(ServiceError, match="takes the body's SHA-256 in hex or") as caught:
+        _check_s3(request)
+    assert (caught.value.status, caught.value.code) == (501, "NotImplemented")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        (lambda request: attrs.evolve(request, headers={"host": "h"}), 403, "AccessDenied"),
+        (_replace("authorization", "Bearer abc"), 400, "AuthorizationHeaderMalformed"),
+        (
+            _rewrite("authorization", "/aws4_request", ""),
+            400,
+            "AuthorizationHeaderMalformed",
+        ),
+        (_replace("x-amz-date", "yesterday"), 400, "AuthorizationHeaderMalformed"),
+        (
+            _rewrite("authorization", "Credential=local", "Credential=remote"),
+            403,
+            "InvalidAccessKeyId",
+        ),
+        (_rewrite("authorization", "/s3/", "/sagemaker/"), 403, "SignatureDoesNotMatch"),
+        (_replace("x-amz-content-sha256", "0" * 64), 403, "SignatureDoesNotMatch"),
+        (
+            _rewrite("authorization", "x-amz-content-sha256;", ""),
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            lambda request: attrs.evolve(request, target="/s3/bucket/other"),
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            lambda request: attrs.evolve(request, target="/s3/bucket/./key"),
+            403,
+            "SignatureDoesNotMatch",
+        ),
+    ],
+)
+def test_s3_has_codes_of_its_own(change: Change, status: int, code: str) -> None:
+    request = _sign_s3()
+    with pytest.raises(ServiceError) as caught:
+        check_authorization(change(request), _PAIR, _signed_at(request), S3_SIGNING)
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+def test_s3_wants_the_hash_of_the_payload_signed() -> None:
+    request = _sign_s3()
+    headers = {n: v for n, v in request.headers.items() if n != "x-amz-content-sha256"}
+    headers["authorization"] = headers["authorization"].replace("x-amz-content-sha256;", "")
+    with pytest.raises(ServiceError, match="SignedHeaders must name x-amz-content-sha256"):
+        check_authorization(
+            attrs.evolve(request, headers=headers), _PAIR, _signed_at(request), S3_SIGNING
+        )
+
+
+def test_s3_takes_a_clock_that_is_fifteen_minutes_off() -> None:
+    request = _sign_s3()
+    for off_by in (15 * _MINUTE, -15 * _MINUTE):
+        _check_s3(request, off_by)
+    for off_by in (16 * _MINUTE, -16 * _MINUTE):
+        with pytest.raises(ServiceError, match=r"[+-] 15 min\.") as caught:
+            _check_s3(request, off_by)
+        assert (caught.value.status, caught.value.code) == (403, "RequestTimeTooSkewed")

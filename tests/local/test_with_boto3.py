@@ -18,7 +18,7 @@ from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, ModelR
 Connect: TypeAlias = Callable[..., Any]
 
 
-async def _invoke(client: Any, **parameters: object) -> dict[str, Any]:  # noqa: ANN401 - boto3's
+async def _invoke(client: Any, **parameters: object) -> dict[str, Any]:
     def invoke() -> dict[str, Any]:
         answer: dict[str, Any] = client.invoke_endpoint(**{"EndpointName": "e", **parameters})
         with answer["Body"] as body:
@@ -27,7 +27,7 @@ async def _invoke(client: Any, **parameters: object) -> dict[str, Any]:  # noqa:
     return await asyncio.to_thread(invoke)
 
 
-async def _stream(client: Any, **parameters: object) -> dict[str, Any]:  # noqa: ANN401 - boto3's
+async def _stream(client: Any, **parameters: object) -> dict[str, Any]:
     def stream() -> dict[str, Any]:
         answer: dict[str, Any] = client.invoke_endpoint_with_response_stream(
             **{"EndpointName": "e", "Body": b"", **parameters}
@@ -77,8 +77,12 @@ async def test_invoke_endpoint_with_response_stream(connect: Connect) -> None:
 
 @pytest.mark.asyncio
 async def test_invoke_endpoint_async(connect: Connect) -> None:
-    calls: list[InvocationRequest] = []
-    async with LocalEndpoint(calls.append) as endpoint:
+    never = asyncio.Event()
+
+    async def model(request: InvocationRequest) -> None:
+        await never.wait()
+
+    async with LocalEndpoint(model) as endpoint:
         client = connect(endpoint)
         answer = await asyncio.to_thread(
             client.invoke_endpoint_async, EndpointName="e", InputLocation="s3://bucket/key"
@@ -88,12 +92,11 @@ async def test_invoke_endpoint_async(connect: Connect) -> None:
         )
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 202
     assert str(uuid.UUID(answer["InferenceId"])) == answer["InferenceId"]
-    assert answer["OutputLocation"].endswith(f"/e/output/{answer['InferenceId']}.out")
-    assert answer["FailureLocation"].endswith(f"/e/failure/{answer['InferenceId']}-error.out")
+    assert answer["OutputLocation"].endswith(f"/e/{answer['InferenceId']}.out")
+    assert answer["FailureLocation"].endswith(f"/e/{answer['InferenceId']}-error.out")
     assert named["InferenceId"] == "mine"
     assert [request.input_location for request in endpoint.requests] == ["s3://bucket/key", None]
     assert [request.body for request in endpoint.requests] == [b"", b"{}"]
-    assert calls == []
 
 
 @pytest.mark.asyncio
@@ -215,7 +218,9 @@ async def test_a_failure_of_the_model_is_a_model_error(connect: Connect) -> None
             assert answer["ResponseMetadata"]["RequestId"]
             assert answer["OriginalStatusCode"] == 404
             assert answer["OriginalMessage"] == '{"message": "no such thing"}'
-            assert answer["LogStreamArn"].endswith("/aws/sagemaker/Endpoints/e")
+            group = "/aws/sagemaker/Endpoints/e"
+            arn = f"arn:aws:logs:eu-central-1:000000000000:log-group:{group}"
+            assert answer["LogStreamArn"] == arn
 
 
 @pytest.mark.asyncio
