@@ -64,13 +64,21 @@ class Resolution:
             ConfigurationError: as `resolve`, and where it would block the loop.
         """
         if self.resolved is None:
-            if _on_a_loop() and (self._config.profile_name or shared_files_exist()):
+            if _on_a_loop() and _reads_files(self._config):
                 raise ConfigurationError(
-                    "the shared config files have not been read yet, and reading them here would "
-                    "block the event loop: await client.warm_up() first"
+                    "the shared config files or certificates have not been read yet, and reading "
+                    "them here would block the event loop: await client.warm_up() first"
                 )
             self.resolved = _resolve(self._config)
         return self.resolved
+
+
+def _reads_files(config: Config) -> bool:
+    verify: object = config.verify
+    if verify is None:
+        verify = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    files = (config.profile_name, config.client_cert, isinstance(verify, str))
+    return any(files) or shared_files_exist()
 
 
 def _on_a_loop() -> bool:
@@ -164,13 +172,15 @@ def _load_tls(verify: bool | str, config: Config) -> ssl.SSLContext | bool:  # n
             "certificates or a folder of them"
         ) from error
     if config.client_cert is not None:
-        files = (config.client_cert,) if isinstance(config.client_cert, str) else config.client_cert
+        given = config.client_cert
+        certificate, key = (given, None) if isinstance(given, str) else given
         try:
-            context.load_cert_chain(*files)
+            # Without a password OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key, password="")
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(
-                f"client_cert {', '.join(files)} cannot be read: {error}; it must be a PEM file of "
-                "certificate and key, or a tuple of the two files"
+                f"client_cert {given!r} cannot be read: {error}; it must be a PEM file of "
+                "certificate and key, without a password, or a tuple of two such files"
             ) from error
     return context
 

@@ -26,9 +26,9 @@ from aiosmrt.transport import Pool, PooledResponse
 
 @pytest.fixture(autouse=True)
 def _no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of the machine's own AWS settings or proxies reaches a test."""
+    """Nothing of the machine's own AWS settings, proxies or CA bundle reaches a test."""
     for name in os.environ:
-        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+        if name.startswith("AWS_") or name.lower().endswith(("_proxy", "_ca_bundle")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))

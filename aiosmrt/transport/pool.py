@@ -200,12 +200,27 @@ def _split_proxy(options: PoolOptions) -> tuple[URL | None, dict[str, str]]:
     headers = {name.lower(): value for name, value in options.proxy_headers.items()}
     if options.proxy is None:
         return None, headers
-    url = URL(options.proxy)
+    url = _parse_proxy(options.proxy)
     if url.user is not None:
         credentials = f"{url.user}:{url.password or ''}".encode()
         basic = f"Basic {base64.b64encode(credentials).decode()}"
         headers.setdefault("proxy-authorization", basic)
     return url.with_user(None), headers
+
+
+def _parse_proxy(proxy: str) -> URL:
+    try:
+        url = URL(proxy)
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        # What could be said of it in detail may be a part of the password.
+        raise ConfigurationError(
+            "the proxy (proxy= or HTTPS_PROXY) has no usable URL: it must be as in "
+            "'http://user:password@host:3128', with what is special in user and password "
+            "percent-encoded"
+        )
+    return url
 
 
 def _borrow(

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 import ssl
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -600,6 +601,16 @@ async def test_plain_http_through_a_proxy(
         b"accept-encoding: identity\r\n" + sent + b"Content-Length: 2\r\n\r\n"
     )
     assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:se#cret@host:1", "http://[host", "socks5://host:1", "http://", "host"]
+)
+@pytest.mark.asyncio
+async def test_a_proxy_that_is_none(proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"the proxy .* no usable URL") as caught:
+        Pool(PoolOptions(proxy=proxy))
+    assert "cret@" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.asyncio
