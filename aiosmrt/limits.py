@@ -40,7 +40,17 @@ class Limits:
     tells a response when its wait is over.
     """
 
-    __slots__ = ("_deadline", "_ended", "_loop", "_scope", "_sent", "awaited", "timeout")
+    __slots__ = (
+        "_deadline",
+        "_ended",
+        "_expires_at",
+        "_loop",
+        "_scope",
+        "_sent",
+        "_timer",
+        "awaited",
+        "timeout",
+    )
 
     def __init__(self, timeout: Timeout) -> None:
         self.timeout = timeout
@@ -48,16 +58,20 @@ class Limits:
         self._loop = asyncio.get_running_loop()
         self._deadline = None if timeout.total is None else self._loop.time() + timeout.total
         self._scope: asyncio.Timeout | None = None
+        self._expires_at: float | None = None  # when the wait has lasted too long
+        self._timer: asyncio.TimerHandle | None = None
         self._ended: AiosmrtError | None = None
         self._sent = False
 
     async def __aenter__(self) -> Self:
         self.awaited = "total"
         self._sent = False
-        self._scope = asyncio.timeout_at(self._deadline)
+        self._scope = asyncio.timeout_at(None)
         await self._scope.__aenter__()
-        if self._ended is not None:
-            self._reschedule(self._loop.time())
+        if self._ended is None:
+            self._move(self._deadline)
+        else:
+            self._fire()
         return self
 
     async def __aexit__(
@@ -67,6 +81,9 @@ class Limits:
         traceback: TracebackType | None,
     ) -> None:
         scope, self._scope = self._scope, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         try:
             await scope.__aexit__(kind, error, traceback)  # type: ignore[union-attr]  # was entered
         except TimeoutError:
@@ -75,8 +92,8 @@ class Limits:
     def await_(self, wait: Wait) -> None:
         """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
         self.awaited = wait
-        if self._ended is None:
-            self._reschedule(self.expires_at(self._loop.time()))
+        if self._scope is not None and self._ended is None:
+            self._move(self.expires_at(self._loop.time()))
 
     def connecting(self) -> None:
         """A connection is being looked for or made."""
@@ -130,9 +147,25 @@ class Limits:
     def end(self, error: AiosmrtError) -> None:
         """End the call now, with `error`."""
         self._ended = error
-        self._reschedule(self._loop.time())
+        self._fire()
 
-    def _reschedule(self, when: float | None) -> None:
+    def _move(self, when: float | None) -> None:
+        # A wait mostly begins when the timer for the one before is still far from its end: that
+        # timer is left to look again, since setting one costs more than all the rest in here.
+        self._expires_at = when
+        if when is not None and (self._timer is None or when < self._timer.when()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self._look, when)
+
+    def _look(self, now: float) -> None:
+        self._timer = None
+        if self._expires_at is None or self._expires_at > now:
+            self._move(self._expires_at)
+        else:
+            self._fire()
+
+    def _fire(self) -> None:
         # A scope that has fired already cannot be moved; its task may not have noticed yet.
         if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(when)
+            self._scope.reschedule(self._loop.time())

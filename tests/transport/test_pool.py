@@ -549,8 +549,7 @@ async def test_closing_while_a_limit_fires(pool: Pool, serve: Serve, exchange: E
         await asyncio.sleep(0.02)
         closing = asyncio.get_running_loop().create_future()
         (limits,) = pool._calls
-        assert limits._scope is not None
-        when = limits._scope.when()
+        when = limits._expires_at
         assert when is not None
         # After the limit's own timer, and before its task goes on.
         asyncio.get_running_loop().call_at(
