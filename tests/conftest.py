@@ -74,7 +74,7 @@ class WireServer:
 
 
 Answer: TypeAlias = Callable[[SeenRequest, asyncio.StreamWriter], Awaitable[None]]
-Serve: TypeAlias = Callable[[Answer], contextlib.AbstractAsyncContextManager[WireServer]]
+Serve: TypeAlias = Callable[..., contextlib.AbstractAsyncContextManager[WireServer]]
 
 
 async def _read_request(reader: asyncio.StreamReader) -> SeenRequest | None:
