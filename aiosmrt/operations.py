@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import functools
 import json
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
+
+_CALL_OPTIONS = ("headers", "timeout")
 
 # How much of a body that is not ours goes into an error's text.
 _EXCERPT = 200
@@ -110,9 +113,9 @@ def check_names(operation: Operation, names: Mapping[str, object]) -> None:
     Raises:
         TypeError: naming the keyword that was probably meant.
     """
-    known = [*operation.parameters, "headers", "timeout"]
     for name in names:
-        if name not in known:
+        if name not in operation.parameters and name not in _CALL_OPTIONS:
+            known = [*operation.parameters, *_CALL_OPTIONS]
             near = difflib.get_close_matches(spell(name), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
             method = spell(operation.name)
@@ -156,17 +159,22 @@ def build_request(
     built = {name.lower(): value for name, value in headers.items()} if headers else {}
     body = b""
     path = base_path
-    for member in operation.request:
-        value = parameters.get(member.parameter)
+    for name, value in parameters.items():
         if value is None:
             continue
+        member = operation.parameters[name]
         if member.location == "header":
-            built[(member.header or "").lower()] = str(value)
+            built[member.field] = str(value)
         elif isinstance(value, bytes):
             body = value
         else:
-            path = f"{base_path}/endpoints/{quote(str(value), safe='-._~')}{operation.path}"
+            path = f"{base_path}/endpoints/{_quote(str(value))}{operation.path}"
     return Request(method="POST", origin=origin, path=path, headers=built, body=body)
+
+
+@functools.lru_cache(1024)
+def _quote(name: str) -> str:
+    return quote(name, safe="-._~")
 
 
 def read_request_id(head: ResponseHead) -> str | None:

@@ -52,7 +52,7 @@ Kind: TypeAlias = Literal["string", "integer", "blob", "stream"]
 Location: TypeAlias = Literal["uri", "header", "payload", "json"]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Shape:
     """The constraints of a value: lengths of strings in characters, of blobs in bytes."""
 
@@ -72,7 +72,7 @@ def spell(name: str) -> str:
     return words.lower()
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Member:
     """One member of a request or a response."""
 
@@ -82,13 +82,18 @@ class Member:
     header: str | None = None
     required: bool = False
     parameter: str = attrs.field(init=False)
+    field: str = attrs.field(init=False)  # the header's name in lower case
 
     @parameter.default
     def _spell(self) -> str:
         return spell(self.name)
 
+    @field.default
+    def _lower(self) -> str:
+        return (self.header or "").lower()
 
-@attrs.frozen
+
+@attrs.frozen(eq=False)
 class Operation:
     """One operation: `POST /endpoints/{EndpointName}<path>`."""
 
@@ -98,7 +103,7 @@ class Operation:
     request: tuple[Member, ...]
     response: tuple[Member, ...]
     errors: tuple[str, ...]
-    parameters: dict[str, Member] = attrs.field(init=False, eq=False, repr=False)
+    parameters: dict[str, Member] = attrs.field(init=False, repr=False)
 
     @parameters.default
     def _index(self) -> dict[str, Member]:

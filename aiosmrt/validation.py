@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from aiosmrt.errors import ParameterError
 from aiosmrt.service_model import INVOKE_ENDPOINT_ASYNC, Member, Operation, Shape
@@ -67,8 +67,11 @@ def check_parameters(
         elif member.location == "uri" and not value:
             # Always refused: the request would go to another path.
             problems.append(f"{member.parameter} must not be empty")
+        elif value.__class__ is str and not member.shape.sensitive:
+            # Most texts are those of the call before.
+            problems += _check_again(member, value, frozenset(constraints))
         else:
-            problems.extend(_check(member, value, constraints))
+            problems += _check(member, value, constraints)
     if operation is INVOKE_ENDPOINT_ASYNC:
         problems.extend(_check_input(parameters))
     if problems:
@@ -83,8 +86,11 @@ def check_headers(headers: Mapping[str, str], taken: Collection[str] = ()) -> No
         ParameterError: with every problem.
     """
     problems = []
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name):
+    given: Iterable[tuple[object, object]] = headers.items()
+    for name, value in given:
+        if not isinstance(name, str) or not isinstance(value, str):
+            problems.append(f"headers: name and value of {name!r} must be str")
+        elif not _TOKEN.fullmatch(name):
             problems.append(f"headers: {name!r} is not a header name (RFC 9110 section 5.6.2)")
         elif name.lower() in _RESERVED:
             problems.append(f"headers: {name} is set by the client itself")
@@ -118,6 +124,11 @@ def _check(member: Member, value: object, constraints: Collection[str]) -> Itera
         yield f"{name} must be at least {shape.min}{unit}, not {size}"
     if "max" in constraints and shape.max is not None and size > shape.max:
         yield f"{name} must be at most {shape.max}{unit}, not {size}"
+
+
+@functools.lru_cache(1024)
+def _check_again(member: Member, value: str, constraints: frozenset[str]) -> tuple[str, ...]:
+    return tuple(_check(member, value, constraints))
 
 
 def _check_text(name: str, shape: Shape, value: str, constraints: Collection[str]) -> Iterator[str]:
