@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
 import attrs
+
+from aiosmrt.payload import JSONDocumentDecoder, LineDecoder
+from aiosmrt.sse import EventDecoder, ServerSentEvent
 
 __all__ = [
     "AsyncInvocation",
@@ -20,6 +23,16 @@ __all__ = [
 
 JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
 """What `json.loads` can give."""
+
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Decoder(Protocol[T_co]):
+    def receive(self, data: bytes) -> Sequence[T_co]: ...
+
+    def finish(self) -> Sequence[T_co]: ...
 
 
 @attrs.frozen
@@ -72,6 +85,30 @@ class InvokeEndpointResponse:
         """
         return self.body.decode(_charset(self.content_type) or "utf-8")
 
+    def iter_lines(self) -> Iterator[str]:
+        """Give the body line by line, as `ResponseStream.iter_lines` gives a stream.
+
+        Raises:
+            InvalidText: a line is not UTF-8, after those before it were given.
+        """
+        return _decode(LineDecoder(), self.body)
+
+    def iter_json(self) -> Iterator[JSONValue]:
+        """Give the value of each JSON document in the body: JSON lines, or concatenated.
+
+        Raises:
+            InvalidJSON: a document is none, after those before it were given.
+        """
+        return _decode(JSONDocumentDecoder(), self.body)
+
+    def iter_events(self) -> Iterator[ServerSentEvent]:
+        """Give the server-sent events in the body.
+
+        Raises:
+            InvalidText: a field is not UTF-8, after the events before it were given.
+        """
+        return _decode(EventDecoder(), self.body)
+
     def json(self) -> JSONValue:
         """Parse the whole body as one JSON document.
 
@@ -98,6 +135,13 @@ class PayloadPart:
     """One part of a response stream."""
 
     bytes: bytes
+
+
+def _decode(decoder: _Decoder[T], body: bytes) -> Iterator[T]:
+    yield from decoder.receive(body)
+    # Until nothing is left: what is wrong comes after what is sound.
+    while values := decoder.finish():
+        yield from values
 
 
 def _charset(content_type: str | None) -> str | None:

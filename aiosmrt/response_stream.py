@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import attrs
 
@@ -23,14 +23,20 @@ from aiosmrt.errors import (
 )
 from aiosmrt.eventstream import EventStreamDecoder
 from aiosmrt.hooks import OnFirstPart
-from aiosmrt.models import PayloadPart, ResponseMetadata
+from aiosmrt.models import JSONValue, PayloadPart, ResponseMetadata
 from aiosmrt.operations import parse_message
+from aiosmrt.payload import DEFAULT_MAX_LENGTH, JSONDocumentDecoder, LineDecoder
 from aiosmrt.service_model import Operation
+from aiosmrt.sse import DEFAULT_MAX_EVENT_LENGTH, EventDecoder, ServerSentEvent
+from aiosmrt.tokens import TokenDecoder
 from aiosmrt.transport import PooledResponse
+from aiosmrt.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 
 __all__ = ["ResponseStream", "ResponseStreamOpening"]
 
 _log = logging.getLogger("aiosmrt")
+
+T = TypeVar("T")
 
 
 class ResponseStream:
@@ -58,6 +64,8 @@ class ResponseStream:
         self._operation = operation
         self._decoder = EventStreamDecoder()
         self._first: PayloadPart | None = None
+        self._chosen: str | None = None  # how the stream is read
+        self._drop_values: Callable[[], None] | None = None  # those of a view, not given yet
         self._offset = 0
         self._fault: AiosmrtError | None = None
         self._loop = asyncio.get_running_loop()
@@ -120,15 +128,139 @@ class ResponseStream:
         return self
 
     async def __anext__(self) -> PayloadPart:
-        part = self._first
-        if part is not None:
-            self._first = None
-        else:
+        self._choose("parts")
+        part = await self._take()
+        if part is None:
+            raise StopAsyncIteration
+        return part
+
+    def iter_text(self, errors: str = "strict") -> AsyncIterator[str]:
+        """Give the payload as text, piece by piece, never splitting a character.
+
+        Args:
+            errors: what becomes of bytes that are not UTF-8, as for `bytes.decode`.
+
+        Raises:
+            InvalidText: while iterating; and all that iterating over the parts raises.
+            RuntimeError: the stream is read in another way already.
+        """
+        return self._view("text", TextPieceDecoder(errors))
+
+    def iter_lines(self, *, max_line_length: int = DEFAULT_MAX_LENGTH) -> AsyncIterator[str]:
+        """Give the payload line by line, the last one too, without the breaks (LF, CR LF or CR).
+
+        Args:
+            max_line_length: the most bytes of a line.
+
+        Raises:
+            InvalidText, PayloadTooLarge: while iterating; else as `iter_text`.
+        """
+        return self._view("lines", LineDecoder(max_line_length=max_line_length))
+
+    def iter_json(
+        self, *, max_document_length: int = DEFAULT_MAX_LENGTH
+    ) -> AsyncIterator[JSONValue]:
+        """Give the value of each JSON document: lines of them, or any that follow each other.
+
+        Args:
+            max_document_length: the most bytes of a document.
+
+        Raises:
+            InvalidJSON, PayloadTooLarge: while iterating; else as `iter_text`.
+        """
+        return self._view("JSON", JSONDocumentDecoder(max_document_length=max_document_length))
+
+    def iter_events(
+        self,
+        *,
+        done: str | None = None,
+        require_done: bool = False,
+        raise_on_error: bool = False,
+        drop_incomplete: bool = False,
+        max_event_length: int = DEFAULT_MAX_EVENT_LENGTH,
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Give the payload's server-sent events, by the rules of the HTML standard.
+
+        Args:
+            done: the data of an event that marks the end, such as `[DONE]`; it is not given, and
+                the stream is still read to its proven end.
+            require_done: whether an end without that event raises `TruncatedStream`.
+            raise_on_error: whether an event whose data is `{"error": ...}` raises
+                `ModelStreamError`; else it is given.
+            drop_incomplete: whether an event at the end that no blank line follows is dropped, as
+                the standard has it.
+            max_event_length: the most bytes of an event.
+
+        Raises:
+            ValueError: `require_done` without `done`.
+            InvalidText, PayloadTooLarge: while iterating; else as `iter_text`.
+        """
+        decoder = MarkedEventDecoder(
+            EventDecoder(drop_incomplete=drop_incomplete, max_event_length=max_event_length),
+            done,
+            require_done=require_done,
+            raise_on_error=raise_on_error,
+        )
+        return self._view("events", decoder)
+
+    def iter_tokens(self, path: str) -> AsyncIterator[str]:
+        """Give the pieces of text that a language model generates.
+
+        Args:
+            path: where in each JSON document they are: a JMESPath expression, or `openai-chat`,
+                `openai-completion`, `tgi` or `lmi`. The documents are JSON lines or the data of
+                server-sent events, whichever the first byte or the content type says.
+
+        Raises:
+            ConfigurationError: the path is neither.
+            PayloadError: while iterating: not the documents that were expected.
+            ModelStreamError: while iterating: the model sent an error; else as `iter_text`.
+        """
+        return self._view("tokens", TokenDecoder(path, self.content_type))
+
+    async def read(self) -> bytes:
+        """Give the whole payload; errors as iterating over the parts, without those before."""
+        self._choose("bytes")
+        chunks: list[bytes] = []
+        while (part := await self._take()) is not None:
+            chunks.append(part.bytes)
+        return b"".join(chunks)
+
+    def _choose(self, view: str) -> None:
+        if self._chosen is not None and not self._chosen == view == "parts":
+            raise RuntimeError(
+                f"this stream is read as {self._chosen} already: one view per stream, and each of "
+                "them gives the whole payload"
+            )
+        self._chosen = view
+
+    def _view(self, name: str, decoder: Decoder[T]) -> View[T]:
+        self._choose(name)
+        view = View(self._take, decoder, self._refuse)
+        # Not the view: it refers to the stream, and a circle would keep a dropped stream open.
+        self._drop_values = view.drop
+        return view
+
+    async def _refuse(self, error: AiosmrtError) -> AiosmrtError:
+        """End the stream, whose payload is not what the view needs."""
+        ended = self._ended
+        if isinstance(error, EventStreamError):
+            error.offset = self._offset  # no frame is at fault, but one is missing at the end
+        self._fault = self._place(error)
+        self._end()
+        self._response.close()
+        if not ended:
+            await self._tell_end(self._fault)
+        return self._fault
+
+    async def _take(self) -> PayloadPart | None:
+        """Give the next part, `None` at the proven end, and count it."""
+        part, self._first = self._first, None
+        if part is None:
             part = await self._receive_part()
-            if part is None:
-                raise StopAsyncIteration
-        self.parts_received += 1
-        self.bytes_received += len(part.bytes)
+        if part is not None:
+            self.parts_received += 1
+            self.bytes_received += len(part.bytes)
         return part
 
     async def _receive_part(self) -> PayloadPart | None:
@@ -201,6 +333,8 @@ class ResponseStream:
         """
         if not self._ended:
             self._first = None
+            if self._drop_values is not None:
+                self._drop_values()
             self._end()
             self._fault = self._place(StreamClosed("the stream was closed before its end"))
             self._response.close()

@@ -1,0 +1,237 @@
+"""A view over parts that come from nowhere: order, faults, ends and markers."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from typing import TypeVar
+
+import pytest
+
+from aiosmrt.errors import (
+    AiosmrtError,
+    InvalidJSON,
+    InvalidText,
+    ModelStreamError,
+    PayloadTooLarge,
+    TruncatedStream,
+)
+from aiosmrt.models import PayloadPart
+from aiosmrt.payload import JSONDocumentDecoder, LineDecoder
+from aiosmrt.sse import EventDecoder, ServerSentEvent, encode
+from aiosmrt.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
+
+T = TypeVar("T")
+
+
+class _Source:
+    """Parts, then the proven end; counts how often it is asked, and keeps what is refused."""
+
+    def __init__(self, *payloads: bytes) -> None:
+        self.left = [PayloadPart(payload) for payload in payloads]
+        self.asked = 0
+        self.fault: AiosmrtError | None = None
+
+    async def receive(self) -> PayloadPart | None:
+        self.asked += 1
+        if self.fault is not None:
+            raise self.fault
+        return self.left.pop(0) if self.left else None
+
+    async def fail(self, error: AiosmrtError) -> AiosmrtError:
+        self.fault = error
+        return error
+
+    def view(self, decoder: Decoder[T]) -> View[T]:
+        return View(self.receive, decoder, self.fail)
+
+
+async def _collect(view: View[T]) -> tuple[list[T], AiosmrtError | None]:
+    values = []
+    try:
+        async for value in view:
+            values.append(value)  # noqa: PERF401 - those before a fault count
+    except AiosmrtError as error:
+        return values, error
+    return values, None
+
+
+@pytest.mark.asyncio
+async def test_values_come_in_order_and_the_end_stays_the_end() -> None:
+    source = _Source(b"a\nb", b"", b"c\n", b"d")
+    view = source.view(LineDecoder())
+    assert await _collect(view) == (["a", "bc", "d"], None)
+    asked = source.asked
+    assert await _collect(view) == ([], None)
+    assert source.asked == asked
+
+
+@pytest.mark.asyncio
+async def test_a_part_is_asked_for_only_when_it_is_needed() -> None:
+    source = _Source(b"a\nb\nc\n", b"d\n")
+    view = source.view(LineDecoder())
+    for expected in "abc":
+        assert await anext(view) == expected
+        assert source.asked == 1
+
+
+@pytest.mark.asyncio
+async def test_a_fault_behind_sound_values_does_not_wait_for_the_next_part() -> None:
+    source = _Source(b'{"a": 1}[2]}', b"never asked for")
+    view = source.view(JSONDocumentDecoder())
+    values, error = await _collect(view)
+    assert values == [{"a": 1}, [2]]
+    assert isinstance(error, InvalidJSON)
+    assert source.asked == 1
+    for _ in range(2):  # what it is then, says who gives the parts
+        with pytest.raises(InvalidJSON) as caught:
+            await anext(view)
+        assert caught.value is error
+
+
+@pytest.mark.asyncio
+async def test_a_fault_at_the_end_comes_behind_what_was_sound() -> None:
+    source = _Source(b"abc\xe2\x82")
+    values, error = await _collect(source.view(TextPieceDecoder("strict")))
+    assert values == ["abc"]
+    assert isinstance(error, InvalidText)
+    assert error.__cause__ is not None
+    values, error = await _collect(_Source(b"abc\xe2").view(TextPieceDecoder("replace")))
+    assert (values, error) == (["abc", "\ufffd"], None)
+
+
+@pytest.mark.asyncio
+async def test_the_first_fault_is_the_one() -> None:
+    source = _Source(b'1 {"a" 2} } \xff', b"\xff\xff")
+    values, error = await _collect(source.view(JSONDocumentDecoder()))
+    assert values == [1]
+    assert isinstance(error, InvalidJSON)
+    assert error.offset == 7
+
+
+@pytest.mark.asyncio
+async def test_what_is_dropped_is_not_given() -> None:
+    view = _Source(b"a\nb\nc\n", b"d\n").view(LineDecoder())
+    assert await anext(view) == "a"
+    view.drop()
+    assert await _collect(view) == (["d"], None)
+
+
+@pytest.mark.asyncio
+async def test_text_is_given_in_pieces_that_are_not_empty() -> None:
+    data = "zwölf €, 十二!".encode()
+    for size in (1, 2, 3, len(data)):
+        parts = [data[i : i + size] for i in range(0, len(data), size)]
+        values, _ = await _collect(_Source(*parts).view(TextPieceDecoder("strict")))
+        assert "".join(values) == data.decode()
+        assert all(values)
+
+
+# --- markers and errors in server-sent events
+
+
+def _mark(
+    done: str | None = None, *, require_done: bool = False, raise_on_error: bool = False
+) -> MarkedEventDecoder:
+    return MarkedEventDecoder(
+        EventDecoder(max_event_length=100),
+        done,
+        require_done=require_done,
+        raise_on_error=raise_on_error,
+    )
+
+
+def _run(
+    decoder: MarkedEventDecoder, chunks: Iterable[bytes]
+) -> tuple[list[str], AiosmrtError | None]:
+    events: list[ServerSentEvent] = []
+    try:
+        for chunk in chunks:
+            events += decoder.receive(chunk)
+        while more := decoder.finish():
+            events += more
+    except AiosmrtError as error:
+        return [event.data for event in events], error
+    return [event.data for event in events], None
+
+
+def _every_split(data: bytes) -> Iterable[list[bytes]]:
+    yield [data]
+    yield [data[i : i + 1] for i in range(len(data))]
+    for cut in range(len(data) + 1):
+        yield [data[:cut], data[cut:]]
+
+
+BODY = encode("a") + encode("[DONE]") + encode("b") + b"data: c"
+
+
+def test_without_a_marker_every_event_is_given() -> None:
+    for chunks in _every_split(BODY):
+        assert _run(_mark(), chunks) == (["a", "[DONE]", "b", "c"], None)
+
+
+@pytest.mark.parametrize("require_done", [False, True])
+def test_the_marker_is_not_given_and_what_follows_is(require_done: bool) -> None:
+    for chunks in _every_split(BODY):
+        decoder = _mark("[DONE]", require_done=require_done)
+        assert _run(decoder, chunks) == (["a", "b", "c"], None)
+    # A marker without its blank line is one too.
+    decoder = _mark("[DONE]", require_done=require_done)
+    assert _run(decoder, [b"data: a\n\ndata: [DONE]"]) == (["a"], None)
+
+
+@pytest.mark.parametrize("body", [b"", encode("a"), b"data: a", encode("[DONE] "), b": [DONE]"])
+def test_an_end_without_the_marker_is_an_error_where_it_is_required(body: bytes) -> None:
+    whole, nothing = _run(_mark("[DONE]"), [body])
+    assert nothing is None
+    for chunks in _every_split(body):
+        decoder = _mark("[DONE]", require_done=True)
+        events, error = _run(decoder, chunks)
+        assert events == whole
+        assert isinstance(error, TruncatedStream)
+        assert "'[DONE]'" in str(error)
+        for _ in range(2):
+            with pytest.raises(TruncatedStream) as caught:
+                decoder.finish()
+            assert caught.value is error
+
+
+def test_the_marker_must_be_named_to_be_required() -> None:
+    with pytest.raises(ValueError, match="require_done needs done"):
+        _mark(require_done=True)
+
+
+@pytest.mark.parametrize(
+    "sent", ['{"error": "Test error"}', '{"error": {"message": "Test error"}}']
+)
+def test_an_error_object_is_given_or_raised(sent: str) -> None:
+    body = encode("a") + encode(sent) + encode("b")
+    assert _run(_mark(), [body]) == (["a", sent, "b"], None)
+    for chunks in _every_split(body):
+        decoder = _mark("[DONE]", require_done=True, raise_on_error=True)
+        events, error = _run(decoder, chunks)
+        assert events == ["a"]
+        assert isinstance(error, ModelStreamError)
+        assert error.message == "Test error"
+        assert error.fields == json.loads(sent)
+        for again in (functools.partial(decoder.receive, encode("c")), decoder.finish):
+            with pytest.raises(ModelStreamError) as caught:
+                again()
+            assert caught.value is error
+
+
+@pytest.mark.parametrize("data", ["{}", "{", '{"error": null}', "[" * 5, '{"a":' * 15, "x"])
+def test_other_data_is_no_error(data: str) -> None:
+    assert _run(_mark(raise_on_error=True), [encode(data)]) == ([data], None)
+
+
+def test_faults_of_the_bytes_come_in_their_turn() -> None:
+    body = encode("a") + b"data: \xff\n\n" + encode('{"error": "x"}')
+    events, error = _run(_mark(raise_on_error=True), [body])
+    assert (events, type(error)) == (["a"], InvalidText)
+    body = encode("a") + encode('{"error": "x"}') + b"data: " + b"x" * 200
+    events, error = _run(_mark(raise_on_error=True), [body])
+    assert (events, type(error)) == (["a"], ModelStreamError)
+    events, error = _run(_mark("[DONE]", require_done=True), [encode("a"), b"x" * 101])
+    assert (events, type(error)) == (["a"], PayloadTooLarge)
