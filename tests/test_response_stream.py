@@ -11,7 +11,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
@@ -40,6 +40,7 @@ from aiosmrt import (
     ValidationError,
 )
 from aiosmrt.eventstream import encode_message
+from aiosmrt.hooks import Hooks, OnEnd, OnFirstPart
 
 if TYPE_CHECKING:
     from tests.conftest import Answer, Connect, EventStreams, SeenRequest, Serve
@@ -1074,6 +1075,167 @@ async def test_a_second_reader_is_told_and_the_first_is_not_disturbed(
             await anext(stream)
         more.set()
         assert await reading == [b"b"]
+
+
+# --- observers
+
+
+class _Observer:
+    """Notes what it is told of, by the names of the hooks."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    async def __call__(self, event: object) -> None:
+        await asyncio.sleep(0)
+        self.events.append(event)
+
+    @property
+    def ends(self) -> list[OnEnd]:
+        return [event for event in self.events if isinstance(event, OnEnd)]
+
+    @property
+    def hooks(self) -> Hooks:
+        return Hooks(on_first_part=self, on_end=self.events.append)
+
+
+@pytest.mark.asyncio
+async def test_an_observer_is_told_of_the_first_part_and_of_the_end(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    observer = _Observer()
+    async with (
+        serve(_play(events.whole(b"first", b"second"))) as server,
+        connect(server, hooks=observer.hooks) as client,
+    ):
+        async with _open(client) as stream:
+            (first,) = observer.events
+            assert isinstance(first, OnFirstPart)
+            assert (first.operation, first.endpoint_name) == (
+                "InvokeEndpointWithResponseStream",
+                "llm",
+            )
+            assert first.size == 5
+            assert 0 < first.elapsed <= stream.metadata.total
+            await _collect(stream)
+            assert len(observer.ends) == 1
+        await stream.aclose()
+        (end,) = observer.ends
+        assert end.error is None
+        assert end.metadata == stream.metadata
+        assert (end.parts_received, end.bytes_received) == (2, 11)
+
+
+@pytest.mark.asyncio
+async def test_a_stream_of_no_parts_has_an_end_and_no_first_part(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    observer = _Observer()
+    async with (
+        serve(_play(events.whole())) as server,
+        connect(server, hooks=observer.hooks) as client,
+    ):
+        async with _open(client) as stream:
+            await _collect(stream)
+        (end,) = observer.events
+        assert isinstance(end, OnEnd)
+        assert (end.error, end.parts_received, end.bytes_received) == (None, 0, 0)
+
+
+@pytest.mark.parametrize("name", LATE)
+@pytest.mark.asyncio
+async def test_an_observer_is_told_of_a_fault_once(
+    name: str, serve: Serve, connect: Connect, events: Events
+) -> None:
+    observer = _Observer()
+    _, _, steps = _late_faults(events)[name]
+    async with serve(_play(*steps)) as server, connect(server, hooks=observer.hooks) as client:
+        async with _open(client) as stream:
+            with pytest.raises(AiosmrtError) as caught:
+                await _collect(stream)
+            with pytest.raises(AiosmrtError):
+                await _collect(stream)
+        (end,) = observer.ends
+        assert end.error is caught.value
+        assert (end.parts_received, end.bytes_received) == (2, 6)
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+@pytest.mark.asyncio
+async def test_an_observer_is_told_of_a_stream_that_was_left(
+    *,
+    leave: Callable[[ResponseStreamOpening], Awaitable[None]],
+    serve: Serve,
+    connect: Connect,
+    events: Events,
+    respond: Respond,
+) -> None:
+    observer = _Observer()
+    async with (
+        serve(_endless(events, respond)) as server,
+        connect(server, hooks=observer.hooks) as client,
+    ):
+        await leave(_open(client))
+        (end,) = observer.ends
+        assert end.error is None
+        assert end.metadata is not None
+        assert end.parts_received is not None
+
+
+@pytest.mark.asyncio
+async def test_an_early_failure_is_told_once(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    observer = _Observer()
+    async with (
+        serve(_play(events.head(), _close)) as server,
+        connect(server, hooks=observer.hooks) as client,
+    ):
+        with pytest.raises(StreamConnectionLost) as caught:
+            await _open(client)
+        (end,) = observer.events
+        assert isinstance(end, OnEnd)
+        assert end.error is caught.value
+        assert end.metadata is None
+
+
+def _fail(_: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.asyncio
+async def test_an_observer_that_raises_at_the_first_part_leaves_nothing_open(
+    serve: Serve, connect: Connect, events: Events, respond: Respond, until: Until
+) -> None:
+    options: dict[str, Any] = {"max_connections": 1, "timeout": Timeout(slot=5)}
+    async with serve(_endless(events, respond)) as server, connect(server, **options) as client:
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await _open(client.with_options(hooks=Hooks(on_first_part=_fail)))
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_an_observer_that_raises_at_the_end_leaves_nothing_open(
+    serve: Serve, connect: Connect, events: Events, respond: Respond, until: Until
+) -> None:
+    options: dict[str, Any] = {
+        "max_connections": 1,
+        "timeout": Timeout(slot=5),
+        "hooks": Hooks(on_end=_fail),
+    }
+    async with serve(_endless(events, respond)) as server, connect(server, **options) as client:
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await _break(_open(client))
+        await until(lambda: server.open_connections == 0)
+    async with serve(_play(events.whole(b"a"))) as server, connect(server, **options) as client:
+        for _ in range(2):
+            stream = await _open(client)
+            assert (await anext(stream)).bytes == b"a"
+            with pytest.raises(ZeroDivisionError):
+                await anext(stream)
+            assert await _collect(stream) == []
 
 
 # --- all of it together
