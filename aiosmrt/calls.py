@@ -222,22 +222,23 @@ class Caller:
                 try:
                     result = await self._attempt(call, pool, judge)
                 except AiosmrtError as error:
-                    if self._correct_clock(call, error):
-                        continue
-                    retry = self._reconsider(call, error)
-                    if retry is None:
-                        raise
+                    delay = 0.0
+                    if not self._correct_clock(call, error):
+                        retry = self._reconsider(call, error)
+                        if retry is None:
+                            raise
+                        delay = retry.delay
                     if call.hooks.on_retry is not None:
                         failed = call.attempts[-1]
                         event = OnRetry(call.operation, call.endpoint_name, failed, error)
                         await fire(call.hooks.on_retry, event)
                 else:
                     self.shared.quota.release(retry)
-                    if not call.goes_on and call.head is not None:
+                    if call.hooks.on_end is not None and not call.goes_on and call.head is not None:
                         await call.end(call.describe(call.head))
                     return result
                 async with call.limits:
-                    await asyncio.sleep(retry.delay)
+                    await asyncio.sleep(delay)
         except BaseException as error:
             if isinstance(error, AiosmrtError):
                 call.place(error)
@@ -295,8 +296,10 @@ class Caller:
             "amz-sdk-request": f"attempt={number}; max={self.retry.attempt_limit}",
         }
         if call.hooks.before_send is not None:
-            headers = await _let_add(call, number, headers)
-        unsigned = attrs.evolve(request, headers=headers)
+            headers = await _let_add(call.hooks.before_send, call, number, headers)
+        unsigned = Request(
+            request.method, request.origin, request.path, headers, request.body, request.query
+        )
         if self.signer is not None:
             call.credentials = credentials = await self.credentials.get()
             call.signed_at = signed_at = self.shared.clock.now()
@@ -358,12 +361,12 @@ class Caller:
         return retry
 
 
-async def _let_add(call: Call, number: int, headers: dict[str, str]) -> dict[str, str]:
+async def _let_add(
+    hook: Hook[BeforeSend], call: Call, number: int, headers: dict[str, str]
+) -> dict[str, str]:
     """Let the observer add headers; what HTTP cannot carry, or breaks the request, is refused."""
     offered = dict(headers)
-    if call.hooks.before_send is not None:
-        event = BeforeSend(call.operation, call.endpoint_name, number, offered)
-        await fire(call.hooks.before_send, event)
+    await fire(hook, BeforeSend(call.operation, call.endpoint_name, number, offered))
     changed = {name: value for name, value in offered.items() if headers.get(name) != value}
     check_headers(changed)
     return {name.lower(): value for name, value in offered.items()}

@@ -12,6 +12,9 @@ __all__ = ["Clock"]
 # Seconds by which the two clocks must differ before a refused signature is put down to that: the
 # SDKs' figure. The service itself takes signatures up to five minutes old.
 _TOLERANCE = 240.0
+# Seconds, some 300 years, beyond which a date is nonsense: a machine whose clock has begun in 1970
+# is decades off, no more.
+_NONSENSE = 1e10
 
 
 @attrs.define(eq=False)
@@ -41,14 +44,16 @@ class Clock:
         """
         try:
             server = parsedate_to_datetime(date or "")
-        except ValueError:
+        except (ValueError, OverflowError):
             return False
         if server.tzinfo is None:
             server = server.replace(tzinfo=datetime.UTC)
         if abs((server - signed_at).total_seconds()) <= _TOLERANCE:
             return False
+        offset = (server - datetime.datetime.now(datetime.UTC)).total_seconds()
+        if abs(offset) > _NONSENSE:
+            return False
         # Another call may have corrected it since this one signed.
-        missing = (server - self.now()).total_seconds()
-        if abs(missing) > _TOLERANCE:
-            self.offset += missing
+        if abs(offset - self.offset) > _TOLERANCE:
+            self.offset = offset
         return True
