@@ -433,6 +433,20 @@ def test_a_document_longer_than_its_bound(document: str) -> None:
     assert "max_document_length" in message
 
 
+pieces_of_anything = st.lists(
+    st.sampled_from([*b'"\\[]{},:1e-tn \r\n', 0xFF, 0xC3, 0xA9]) | st.integers(0, 255), max_size=30
+).map(bytes)
+
+
+@settings(max_examples=200)
+@given(pieces_of_anything, cuts)
+def test_nothing_but_a_payload_error_comes_out_and_no_split_matters(
+    data: bytes, places: list[int]
+) -> None:
+    for make in (TextDecoder, LineDecoder, JSONDocumentDecoder):
+        assert run(make, cut(data, places)).view() == run(make, [data]).view()
+
+
 # Streams as containers frame them
 
 
