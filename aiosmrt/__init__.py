@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from aiosmrt import eventstream
+from aiosmrt.async_inference import AsyncInferenceOutput, AsyncInvocation
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import UNSIGNED, Config, Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
     AiosmrtError,
+    AsyncInferenceError,
+    AsyncInferenceTimeout,
     ClientClosed,
     ConfigurationError,
     ConnectError,
@@ -48,8 +51,8 @@ from aiosmrt.errors import (
 )
 from aiosmrt.hooks import AfterHeaders, BeforeSend, Hooks, OnEnd, OnFirstPart, OnRetry
 from aiosmrt.models import (
-    AsyncInvocation,
     Attempt,
+    InvokeEndpointAsyncResponse,
     InvokeEndpointResponse,
     JSONValue,
     PayloadPart,
@@ -62,6 +65,9 @@ __all__ = [
     "UNSIGNED",
     "AfterHeaders",
     "AiosmrtError",
+    "AsyncInferenceError",
+    "AsyncInferenceOutput",
+    "AsyncInferenceTimeout",
     "AsyncInvocation",
     "Attempt",
     "BeforeSend",
@@ -84,6 +90,7 @@ __all__ = [
     "InvalidJSON",
     "InvalidLength",
     "InvalidText",
+    "InvokeEndpointAsyncResponse",
     "InvokeEndpointResponse",
     "JSONValue",
     "MessageChecksumMismatch",

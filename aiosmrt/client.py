@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import datetime
 import os
 import warnings
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Any, Literal, Self, Unpack, cast, overload
 from urllib.parse import quote
 
 import attrs
 
 from aiosmrt.answers import check_stream, check_success, read_body, refuse
+from aiosmrt.async_inference import AsyncInvocation, Polling
+from aiosmrt.async_input import advise_on_inline_body, stage_body
 from aiosmrt.calls import NO_HOOKS, Call, Caller, Shared
 from aiosmrt.clock import Clock
 from aiosmrt.config import UNSIGNED, Config, Timeout
 from aiosmrt.credentials import CredentialProvider
-from aiosmrt.errors import AiosmrtError
-from aiosmrt.models import AsyncInvocation, InvokeEndpointResponse
+from aiosmrt.errors import AiosmrtError, ValidationError
+from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.operations import (
     build_request,
     check_names,
@@ -45,6 +48,8 @@ from aiosmrt.parameters import (
 from aiosmrt.request_body import collect_body
 from aiosmrt.resolution import Resolution
 from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
+from aiosmrt.s3 import S3, S3Connection, S3State
+from aiosmrt.s3_protocol import S3Endpoint
 from aiosmrt.service_model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -85,6 +90,7 @@ class SageMakerRuntimeClient:
         self._credentials = self._provide_credentials()
         self._shared = Shared(clock=Clock(self._config.system_clock_offset))
         self._caller: Caller | None = None
+        self._s3_state = S3State()
 
     def with_options(self, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
         """Give a client with other options over the same pool; closing it closes nothing.
@@ -103,11 +109,14 @@ class SageMakerRuntimeClient:
 
     def _derive(self, config: Config, options: ClientOptions) -> None:
         self._caller = None
+        self._s3_state = S3State()
         self._config = config
         if not options.keys().isdisjoint(RESOLVED):
             self._resolution = Resolution(config)
         if not options.keys().isdisjoint(IDENTITY):
             self._credentials = self._provide_credentials()
+        if "system_clock_offset" in options:
+            self._shared = attrs.evolve(self._shared, clock=Clock(config.system_clock_offset))
 
     def _provide_credentials(self) -> CredentialProvider:
         config = self._config
@@ -186,23 +195,36 @@ class SageMakerRuntimeClient:
         return await caller.call(call, pool, judge)
 
     async def invoke_endpoint_async(
-        self, **parameters: Unpack[InvokeEndpointAsyncParameters]
+        self,
+        *,
+        s3_input_prefix: str | None = None,
+        **parameters: Unpack[InvokeEndpointAsyncParameters],
     ) -> AsyncInvocation:
         """Queue a request whose output will be in S3, and wait for the acknowledgement.
 
         Args:
-            parameters: `endpoint_name`, exactly one of `body` (up to 128,000 bytes) and
-                `input_location`, and the other members of InvokeEndpointAsync; `headers` and
+            s3_input_prefix: `s3://bucket/prefix/`, under which a body above 128,000 bytes is
+                stored first; `None` leaves it to the client's option of that name.
+            parameters: `endpoint_name`, exactly one of `body` (up to 128,000 bytes travel inline)
+                and `input_location`, and the other members of InvokeEndpointAsync; `headers` and
                 `timeout` as for `invoke_endpoint`.
 
         Raises:
             AiosmrtError: as `invoke_endpoint`.
         """
         operation = INVOKE_ENDPOINT_ASYNC
-        pool, caller, call = await self._begin(operation, parameters)
+        check_names(operation, parameters)
+        prefix = s3_input_prefix or self._config.s3_input_prefix
+        staged = await self._stage(parameters, prefix)
+        pool, caller, call = await self._begin(operation, staged)
 
         async def judge(response: PooledResponse, call: Call) -> AsyncInvocation:
-            body = await read_body(operation, response, call)
+            try:
+                body = await read_body(operation, response, call)
+            except ValidationError as error:
+                if call.request.body:
+                    advise_on_inline_body(error)
+                raise
             invocation = parse_invocation(response.head, body, call.describe(response.head))
             if invocation.inference_id is None and invocation.output_location is None:
                 raise refuse(
@@ -212,9 +234,82 @@ class SageMakerRuntimeClient:
                     body,
                 )
             call.end_attempt()
-            return attrs.evolve(invocation, metadata=call.describe(response.head))
+            return AsyncInvocation(
+                inference_id=invocation.inference_id,
+                output_location=invocation.output_location,
+                failure_location=invocation.failure_location,
+                endpoint_name=call.endpoint_name,
+                submitted_at=datetime.datetime.now(datetime.UTC),
+                metadata=call.describe(response.head),
+                s3=self._s3,
+                polling=self._polling,
+            )
 
-        return await caller.call(call, pool, judge)
+        try:
+            return await caller.call(call, pool, judge)
+        except AiosmrtError as error:
+            if "input_location" in staged.keys() - parameters.keys():
+                error.add_note(f"the body is at {staged['input_location']}, as an input_location")
+            raise
+
+    def resume_async_invocation(self, saved: str) -> AsyncInvocation:
+        """Give an invocation whose output can be waited for, here or in another process.
+
+        Args:
+            saved: what its `to_json` gave.
+
+        Raises:
+            ParameterError: it is something else.
+        """
+        return AsyncInvocation.from_json(saved, self._s3, self._polling)
+
+    @property
+    def _s3(self) -> S3:
+        # It refers to the client, which must not refer to it in turn: a client that nobody holds
+        # any longer is to be noticed at once.
+        return S3(self._connect_s3, self._s3_state)
+
+    @property
+    def _polling(self) -> Polling:
+        return Polling(self._config.poll_interval, self._config.max_poll_interval)
+
+    async def _stage(
+        self, given: InvokeEndpointAsyncParameters, prefix: str | None
+    ) -> InvokeEndpointAsyncParameters:
+        """Send a body through S3 that is too large to travel inline."""
+        operation = INVOKE_ENDPOINT_ASYNC
+        parameters = {**_choose(operation, self._config.params), **given}
+        unlimited = "max" not in choose_constraints(self._config.parameter_validation)
+        if parameters.get("body") is None or (prefix is None and unlimited):
+            return given
+        try:
+            staged: dict[str, Any] = await stage_body(self._s3, parameters, prefix)
+        except AiosmrtError as error:
+            error.operation = error.operation or operation.name
+            error.endpoint_name = str(parameters.get("endpoint_name") or "") or None
+            # Nothing but S3 has been called.
+            error.may_have_run = False
+            raise
+        # Its keys are those of the parameters.
+        return cast("InvokeEndpointAsyncParameters", staged)
+
+    async def _connect_s3(self) -> S3Connection:
+        pool, caller = await self._prepare()
+        resolved = self._resolution.resolve_now()
+        settings = resolved.settings
+        return S3Connection(
+            pool=pool,
+            caller=caller,
+            endpoint=S3Endpoint(
+                region_name=resolved.region_name,
+                endpoint_url=settings.s3_endpoint_url.value,
+                use_fips_endpoint=settings.use_fips_endpoint.value,
+                use_dualstack_endpoint=settings.use_dualstack_endpoint.value,
+                use_ssl=self._config.use_ssl,
+            ),
+            timeout=self._config.timeout,
+            user_agent=resolved.user_agent,
+        )
 
     def invoke_endpoint_with_response_stream(
         self, **parameters: Unpack[InvokeEndpointWithResponseStreamParameters]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import enum
 import math
+import os
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -14,8 +16,6 @@ import attrs
 from aiosmrt.errors import AiosmrtError, ConfigurationError, ModelError
 
 if TYPE_CHECKING:
-    import ssl
-
     import aiohttp
 
     from aiosmrt.hooks import Hooks
@@ -197,6 +197,9 @@ class BotocoreSession(Protocol):
         """Give the credentials of the session's chain, if it finds any."""
 
 
+Path: TypeAlias = str | os.PathLike[str]
+"""How a file can be named."""
+
 CredentialsSource: TypeAlias = (
     Credentials
     | BotocoreCredentials
@@ -243,14 +246,76 @@ def _check_proxy(_: object, __: attrs.Attribute[str | None], value: object) -> N
         raise ConfigurationError("proxy: a URL such as 'http://user:password@host:3128', or None")
 
 
+# Some 300 years: a datetime cannot be moved at will.
+_FARTHEST_OFFSET = 1e10
+
+
 def _check_offset(_: object, __: attrs.Attribute[float], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Not the other way round: a comparison with NaN is false.
+    far = not isinstance(value, int | float) or not abs(value) <= _FARTHEST_OFFSET
+    if far or isinstance(value, bool):
         raise ConfigurationError(f"system_clock_offset={value!r}: seconds, as a number")
+
+
+def _check_switch(_: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{attribute.name}={value!r}: True or False")
+
+
+def _to_verify(
+    value: bool | Path | ssl.SSLContext | None,  # noqa: FBT001 - boto3's option
+) -> bool | str | ssl.SSLContext | None:
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool | ssl.SSLContext | None):
+        return value
+    raise ConfigurationError(
+        f"verify={value!r}: True, False, the path of a CA bundle, or an ssl.SSLContext"
+    )
+
+
+def _to_client_cert(value: Path | tuple[Path, Path] | None) -> str | tuple[str, str] | None:
+    if value is None:
+        return None
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    try:
+        certificate, key = value
+        return os.fspath(certificate), os.fspath(key)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"client_cert={value!r}: the path of a PEM file of certificate and key, or a tuple of "
+            "the paths of the two"
+        ) from None
+
+
+def _check_mapping(
+    _: object, attribute: attrs.Attribute[Mapping[str, object]], value: object
+) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{attribute.name}: a dict, or another mapping, by names")
+
+
+def _check_policy(_: object, __: attrs.Attribute[RetryPolicy | None], value: object) -> None:
+    if not isinstance(value, RetryPolicy | None):
+        raise ConfigurationError(f"retry={value!r}: a RetryPolicy, or None")
 
 
 def _check_agent(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
     if value is not None and not (isinstance(value, str) and re.fullmatch(r"[ -~]*", value)):
         raise ConfigurationError(f"{attribute.name}={value!r}: printable ASCII text, or None")
+
+
+def _check_prefix(_: object, __: attrs.Attribute[str | None], value: object) -> None:
+    if value is not None and not (
+        isinstance(value, str) and re.match(r"s3://[A-Za-z0-9][A-Za-z0-9._-]*/", value)
+    ):
+        raise ConfigurationError(f"s3_input_prefix={value!r}: 's3://bucket/prefix/', or None")
+
+
+def _check_pause(_: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{attribute.name}={value!r}: seconds above 0")
 
 
 @attrs.frozen(kw_only=True)
@@ -264,37 +329,50 @@ class Config:
     aws_session_token: str | None = attrs.field(default=None, repr=False)
     profile_name: str | None = None
     credentials: CredentialsSource | None = attrs.field(default=None, repr=False)
-    use_ssl: bool = True
+    use_ssl: bool = attrs.field(default=True, validator=_check_switch)
     # whether certificates are checked, or a CA bundle's path, or a whole context
-    verify: bool | str | ssl.SSLContext | None = None
-    use_fips_endpoint: bool | None = None
-    use_dualstack_endpoint: bool | None = None
+    verify: bool | str | ssl.SSLContext | None = attrs.field(default=None, converter=_to_verify)
+    use_fips_endpoint: bool | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_check_switch)
+    )
+    use_dualstack_endpoint: bool | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_check_switch)
+    )
     # calls on the wire at a time; further ones wait for a slot
     max_connections: int = attrs.field(default=100, validator=_check_connections)
     # an aiohttp session whose connections to use; its headers, cookies and the like are not
     session: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
     timeout: Timeout = attrs.field(default=None, converter=_to_timeout)
-    retry: RetryPolicy | None = None
+    retry: RetryPolicy | None = attrs.field(default=None, validator=_check_policy)
     # which constraints of the service model are checked: all, none, or some of
     # "min", "max", "pattern", "enum"
     parameter_validation: bool | Collection[str] = True
     # parameters and headers of every call; a call's own win
-    params: Mapping[str, object] = attrs.field(factory=dict, repr=False)
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    params: Mapping[str, object] = attrs.field(factory=dict, repr=False, validator=_check_mapping)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False, validator=_check_mapping)
     # "latest" or "2017-05-13", which is the same
     api_version: str = attrs.field(default="latest", validator=_check_api_version)
     signature_version: object = attrs.field(default="v4", converter=_to_signature_version)
     # whether a signature refused for its time is made anew by the time of the service
-    correct_clock_skew: bool = True
+    correct_clock_skew: bool = attrs.field(default=True, validator=_check_switch)
     # seconds to add to this machine's time
     system_clock_offset: float = attrs.field(default=0.0, validator=_check_offset)
     # a URL; None leaves it to HTTPS_PROXY, HTTP_PROXY and NO_PROXY
     proxy: str | None = attrs.field(default=None, validator=_check_proxy, repr=False)
     # headers for the proxy itself
-    proxy_headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    proxy_headers: Mapping[str, str] = attrs.field(
+        factory=dict, repr=False, validator=_check_mapping
+    )
     # a client certificate's PEM file, or the files of certificate and key
-    client_cert: str | tuple[str, str] | None = None
+    client_cert: str | tuple[str, str] | None = attrs.field(default=None, converter=_to_client_cert)
     hooks: Hooks | None = None
     # added to the User-Agent header: text, and an application's name
     user_agent_extra: str | None = attrs.field(default=None, validator=_check_agent)
     user_agent_appid: str | None = attrs.field(default=None, validator=_check_agent)
+    # where outputs of asynchronous invocations are read, and large inputs put
+    s3_endpoint_url: str | None = None
+    # "s3://bucket/prefix/", for inputs too large to travel inline
+    s3_input_prefix: str | None = attrs.field(default=None, validator=_check_prefix)
+    # seconds between the first two looks for an output, and the most between any two
+    poll_interval: float = attrs.field(default=0.5, validator=_check_pause)
+    max_poll_interval: float = attrs.field(default=15.0, validator=_check_pause)

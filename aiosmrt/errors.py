@@ -8,6 +8,8 @@
     ├── CredentialsError                       no credentials, or none could be fetched
     ├── ClientClosed                           the client was closed before or during the call
     ├── StreamClosed                           a response stream was read after it was closed
+    ├── AsyncInferenceError                    an asynchronous invocation failed
+    ├── AsyncInferenceTimeout (TimeoutError)   ... or is not done within the time given
     ├── UnexpectedResponse                     HTTP came back, but not from SageMaker as we know it
     ├── ServiceError                           the service (or a proxy before it) said no
     │   ├── ValidationError, ModelError, ModelNotReadyException, ServiceUnavailable,
@@ -42,10 +44,13 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from aiosmrt.async_inference import AsyncInvocation
     from aiosmrt.models import Attempt, JSONValue
 
 __all__ = [
     "AiosmrtError",
+    "AsyncInferenceError",
+    "AsyncInferenceTimeout",
     "ClientClosed",
     "ConfigurationError",
     "ConnectError",
@@ -167,6 +172,50 @@ class ClientClosed(AiosmrtError):
 
 class StreamClosed(AiosmrtError):
     """A response stream was read after it had been closed."""
+
+
+class AsyncInferenceError(AiosmrtError):
+    """An asynchronous invocation ended in a failure; its text is that of the failure file.
+
+    Attributes:
+        inference_id: of the invocation.
+        failure_location: where the failure file is, `s3://…`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        inference_id: str | None = None,
+        failure_location: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.inference_id = inference_id
+        self.failure_location = failure_location
+
+    def _context(self) -> list[str]:
+        place = [f"inference id {self.inference_id}"] if self.inference_id else []
+        return super()._context() + place
+
+
+class AsyncInferenceTimeout(AiosmrtError, TimeoutError):
+    """Neither output nor failure of an asynchronous invocation within the time given.
+
+    Attributes:
+        invocation: what was waited for, and can be again.
+        seconds: how long that was.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        invocation: AsyncInvocation | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.invocation = invocation
+        self.seconds = seconds
 
 
 class UnexpectedResponse(AiosmrtError):

@@ -13,8 +13,8 @@ from aiosmrt.payload import JSONDocumentDecoder, LineDecoder
 from aiosmrt.sse import EventDecoder, ServerSentEvent
 
 __all__ = [
-    "AsyncInvocation",
     "Attempt",
+    "InvokeEndpointAsyncResponse",
     "InvokeEndpointResponse",
     "JSONValue",
     "PayloadPart",
@@ -120,7 +120,7 @@ class InvokeEndpointResponse:
 
 
 @attrs.frozen
-class AsyncInvocation:
+class InvokeEndpointAsyncResponse:
     """The answer of InvokeEndpointAsync: where the output, or the failure, will be."""
 
     inference_id: str | None

@@ -27,7 +27,7 @@ from aiosmrt.errors import (
 from aiosmrt.eventstream import Message
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import (
-    AsyncInvocation,
+    InvokeEndpointAsyncResponse,
     InvokeEndpointResponse,
     JSONValue,
     PayloadPart,
@@ -217,10 +217,10 @@ def _parse_session(value: str | None) -> tuple[str | None, datetime.datetime | N
 
 def parse_invocation(
     head: ResponseHead, body: bytes, metadata: ResponseMetadata
-) -> AsyncInvocation:
+) -> InvokeEndpointAsyncResponse:
     """Read the answer of a successful InvokeEndpointAsync, whatever its content type says."""
     inference_id = _parse_object(body).get("InferenceId")
-    return AsyncInvocation(
+    return InvokeEndpointAsyncResponse(
         inference_id=inference_id if isinstance(inference_id, str) else None,
         output_location=head.headers.get("x-amzn-sagemaker-outputlocation"),
         failure_location=head.headers.get("x-amzn-sagemaker-failurelocation"),

@@ -21,6 +21,7 @@ RESOLVED = frozenset(
     {
         "region_name",
         "endpoint_url",
+        "s3_endpoint_url",
         "profile_name",
         "use_ssl",
         "use_fips_endpoint",

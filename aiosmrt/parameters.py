@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Collection, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
 
-from aiosmrt.config import CredentialsSource, RetryPolicy, Timeout
+from aiosmrt.config import CredentialsSource, Path, RetryPolicy, Timeout
 from aiosmrt.hooks import Hooks
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ClientOptions(TypedDict, total=False):
     profile_name: str | None
     credentials: CredentialsSource | None
     use_ssl: bool
-    verify: bool | str | ssl.SSLContext | None
+    verify: bool | Path | ssl.SSLContext | None
     use_fips_endpoint: bool | None
     use_dualstack_endpoint: bool | None
     max_connections: int
@@ -114,7 +114,11 @@ class ClientOptions(TypedDict, total=False):
     system_clock_offset: float
     proxy: str | None
     proxy_headers: Mapping[str, str]
-    client_cert: str | tuple[str, str] | None
+    client_cert: Path | tuple[Path, Path] | None
     hooks: Hooks | None
     user_agent_extra: str | None
     user_agent_appid: str | None
+    s3_endpoint_url: str | None
+    s3_input_prefix: str | None
+    poll_interval: float
+    max_poll_interval: float

@@ -13,13 +13,14 @@ __all__ = ["collect_body"]
 _CHUNK = 1 << 16
 
 
-async def collect_body(body: object, limit: int | None) -> object:
+async def collect_body(body: object, limit: int | None, advice: str = "") -> object:
     """Turn a body of any accepted kind into bytes; give back as it is what is of no such kind.
 
     Args:
         body: bytes, bytearray, memoryview, str (as UTF-8), an open file (read from where it
             stands, in a thread) or an async iterable of bytes or str.
         limit: bytes after which a file or iterable is given up, `None` for no limit.
+        advice: what the error of that says beside it.
 
     Raises:
         ParameterError: the source gave more than `limit`, or something that is no bytes or str;
@@ -32,13 +33,13 @@ async def collect_body(body: object, limit: int | None) -> object:
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
     if isinstance(body, AsyncIterable):
-        collected = _Collected(limit)
+        collected = _Collected(limit, advice)
         async for chunk in body:
             collected.add(chunk)
         return bytes(collected.data)
     read = getattr(body, "read", None)
     if callable(read):
-        return await run_in_thread(lambda: _read_file(read, limit))
+        return await run_in_thread(lambda: _read_file(read, limit, advice))
     return body
 
 
@@ -50,9 +51,10 @@ def _encode(text: str) -> bytes:
 
 
 class _Collected:
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, advice: str) -> None:
         self.data = bytearray()
         self._limit = limit
+        self._advice = advice
 
     def add(self, chunk: object) -> None:
         if isinstance(chunk, str):
@@ -63,11 +65,13 @@ class _Collected:
             )
         self.data += chunk
         if self._limit is not None and len(self.data) > self._limit:
-            raise ParameterError(f"body must be at most {self._limit} bytes; its source gave more")
+            raise ParameterError(
+                f"body must be at most {self._limit} bytes; its source gave more{self._advice}"
+            )
 
 
-def _read_file(read: Callable[[int], object], limit: int | None) -> bytes:
-    collected = _Collected(limit)
+def _read_file(read: Callable[[int], object], limit: int | None, advice: str) -> bytes:
+    collected = _Collected(limit, advice)
     while chunk := read(_CHUNK):
         collected.add(chunk)
     return bytes(collected.data)

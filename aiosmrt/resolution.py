@@ -95,6 +95,7 @@ def _resolve(config: Config) -> Resolved:
         profile_name=config.profile_name,
         region_name=config.region_name,
         endpoint_url=config.endpoint_url,
+        s3_endpoint_url=config.s3_endpoint_url,
         use_fips_endpoint=config.use_fips_endpoint,
         use_dualstack_endpoint=config.use_dualstack_endpoint,
         verify=True if isinstance(verify, ssl.SSLContext) else verify,

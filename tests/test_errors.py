@@ -11,6 +11,7 @@ import re
 import pytest
 
 from aiosmrt import errors
+from aiosmrt.async_inference import AsyncInvocation
 from aiosmrt.errors import (
     AiosmrtError,
     ClientClosed,
@@ -69,6 +70,9 @@ _VALUES = {
         "ErrorCode": "StreamBroken",
     },
     "advice": "Try less.",
+    "inference_id": "i-1",
+    "failure_location": "s3://bucket/failure",
+    "invocation": AsyncInvocation("i-1", "s3://bucket/output", "s3://bucket/failure"),
     "seconds": 70.0,
     "offset": 1234,
     "limit": "first_byte",

@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from aiosmrt.models import (
-    AsyncInvocation,
     Attempt,
+    InvokeEndpointAsyncResponse,
     InvokeEndpointResponse,
     PayloadPart,
     ResponseMetadata,
@@ -31,7 +31,7 @@ METADATA = ResponseMetadata(
     time_to_first_byte=1.0,
     total=2.0,
 )
-INVOCATION = AsyncInvocation(
+INVOCATION = InvokeEndpointAsyncResponse(
     inference_id="i",
     output_location="s3://bucket/out",
     failure_location="s3://bucket/failure",

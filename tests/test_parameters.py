@@ -10,7 +10,7 @@ import aiohttp
 import attrs
 import pytest
 
-from aiosmrt.config import Config, Timeout
+from aiosmrt.config import Config, Path, Timeout
 from aiosmrt.hooks import Hooks
 from aiosmrt.parameters import (
     Body,
@@ -62,6 +62,8 @@ def test_a_client_takes_the_fields_of_its_config() -> None:
     names = {"ssl": ssl, "aiohttp": aiohttp, "Hooks": Hooks}
     options = get_type_hints(ClientOptions, localns=names)
     fields = get_type_hints(Config, localns=names)
-    # A number is taken for a Timeout.
+    # What is taken for something else.
     fields["timeout"] = Timeout | float | None
+    fields["verify"] = bool | Path | ssl.SSLContext | None
+    fields["client_cert"] = Path | tuple[Path, Path] | None
     assert options == {field.name: fields[field.name] for field in attrs.fields(Config)}

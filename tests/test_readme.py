@@ -58,10 +58,13 @@ def _blocks(document: str) -> list[str]:
 def test_every_python_block_runs(
     document: str,
     endpoint: LocalEndpoint,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", endpoint.url)
+    monkeypatch.chdir(tmp_path)  # a block writes a file
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"{endpoint.url}/s3")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local-secret")
     module: dict[str, Any] = {"aiosmrt": aiosmrt, "asyncio": asyncio}

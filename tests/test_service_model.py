@@ -11,7 +11,8 @@ import pytest
 
 import aiosmrt.errors
 from aiosmrt import parameters
-from aiosmrt.models import AsyncInvocation, InvokeEndpointResponse, PayloadPart
+from aiosmrt.async_inference import AsyncInvocation
+from aiosmrt.models import InvokeEndpointResponse, PayloadPart
 from aiosmrt.response_stream import ResponseStream
 from aiosmrt.service_model import API_VERSION, OPERATIONS, SIGNING_NAME, Member, Shape
 

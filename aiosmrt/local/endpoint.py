@@ -159,6 +159,7 @@ class LocalEndpoint:
         leading: ClientOptions = {
             "region_name": "us-east-1",
             "endpoint_url": self.url,
+            "s3_endpoint_url": f"{self.url}{PATH}",
             "aws_access_key_id": self._credentials.access_key_id,
             "aws_secret_access_key": self._credentials.secret_access_key,
             **options,

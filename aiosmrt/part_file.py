@@ -1,0 +1,73 @@
+"""A file that is there whole or not at all, written off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import Callable
+from typing import IO
+
+from aiosmrt.threads import run_in_thread
+
+__all__ = ["PartFile"]
+
+
+class PartFile:
+    """Gathers bytes in a temporary file beside its target, and takes the target's place at last.
+
+    Its methods wait for their thread even where they are cancelled, so that no two threads are
+    ever at the same file. They raise `OSError`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._file: IO[bytes] | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Add bytes; the first ones make the temporary file."""
+
+        def work() -> None:
+            if self._file is None:
+                folder, name = os.path.split(self._path)
+                part = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.part")  # noqa: PTH118
+                self._file = open(part, "xb")  # noqa: SIM115, PTH123 - `discard` closes it
+            self._file.write(data)
+
+        await _run_to_end(work)
+
+    async def finish(self) -> None:
+        """Put the file in its place; on the disk first, as a crash may come."""
+
+        def work() -> None:
+            if self._file is not None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                os.replace(self._file.name, self._path)  # noqa: PTH105
+                self._file = None
+
+        await _run_to_end(work)
+
+    async def discard(self) -> None:
+        """Remove what was not finished. Idempotent."""
+
+        def work() -> None:
+            if self._file is not None:
+                self._file.close()
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._file.name)  # noqa: PTH108
+                self._file = None
+
+        if self._file is not None:
+            await _run_to_end(work)
+
+
+async def _run_to_end(work: Callable[[], None]) -> None:
+    task = asyncio.create_task(run_in_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
