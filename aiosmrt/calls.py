@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import inspect
 import logging
 import time
 import uuid
@@ -21,20 +22,12 @@ from aiosmrt.http import Request, Response, ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.models import Attempt, ResponseMetadata
 from aiosmrt.operations import read_request_id
-from aiosmrt.retries import (
-    FailureKind,
-    RateLimiter,
-    Retry,
-    RetryQuota,
-    Stop,
-    classify,
-    decide,
-)
+from aiosmrt.retries import FailureKind, RateLimiter, Retry, RetryQuota, Stop, classify, decide
 from aiosmrt.signing import Signer
 from aiosmrt.transport import Pool, PooledResponse
 from aiosmrt.validation import check_headers
 
-__all__ = ["NO_HOOKS", "Call", "Caller", "Shared", "fire", "read_refusal"]
+__all__ = ["NO_HOOKS", "Call", "Caller", "Shared", "read_refusal"]
 
 _log = logging.getLogger("aiosmrt")
 
@@ -78,6 +71,7 @@ class Call:
     signed_at: datetime.datetime | None = None  # the time of its signature
     uncounted: int = 0  # attempts that a wrong clock has cost
     goes_on: bool = False  # whether a stream has taken the call over, and will end it
+    observers_own: AiosmrtError | None = None  # what a hook raised, which is not the call's
     began: float = attrs.field(factory=time.perf_counter, init=False)
     slot_wait: float = 0.0
     time_to_first_byte: float = 0.0
@@ -145,6 +139,8 @@ class Call:
 
     def place(self, error: AiosmrtError) -> None:
         """Tell the error which call it belongs to, and what came of its attempts."""
+        if error is self.observers_own:
+            return
         error.operation = self.operation
         error.endpoint_name = self.endpoint_name
         error.attempts = tuple(self.attempts)
@@ -164,20 +160,34 @@ class Call:
         if on_end is not None:
             self.hooks = attrs.evolve(self.hooks, on_end=None)
             event = OnEnd(self.operation, self.endpoint_name, metadata, error, parts, size)
-            await fire(on_end, event)
+            await self.tell(on_end, event)
+
+    async def tell_of_retry(self, error: AiosmrtError) -> None:
+        """Tell the observer which failure will be followed by another attempt."""
+        if self.hooks.on_retry is not None:
+            self.place(error)
+            event = OnRetry(self.operation, self.endpoint_name, self.attempts[-1], error)
+            await self.tell(self.hooks.on_retry, event)
+
+    async def tell(self, hook: Hook[E], event: E) -> None:
+        """Call a hook, and wait for it where it is a coroutine function.
+
+        What it raises ends the call, and is neither attempted again nor changed: an observer may
+        make calls of its own.
+        """
+        try:
+            outcome = hook(event)
+            if inspect.isawaitable(outcome):
+                await outcome
+        except AiosmrtError as error:
+            self.observers_own = error
+            raise
 
 
 def _name(error: AiosmrtError | None) -> str | None:
     if isinstance(error, ServiceError):
         return error.code
     return None if error is None else type(error).__name__
-
-
-async def fire(hook: Hook[E], event: E) -> None:
-    """Call a hook, and wait for it where it is a coroutine function."""
-    outcome = hook(event)
-    if outcome is not None:
-        await outcome
 
 
 @attrs.frozen(eq=False)
@@ -222,16 +232,15 @@ class Caller:
                 try:
                     result = await self._attempt(call, pool, judge)
                 except AiosmrtError as error:
+                    if error is call.observers_own:
+                        raise
                     delay = 0.0
                     if not self._correct_clock(call, error):
                         retry = self._reconsider(call, error)
                         if retry is None:
                             raise
                         delay = retry.delay
-                    if call.hooks.on_retry is not None:
-                        failed = call.attempts[-1]
-                        event = OnRetry(call.operation, call.endpoint_name, failed, error)
-                        await fire(call.hooks.on_retry, event)
+                    await call.tell_of_retry(error)
                 else:
                     self.shared.quota.release(retry)
                     if call.hooks.on_end is not None and not call.goes_on and call.head is not None:
@@ -262,14 +271,14 @@ class Caller:
                 call.head = response.head
                 call.time_to_first_byte = response.time_to_first_byte
             if call.hooks.after_headers is not None:
-                await fire(call.hooks.after_headers, call.report_headers(response.head))
+                await call.tell(call.hooks.after_headers, call.report_headers(response.head))
             result = await judge(response, call)
         except BaseException as error:
             if response is not None:
                 response.close()
             elif slot is not None:
                 slot.release()
-            if isinstance(error, ServiceError):
+            if isinstance(error, ServiceError) and error is not call.observers_own:
                 self._learn_pace(throttled=classify(error) is FailureKind.THROTTLING)
             raise
         self._learn_pace(throttled=False)
@@ -366,7 +375,7 @@ async def _let_add(
 ) -> dict[str, str]:
     """Let the observer add headers; what HTTP cannot carry, or breaks the request, is refused."""
     offered = dict(headers)
-    await fire(hook, BeforeSend(call.operation, call.endpoint_name, number, offered))
+    await call.tell(hook, BeforeSend(call.operation, call.endpoint_name, number, offered))
     changed = {name: value for name, value in offered.items() if headers.get(name) != value}
     check_headers(changed)
     return {name.lower(): value for name, value in offered.items()}

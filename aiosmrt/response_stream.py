@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 import attrs
 
-from aiosmrt.calls import Call, fire
+from aiosmrt.calls import Call
 from aiosmrt.errors import (
     AiosmrtError,
     ConnectionLost,
@@ -110,7 +110,7 @@ class ResponseStream:
         elif call.hooks.on_first_part is not None:
             elapsed = time.perf_counter() - call.began
             event = OnFirstPart(call.operation, call.endpoint_name, elapsed, len(first.bytes))
-            await fire(call.hooks.on_first_part, event)
+            await call.tell(call.hooks.on_first_part, event)
 
     async def _tell_end(self, error: BaseException | None = None) -> None:
         # Until the stream is handed out, its end is the call's.
@@ -275,8 +275,7 @@ class ResponseStream:
                 if not data:
                     self._decoder.receive_eof()
                     self._end()
-                    await self._tell_end()
-                    return None
+                    break
                 self._offset += len(data)
                 self._decoder.receive_data(data)
         except AiosmrtError as error:
@@ -286,6 +285,8 @@ class ResponseStream:
             self._response.close()
             await self._tell_end(self._fault)
             raise self._fault from self._fault.__cause__
+        if part is None:
+            await self._tell_end()
         return part
 
     def _decode(self) -> PayloadPart | None:
