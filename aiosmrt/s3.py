@@ -17,7 +17,7 @@ import attrs
 
 from aiosmrt.calls import Call, Caller, Shared, read_refusal
 from aiosmrt.config import Timeout
-from aiosmrt.errors import ServiceError, TransportError, UnexpectedResponse
+from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import ResponseMetadata
 from aiosmrt.s3_protocol import (
@@ -232,11 +232,16 @@ class S3:
             path = f"{base}/{request.path}" if request.path or not base else base
             call = Call(
                 operation=operation,
-                endpoint_name="",
+                endpoint_name=str(location),
                 request=attrs.evolve(request, origin=origin, path=path, headers=headers),
                 timeout=attrs.evolve(connection.timeout, total=None),
             )
-            outcome = await caller.call(call, connection.pool, look)
+            try:
+                outcome = await caller.call(call, connection.pool, look)
+            except AiosmrtError as error:
+                # For the log; an object is no endpoint.
+                error.endpoint_name = None
+                raise
             if not isinstance(outcome, _Elsewhere):
                 return outcome
             tried.add(region)
