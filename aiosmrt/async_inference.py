@@ -267,9 +267,12 @@ class AsyncInvocation:
             return found
         failure = None if self.failure_location is None else await self._read_failure(s3)
         if failure is not None:
-            with contextlib.suppress(ServiceError):
+            try:
                 # It may have come since the first look.
                 found = await s3.open(location)
+            except ServiceError as error:
+                if not is_denied(error):
+                    raise
             if found is None:
                 raise self._fail(failure)
         elif denied is not None:
