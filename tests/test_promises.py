@@ -260,7 +260,7 @@ async def test_a_provider_that_blocks_for_two_seconds_does_not_stall_the_loop(
         )
 
     async with serve(answer) as server:
-        differences = []
+        differences: list[float] = []
         # The machine has other work to do: one undisturbed pair of runs is enough.
         while not differences or (min(differences) > 0.02 and len(differences) < 5):
             async with aiosmrt.SageMakerRuntimeClient(endpoint_url=server.url, **KEYS) as static:

@@ -51,7 +51,9 @@ def endpoint() -> Iterator[LocalEndpoint]:
 
 
 def _blocks(document: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+    return re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -94,7 +96,13 @@ def test_every_python_block_runs(
 
 def test_the_readme_names_every_error() -> None:
     readme = (ROOT / "README.md").read_text()
-    parents = {"AiosmrtError", "PayloadError", "TransportError", "TimeLimitError", "EventStreamError"}
+    parents = {
+        "AiosmrtError",
+        "EventStreamError",
+        "PayloadError",
+        "TimeLimitError",
+        "TransportError",
+    }
     for name in set(aiosmrt.errors.__all__) - parents:
         assert f"`{name}`" in readme, f"README.md does not say what to do about {name}"
 

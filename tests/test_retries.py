@@ -298,7 +298,7 @@ def test_a_backoff_cannot_go_back_in_time() -> None:
 
 
 @pytest.mark.parametrize("statuses", [{0, 503}, [503, 0], (HTTPStatus.SERVICE_UNAVAILABLE, 0)])
-def test_model_errors_are_retried_for_chosen_statuses(statuses: Any) -> None:  # noqa: ANN401  # any collection
+def test_model_errors_are_retried_for_chosen_statuses(statuses: Any) -> None:  # any collection
     policy = RetryPolicy(retry_model_error=statuses)
 
     for status, decision in [
@@ -588,7 +588,7 @@ OUTCOMES = {
 class Invocations:
     """One call after another on one client: what the loop around this module does."""
 
-    def __init__(self, given: dict[str, Any], **options: Any) -> None:  # noqa: ANN401  # of RetryPolicy
+    def __init__(self, given: dict[str, Any], **options: Any) -> None:  # of RetryPolicy
         options.setdefault("max_delay", given.get("max_backoff_time", 20.0))
         self.policy = RetryPolicy(
             max_attempts=given.get("max_attempts", 3), retry_may_have_run=True, **options

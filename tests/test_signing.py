@@ -28,7 +28,7 @@ SESSION = attrs.evolve(KEYS, session_token="AQoDYXdzEPT//////////wEXAMPLE==")
 ORIGIN = "https://runtime.sagemaker.us-east-1.amazonaws.com"
 
 
-def invocation(**changes: Any) -> Request:  # noqa: ANN401  # any field of Request
+def invocation(**changes: Any) -> Request:  # any field of Request
     return attrs.evolve(
         Request(
             method="POST",
@@ -242,7 +242,7 @@ def test_added_headers_are_those_of_botocores_add_auth(
 def test_a_request_of_a_whole_boto3_client_gets_the_same_authorization() -> None:
     sent: list[Any] = []
 
-    def answer(request: Any, **_: Any) -> botocore.awsrequest.AWSResponse:  # noqa: ANN401  # botocore has no types
+    def answer(request: Any, **_: Any) -> botocore.awsrequest.AWSResponse:  # botocore has no types
         sent.append(request)
         return botocore.awsrequest.AWSResponse(request.url, 200, {}, _Raw())
 

@@ -42,10 +42,12 @@ async def demonstrate() -> None:
         rows.append(("InvokeEndpoint", response.metadata, "-", "-"))
 
         invocation = await client.invoke_endpoint_async(
-            endpoint_name="demo", input_location="s3://demo-bucket/input.json"
+            endpoint_name="demo", body=body, content_type="application/json"
         )
-        _print(f"invoke_endpoint_async  output will be at {invocation.output_location}")
-        rows.append(("InvokeEndpointAsync", invocation.metadata, "-", "-"))
+        output = await invocation.result(timeout=30)
+        _print(f"invoke_endpoint_async  {invocation.output_location} -> {output.body.decode()}")
+        if invocation.metadata is not None:
+            rows.append(("InvokeEndpointAsync", invocation.metadata, "-", "-"))
 
         _print("invoke_endpoint_with_response_stream:", end="\n  ")
         async with client.invoke_endpoint_with_response_stream(
