@@ -279,8 +279,7 @@ class ResponseStream:
                 self._offset += len(data)
                 self._decoder.receive_data(data)
         except AiosmrtError as error:
-            if self._fault is None:  # else `aclose` was called meanwhile
-                self._fault = self._place(error)
+            self._fault = self._place(error)
             self._end()
             self._response.close()
             await self._tell_end(self._fault)

@@ -42,6 +42,7 @@ from aiosmrt import (
     Timeout,
     TotalTimeout,
 )
+from aiosmrt.config import UNSIGNED
 from aiosmrt.service_model import (
     INVOKE_ENDPOINT_ASYNC,
     OPERATIONS,
@@ -268,6 +269,7 @@ async def test_an_acknowledgement_says_where_the_output_will_be(
         assert invocation.inference_id == "i-1"
         assert invocation.output_location == "s3://b/out"
         assert invocation.failure_location == "s3://b/fail"
+        assert invocation.metadata is not None
         assert invocation.metadata.request_id == "7-7-7"
         assert invocation.metadata.status == 202
         assert len(invocation.metadata.attempts) == 1
@@ -697,6 +699,109 @@ async def test_warming_up_shows_what_is_missing() -> None:
     async with SageMakerRuntimeClient(region_name="eu-west-1") as client:
         with pytest.raises(CredentialsError, match="AWS_ACCESS_KEY_ID"):
             await client.warm_up()
+
+
+@pytest.mark.asyncio
+async def test_a_derived_client_may_have_a_clock_of_its_own(
+    serve: Serve, connect: Connect, answer: Answer
+) -> None:
+    async with serve(answer) as server, connect(server, system_clock_offset=86400.0) as client:
+        derived = client.with_options(system_clock_offset=-86400.0)
+        later = derived.with_options(timeout=3)
+        offsets = [other.clock_offset for other in (client, derived, later)]
+        assert offsets == [86400.0, -86400.0, -86400.0]
+        for other in (client, derived, later):
+            await other.invoke_endpoint(endpoint_name="e", body=b"")
+        now = datetime.datetime.now(datetime.UTC)
+        signed = [
+            datetime.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
+            for request in server.requests
+        ]
+        days = [round((moment - now) / datetime.timedelta(days=1)) for moment in signed]
+        assert days == [1, -1, -1]
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_checks_no_signature_needs_no_credentials(
+    serve: Serve, answer: Answer
+) -> None:
+    async with (
+        serve(answer) as server,
+        SageMakerRuntimeClient(endpoint_url=server.url, signature_version=UNSIGNED) as client,
+    ):
+        await client.warm_up()
+        await client.invoke_endpoint(endpoint_name="e", body=b"")
+        assert "authorization" not in server.requests[0].headers
+        assert client.region_name == ""
+
+
+@pytest.mark.parametrize(
+    ("function", "trace", "sent"),
+    [
+        (
+            "f",
+            "Root=1-5759e988;Parent=53995c3f;Sampled=1",
+            "Root=1-5759e988;Parent=53995c3f;Sampled=1",
+        ),
+        ("f", "a b\n\u00e4", "a%20b%0A%C3%A4"),
+        ("f", "", None),
+        ("f", None, None),
+        (None, "Root=1", None),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_lambda_function_passes_its_trace_on(
+    *,
+    function: str | None,
+    trace: str | None,
+    sent: str | None,
+    serve: Serve,
+    connect: Connect,
+    answer: Answer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("AWS_LAMBDA_FUNCTION_NAME", function), ("_X_AMZN_TRACE_ID", trace)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    async with serve(answer) as server, connect(server) as client:
+        await client.invoke_endpoint(endpoint_name="e", body=b"")
+        assert server.requests[0].headers.get("x-amzn-trace-id") == sent
+        await client.invoke_endpoint(
+            endpoint_name="e", body=b"", headers={"X-Amzn-Trace-Id": "own"}
+        )
+        assert server.requests[1].headers["x-amzn-trace-id"] == "own"
+
+
+# --- the service's own spelling
+
+
+@pytest.mark.asyncio
+async def test_operations_are_called_in_the_services_spelling(
+    serve: Serve, connect: Connect, answer: Answer
+) -> None:
+    async with serve(answer) as server, connect(server) as client:
+        given = {"EndpointName": "e", "Body": b"x", "CustomAttributes": "a=1"}
+        response = await client.call("InvokeEndpoint", given)
+        assert response.json() == [1]
+        invocation = await client.call(
+            "InvokeEndpointAsync",
+            {"EndpointName": "e", "InputLocation": "s3://b/k", "RequestTTLSeconds": 60},
+        )
+        assert invocation.inference_id == "i"
+        async with await client.call("InvokeEndpointWithResponseStream", given) as stream:
+            assert [part.bytes async for part in stream] == [b"a", b"b"]
+        assert [request.target.rpartition("/")[2] for request in server.requests] == [
+            "invocations",
+            "async-invocations",
+            "invocations-response-stream",
+        ]
+        assert server.requests[0].headers["x-amzn-sagemaker-custom-attributes"] == "a=1"
+        assert server.requests[1].headers["x-amzn-sagemaker-requestttlseconds"] == "60"
+        with pytest.raises(TypeError, match=r"'InvokeEndpont'.*InvokeEndpoint"):
+            await client.call("InvokeEndpont", {})  # type: ignore[call-overload]  # the mistake
+        with pytest.raises(TypeError, match=r"'endpoint_name'.*'EndpointName'"):
+            await client.call("InvokeEndpoint", {"endpoint_name": "e"})
 
 
 # --- errors before the first byte
