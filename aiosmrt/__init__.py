@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aiosmrt import eventstream
+from aiosmrt import eventstream, sse
 from aiosmrt.async_inference import AsyncInferenceOutput, AsyncInvocation
+from aiosmrt.async_results import AsyncInferenceResult
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import UNSIGNED, Config, Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
@@ -67,6 +68,7 @@ __all__ = [
     "AiosmrtError",
     "AsyncInferenceError",
     "AsyncInferenceOutput",
+    "AsyncInferenceResult",
     "AsyncInferenceTimeout",
     "AsyncInvocation",
     "Attempt",
@@ -127,4 +129,5 @@ __all__ = [
     "WriteTimeout",
     "__version__",
     "eventstream",
+    "sse",
 ]

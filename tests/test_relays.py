@@ -1,0 +1,249 @@
+"""Streams passed on to a browser as server-sent events, by aiohttp and by an ASGI server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+
+import aiohttp
+import attrs
+import pytest
+import pytest_asyncio
+import uvicorn
+from aiohttp import web
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+import aiosmrt
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+from aiosmrt.sse import EventDecoder, ServerSentEvent
+
+Until: TypeAlias = Callable[..., Awaitable[None]]
+Running: TypeAlias = contextlib.AbstractAsyncContextManager[str]
+
+
+# --- the relays, as the README has them
+
+
+def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
+    async def relay(request: web.Request) -> web.StreamResponse:
+        try:
+            async with client.invoke_endpoint_with_response_stream(
+                endpoint_name="llm", body=await request.read()
+            ) as stream:
+                response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+                await response.prepare(request)
+                try:
+                    async for text in stream.iter_text():
+                        await response.write(aiosmrt.sse.encode(text))
+                except aiosmrt.AiosmrtError as error:
+                    await response.write(aiosmrt.sse.encode(str(error), event="error"))
+                return response
+        except aiosmrt.AiosmrtError as error:
+            return web.json_response({"error": str(error)}, status=502)
+
+    application = web.Application()
+    application.router.add_post("/chat", relay)
+    return application
+
+
+class RelayResponse(StreamingResponse):
+    def __init__(self, stream: aiosmrt.ResponseStream) -> None:
+        super().__init__(self.relay(), media_type="text/event-stream")
+        self.stream = stream
+
+    async def relay(self) -> AsyncIterator[bytes]:
+        try:
+            async for text in self.stream.iter_text():
+                yield aiosmrt.sse.encode(text)
+        except aiosmrt.AiosmrtError as error:
+            yield aiosmrt.sse.encode(str(error), event="error")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self.stream:
+            await super().__call__(scope, receive, send)
+
+
+def relay_by_starlette(client: aiosmrt.SageMakerRuntimeClient) -> Starlette:
+    async def relay(request: Request) -> Response:
+        try:
+            stream = await client.invoke_endpoint_with_response_stream(
+                endpoint_name="llm", body=await request.body()
+            )
+        except aiosmrt.AiosmrtError as error:
+            return JSONResponse({"error": str(error)}, status_code=502)
+        return RelayResponse(stream)
+
+    return Starlette(routes=[Route("/chat", relay, methods=["POST"])])
+
+
+# --- their servers
+
+
+@contextlib.asynccontextmanager
+async def _run_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> AsyncIterator[str]:
+    runner = web.AppRunner(
+        relay_by_aiohttp(client), handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/chat"
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _run_uvicorn(client: aiosmrt.SageMakerRuntimeClient) -> AsyncIterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            relay_by_starlette(client), log_level="error", lifespan="off", loop="none", ws="none"
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        # The socket listens already: who comes early waits.
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/chat"
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+# --- what both must do
+
+
+@attrs.define
+class Upstream:
+    """A model that streams until it is told how to end, and what became of it."""
+
+    client: aiosmrt.SageMakerRuntimeClient
+    go_on: asyncio.Event = attrs.field(factory=asyncio.Event)
+    running: int = 0
+
+
+@pytest_asyncio.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async def model(request: InvocationRequest) -> object:
+        if request.body == b"refuse":
+            raise ModelFailure(400, "no such prompt")
+        return stream(request.body)
+
+    async def stream(body: bytes) -> AsyncIterator[str]:
+        seen.running += 1
+        try:
+            yield "zwölf\n"
+            if body == b"fail":
+                raise ModelFailure(500, "out of memory")
+            while body == b"push":
+                await asyncio.sleep(0.001)
+                yield "x" * 100_000
+            if body == b"hang":
+                await seen.go_on.wait()
+            yield "and more"
+        finally:
+            seen.running -= 1
+
+    async with (
+        LocalEndpoint(model) as endpoint,
+        endpoint.client(
+            max_connections=1,
+            timeout=aiosmrt.Timeout(slot=5),
+            retry=aiosmrt.RetryPolicy(mode="off"),
+        ) as client,
+    ):
+        seen = Upstream(client)
+        yield seen
+
+
+RUNNING = [_run_aiohttp, _run_uvicorn]
+running = pytest.mark.parametrize("run", RUNNING)
+
+
+@pytest_asyncio.fixture
+async def browser() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(force_close=True)
+    timeout = aiohttp.ClientTimeout(total=20)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield session
+
+
+async def _read(response: aiohttp.ClientResponse) -> list[ServerSentEvent]:
+    decoder = EventDecoder(drop_incomplete=True)
+    return [*decoder.receive(await response.read()), *decoder.finish()]
+
+
+@running
+@pytest.mark.asyncio
+async def test_events_arrive_as_they_come(
+    run: Callable[..., Running], upstream: Upstream, browser: aiohttp.ClientSession
+) -> None:
+    async with run(upstream.client) as url, browser.post(url, data=b"hang") as response:
+        assert response.status == 200
+        assert response.content_type == "text/event-stream"
+        first = await response.content.readuntil(b"\n\n")
+        assert EventDecoder().receive(first)[0].data == "zwölf\n"
+        assert upstream.running == 1
+        upstream.go_on.set()
+        assert [event.data for event in await _read(response)] == ["and more"]
+
+
+@running
+@pytest.mark.parametrize("body", [b"hang", b"push"])
+@pytest.mark.asyncio
+async def test_a_browser_that_hangs_up_ends_the_generation_within_a_second(
+    *,
+    run: Callable[..., Running],
+    body: bytes,
+    upstream: Upstream,
+    browser: aiohttp.ClientSession,
+    until: Until,
+) -> None:
+    async with run(upstream.client) as url:
+        for _ in range(3):
+            # The only slot is free again, or this would wait.
+            response = await browser.post(url, data=body)
+            assert response.status == 200
+            await response.content.readuntil(b"\n\n")
+            assert upstream.running == 1
+            response.close()
+            await until(lambda: upstream.running == 0, seconds=1)
+        async with asyncio.timeout(1), browser.post(url, data=b"x") as response:
+            assert len(await _read(response)) == 2
+
+
+@running
+@pytest.mark.asyncio
+async def test_what_fails_before_the_first_part_has_a_status(
+    run: Callable[..., Running], upstream: Upstream, browser: aiohttp.ClientSession
+) -> None:
+    async with run(upstream.client) as url:
+        async with browser.post(url, data=b"refuse") as response:
+            assert response.status == 502
+            assert "no such prompt" in (await response.json())["error"]
+        async with browser.post(url, data=b"x") as response:
+            assert response.status == 200
+
+
+@running
+@pytest.mark.asyncio
+async def test_what_fails_later_is_an_event_of_its_own_type(
+    run: Callable[..., Running], upstream: Upstream, browser: aiohttp.ClientSession
+) -> None:
+    async with run(upstream.client) as url:
+        async with browser.post(url, data=b"fail") as response:
+            assert response.status == 200
+            sent, error = await _read(response)
+        assert (sent.event, sent.data) == ("message", "zwölf\n")
+        assert error.event == "error"
+        assert "out of memory" in error.data
+        assert "after 1 parts" in error.data
+        async with browser.post(url, data=b"x") as response:
+            assert len(await _read(response)) == 2
