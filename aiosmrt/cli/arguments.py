@@ -15,7 +15,7 @@ from aiosmrt.service_model import (
 )
 from aiosmrt.version import __version__
 
-__all__ = ["COMMANDS", "build_parser", "read_options", "read_parameters"]
+__all__ = ["COMMANDS", "VIEWS", "build_parser", "read_options", "read_parameters"]
 
 COMMANDS: dict[str, Operation] = {
     "invoke": INVOKE_ENDPOINT,
@@ -27,6 +27,12 @@ _HELP = {
     "stream": "invoke a model that streams and print the parts as they come",
     "invoke-async": "queue a request and print where its output will be",
 }
+VIEWS = ("text", "lines", "json", "sse", "tokens")
+_VIEW_HELP = (
+    "text, lines, json (a document per line), sse (an event per line, as JSON), or tokens:PATH, "
+    "where PATH is openai-chat (the default), openai-completion, tgi, lmi or a JMESPath "
+    "expression; without it the bytes as they come"
+)
 _BODY_HELP = "the text itself, @PATH for a file, - (the default) for standard input"
 
 
@@ -41,7 +47,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"aiosmrt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, operation in COMMANDS.items():
-        _add_operation(commands.add_parser(name, help=_HELP[name], allow_abbrev=False), operation)
+        command = commands.add_parser(name, help=_HELP[name], allow_abbrev=False)
+        _add_operation(command, operation)
+        if name == "stream":
+            command.add_argument("--as", dest="view", metavar="VIEW", type=_view, help=_VIEW_HELP)
+    _add_chat(commands.add_parser("chat", help="talk to a chat model", allow_abbrev=False))
     _add_serve(commands.add_parser("serve", help="run a local endpoint", allow_abbrev=False))
     _add_options(
         commands.add_parser(
@@ -54,6 +64,25 @@ def build_parser() -> argparse.ArgumentParser:
         "demo", help="run all three operations against a local endpoint", allow_abbrev=False
     )
     return parser
+
+
+def _view(text: str) -> str:
+    name, colon, _ = text.partition(":")
+    if name not in VIEWS or (colon and name != "tokens"):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(VIEWS)}, tokens:PATH")
+    return text
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--endpoint-name", help="an endpoint that speaks OpenAI's chat shape")
+    where.add_argument("--local", action="store_true", help="talk to a built-in model")
+    parser.add_argument("--system", metavar="TEXT", help="what the model is told first")
+    parser.add_argument("--model", metavar="NAME", help="the model, where the endpoint has several")
+    parser.add_argument("--max-tokens", type=int, help="of each answer")
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--stats", action="store_true", help="tell how fast each answer came")
+    _add_options(parser)
 
 
 def _add_operation(parser: argparse.ArgumentParser, operation: Operation) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiosmrt.cli.arguments import COMMANDS, build_parser, read_options, read_parameters
+from aiosmrt.cli.chat import chat
 from aiosmrt.cli.configuration import show_configuration
 from aiosmrt.cli.demo import demonstrate
+from aiosmrt.cli.views import read_view
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import Config
 from aiosmrt.errors import AiosmrtError, ParameterError
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command == "config":
             options: dict[str, Any] = read_options(parsed)
             show_configuration(Config(**options))
+        elif parsed.command == "chat":
+            return chat(parsed, read_options(parsed))
         else:
             asyncio.run(_run(parsed, parameters))
     except ParameterError as error:
@@ -94,8 +98,8 @@ async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> No
             _write(response.body)
         elif arguments.command == "stream":
             async with client.invoke_endpoint_with_response_stream(**parameters) as stream:
-                async for part in stream:
-                    _write(part.bytes)
+                async for piece in read_view(stream, arguments.view):
+                    _write(piece)
         else:
             invocation = await client.invoke_endpoint_async(**parameters)
             located = {

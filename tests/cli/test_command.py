@@ -94,6 +94,30 @@ def test_stream_prints_the_parts(url: str) -> None:
     assert _call(url, "stream", "--body", "a b c") == (0, b"abc", "")
 
 
+@pytest.mark.parametrize(
+    ("view", "body", "printed"),
+    [
+        ("text", "zw ö lf", "zwölf"),
+        ("lines", '"a" "b"', '"a""b"\n'),
+        ("json", '{"a":"ö"} [1,2] 3', '{"a":"ö"}\n[1,2]\n3\n'),
+        ("sse", "data:a", '{"event":"message","data":"a"}\n'),
+        ("tokens", '{"choices":[{"delta":{"content":"Hel"}}]}', "Hel"),
+        ("tokens:tgi", '{"token":{"text":"\\ud83d"}}', "?"),
+        ("tokens:a.b", '{"a":{"b":"Hel"}} {"a":{"b":"lo"}}', "Hello"),
+    ],
+)
+def test_stream_prints_a_view(url: str, view: str, body: str, printed: str) -> None:
+    status, out, err = _call(url, "stream", "--as", view, "--body", body)
+    assert (status, out.decode(), err) == (0, printed, "")
+
+
+def test_stream_fails_in_a_view_after_what_was_sound(url: str) -> None:
+    status, out, err = _call(url, "stream", "--as", "json", "--body", "{} ]")
+    assert (status, out) == (1, b"{}\n")
+    assert err.startswith("aiosmrt: InvalidJSON: ")
+    assert err.count("\n") == 1
+
+
 def test_stream_fails_after_the_parts_that_came(url: str) -> None:
     status, out, err = _call(url, "stream", "--body", "a fail")
     assert (status, out) == (1, b"afail")
@@ -143,6 +167,8 @@ def test_no_region() -> None:
         ("invoke-async", "--endpoint-name", "e", "--request-ttl-seconds", "soon"),
         ("invoke", "--endpoint-name", "not a name", "--region", "us-east-1", "--body", "x"),
         ("serve", "--model", "a:b", "--upstream", "http://127.0.0.1:1"),
+        ("stream", "--endpoint-name", "e", "--as", "xml"),
+        ("stream", "--endpoint-name", "e", "--as", "json:x"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:

@@ -1,0 +1,182 @@
+"""A conversation at the terminal, through pipes and through a terminal of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import attrs
+import pytest
+
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+from aiosmrt.sse import encode
+
+CHAT = [sys.executable, "-m", "aiosmrt", "chat"]
+KEYS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local-secret"}
+
+
+@attrs.define
+class Endless:
+    """A model that answers `for ever` for ever, and keeps what it was asked."""
+
+    url: str = ""
+    bodies: list[dict[str, object]] = attrs.field(factory=list)
+    stopped: threading.Event = attrs.field(factory=threading.Event)
+
+    async def answer(self, request: InvocationRequest) -> object:
+        body = json.loads(request.body)
+        self.bodies.append(body)
+        if body["messages"][-1]["content"] == "fail":
+            raise ModelFailure(400, "no such prompt")
+        return self.stream(body["messages"][-1]["content"] == "for ever")
+
+    async def stream(self, endless: bool) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield encode(json.dumps({"choices": [{"delta": {"content": "word "}}]}))
+                if not endless:
+                    break
+                await asyncio.sleep(0.01)
+            yield encode("[DONE]")
+        finally:
+            if endless:
+                self.stopped.set()
+
+
+@pytest.fixture
+def endless() -> Iterator[Endless]:
+    model = Endless()
+    ready, done = threading.Event(), asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def run() -> None:
+        async with LocalEndpoint(model.answer) as endpoint:
+            model.url = endpoint.url
+            loops.append(asyncio.get_running_loop())
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    assert ready.wait(10)
+    yield model
+    loops[0].call_soon_threadsafe(done.set)
+    thread.join()
+
+
+def _chat(*arguments: str, given: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*CHAT, *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **KEYS, "PYTHONWARNINGS": "error"},
+    )
+
+
+def test_a_conversation_with_the_built_in_model() -> None:
+    done = _chat("--local", given="hello\n\n/stats\nzwölf\n/exit\nnot asked\n")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "You said: hello (question 1 of this conversation) ",
+        "You said: zwölf (question 2 of this conversation) ",
+    ]
+    assert re.fullmatch(
+        r"\[8 tokens, \d+\.\d tokens/s, first token after \d\.\d+ s\]\n", done.stderr
+    )
+
+
+def test_what_is_sent_and_what_becomes_of_failures(endless: Endless) -> None:
+    where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
+    more = ("--system", "Be brief.", "--model", "m", "--max-tokens", "5", "--temperature", "0.5")
+    done = _chat(*where, *more, given="one\nfail\ntwo\n")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["word ", "word "]
+    assert done.stderr.startswith("aiosmrt: ModelError: ")
+    assert done.stderr.count("\n") == 1
+    first, failed, last = endless.bodies
+    system = {"role": "system", "content": "Be brief."}
+    asked = {"role": "user", "content": "one"}
+    assert first == {
+        "messages": [system, asked],
+        "stream": True,
+        "model": "m",
+        "max_tokens": 5,
+        "temperature": 0.5,
+    }
+    assert failed["model"] == "m"
+    # What failed was not said.
+    answered = {"role": "assistant", "content": "word "}
+    assert last["messages"] == [system, asked, answered, {"role": "user", "content": "two"}]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--local", "--endpoint-name", "e")])
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    assert _chat(*arguments, given="").returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(endless: Endless) -> None:
+    import pty
+
+    where = ["--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        # Of a terminal that is its own, an interrupt goes to it.
+        [sys.executable, "-c", _LOGIN, *CHAT, *where],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, **KEYS, "TERM": "dumb"},
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        try:
+            _expect(ours, b"> ")
+            os.write(ours, b"for ever\n")
+            _expect(ours, b"word word ")
+            os.write(ours, b"\x03")
+            assert endless.stopped.wait(10)
+            _expect(ours, b"> ")
+            os.write(ours, b"again\n")
+            _expect(ours, b"word ")
+            _expect(ours, b"> ")
+            os.write(ours, b"\x04")
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+            os.close(ours)
+    messages = endless.bodies[-1]["messages"]
+    assert isinstance(messages, list)
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert messages[1]["content"].startswith("word word ")
+
+
+# Takes the terminal on standard input for its own, and becomes the command.
+_LOGIN = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _expect(terminal: int, text: bytes) -> None:
+    """Read until this has come; what came before it is passed over."""
+    seen = b""
+    deadline = time.monotonic() + 20
+    os.set_blocking(terminal, False)
+    while text not in seen:
+        assert time.monotonic() < deadline, seen
+        try:
+            seen += os.read(terminal, 1)
+        except BlockingIOError:
+            time.sleep(0.01)
