@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import attrs
 
+from aiosmrt.errors import AiosmrtError, ConfigurationError
+
 if TYPE_CHECKING:
-    from aiosmrt.errors import AiosmrtError
     from aiosmrt.models import Attempt, ResponseMetadata
 
 __all__ = [
@@ -87,12 +88,17 @@ Event = TypeVar("Event")
 Hook: TypeAlias = Callable[[Event], Awaitable[None] | None]
 
 
+def _check_hook(_: object, attribute: attrs.Attribute[Hook[Event] | None], value: object) -> None:
+    if not (value is None or callable(value)):
+        raise ConfigurationError(f"Hooks({attribute.name}={value!r}): a function of one event")
+
+
 @attrs.frozen(kw_only=True)
 class Hooks:
     """Functions to call at the stations of every call; `None` for none."""
 
-    before_send: Hook[BeforeSend] | None = None
-    after_headers: Hook[AfterHeaders] | None = None
-    on_retry: Hook[OnRetry] | None = None
-    on_first_part: Hook[OnFirstPart] | None = None
-    on_end: Hook[OnEnd] | None = None
+    before_send: Hook[BeforeSend] | None = attrs.field(default=None, validator=_check_hook)
+    after_headers: Hook[AfterHeaders] | None = attrs.field(default=None, validator=_check_hook)
+    on_retry: Hook[OnRetry] | None = attrs.field(default=None, validator=_check_hook)
+    on_first_part: Hook[OnFirstPart] | None = attrs.field(default=None, validator=_check_hook)
+    on_end: Hook[OnEnd] | None = attrs.field(default=None, validator=_check_hook)

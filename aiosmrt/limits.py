@@ -49,12 +49,14 @@ class Limits:
         "_sent",
         "_timer",
         "awaited",
+        "peer",
         "timeout",
     )
 
     def __init__(self, timeout: Timeout) -> None:
         self.timeout = timeout
         self.awaited: Wait = "total"
+        self.peer = ""  # to whom a connection is made, for people
         self._loop = asyncio.get_running_loop()
         self._deadline = None if timeout.total is None else self._loop.time() + timeout.total
         self._scope: asyncio.Timeout | None = None
@@ -138,8 +140,11 @@ class Limits:
         wait = "total" if self.are_over() else self.awaited
         kind, what = _ERRORS[wait]
         seconds = getattr(self.timeout, wait)
+        peer = f" to {self.peer}" if wait == "connect" and self.peer else ""
         error = kind(
-            f"{what} within {seconds:g} s (Timeout.{wait})", limit=wait, seconds=float(seconds)
+            f"{what}{peer} within {seconds:g} s (Timeout.{wait})",
+            limit=wait,
+            seconds=float(seconds),
         )
         error.may_have_run = self._sent
         return error

@@ -9,6 +9,7 @@ import attrs
 
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import ConfigurationError
+from aiosmrt.hooks import Hooks
 from aiosmrt.option_names import check_option_names
 from aiosmrt.parameters import ClientOptions
 from aiosmrt.service_model import OPERATIONS, spell
@@ -84,6 +85,8 @@ def configure(config: object, options: ClientOptions) -> Config:
         # A number is the total; the other limits stay.
         options = {**options, "timeout": Timeout.of(timeout, config.timeout)}
     configured = attrs.evolve(config, **options)
+    if not isinstance(configured.hooks, Hooks | None):
+        raise ConfigurationError(f"hooks={configured.hooks!r}: an aiosmrt.Hooks, or None")
     choose_constraints(configured.parameter_validation)
     for name in configured.params:
         if name not in _PARAMETERS:

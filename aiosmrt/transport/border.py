@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from aiosmrt.errors import (
     AiosmrtError,
@@ -14,26 +18,44 @@ from aiosmrt.errors import (
 from aiosmrt.http import Request
 from aiosmrt.transport.body import Body
 
-__all__ = ["describe", "translate"]
+__all__ = ["describe", "refuse_proxying", "translate"]
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h.
 _NOT_YET_VALID = 9
 _EXPIRED = 10
 _WRONG_HOST = (62, 64)  # a name, an IP address
 
+# What says the same of a host, with a proxy before it or without.
+_BEYOND_PROXIES = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ClientConnectorSSLError,
+    aiohttp.ClientConnectorDNSError,
+)
+
 # Above this, a connection that breaks while sending may be the answer to the body's size.
 _LARGE_BODY = 4_000_000
 
 
-def translate(error: Exception, request: Request, body: Body) -> AiosmrtError:
+def translate(
+    error: Exception, request: Request, body: Body, proxy: URL | None = None
+) -> AiosmrtError:
     """Turn what aiohttp raised for a request into our error, `may_have_run` included."""
     what = describe(_find_root(error))
+    if isinstance(error, aiohttp.ClientResponseError):
+        _forget_headers(error)
     if body.begun_at is None:
-        proxied = _translate_proxying(error, what, request)
+        proxied = None if proxy is None else _translate_proxying(error, what, request, proxy)
         return proxied or _translate_connecting(error, what, request)
     translated = _translate_sending(error, what, request, body)
     translated.may_have_run = body.sent
     return translated
+
+
+def _forget_headers(error: aiohttp.ClientResponseError) -> None:
+    """Take the request's headers, whose secrets it would print, out of an exception."""
+    info = error.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
+    error.request_info = info
+    error.args = (info, *error.args[1:])
 
 
 def _find_root(error: BaseException) -> BaseException:
@@ -42,26 +64,49 @@ def _find_root(error: BaseException) -> BaseException:
     return error
 
 
-def _translate_proxying(error: Exception, what: str, request: Request) -> AiosmrtError | None:
-    """Read an exception of the way to the proxy, if it is one."""
+def _translate_proxying(
+    error: Exception, what: str, request: Request, proxy: URL
+) -> AiosmrtError | None:
+    """Read an exception of the way to the proxy and through it, if it is one."""
+    name = f"{proxy.host}:{proxy.port}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return refuse_proxying(request, proxy, error.status, error.message)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError) and _is_of(error, proxy):
+        advice = _advise(error, "proxy= or HTTPS_PROXY")
+        return ConnectError(f"the certificate of the proxy {name} was refused: {what}; {advice}")
+    if isinstance(error, _BEYOND_PROXIES) or not isinstance(error, aiohttp.ClientError | OSError):
+        return None
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return ConnectError(
-            f"no connection to the proxy {error.host}:{error.port}: {what}; check proxy= and "
-            "HTTPS_PROXY"
+            f"no connection to the proxy {name}: {what}; check proxy= and HTTPS_PROXY"
         )
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ConnectError(
-            f"the proxy did not connect to {request.origin}: HTTP {error.status} {error.message}; "
-            "check its URL, user and password (proxy= or HTTPS_PROXY)"
-        )
-    return None
+    return ConnectError(
+        f"no connection to {request.origin} through the proxy {name}: {what}; check endpoint_url, "
+        "proxy= and HTTPS_PROXY"
+    )
+
+
+def _is_of(error: aiohttp.ClientConnectorError, proxy: URL) -> bool:
+    return (error.host, error.port) == (proxy.host, proxy.port)
+
+
+def refuse_proxying(request: Request, proxy: URL, status: int, reason: str) -> ConnectError:
+    """Build the error of a proxy that passes nothing on."""
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        advice = "check user and password in its URL (proxy= or HTTPS_PROXY)"
+    else:
+        advice = "check endpoint_url, and whether the proxy may go there"
+    return ConnectError(
+        f"the proxy {proxy.host}:{proxy.port} did not connect to {request.origin}: HTTP {status} "
+        f"{reason}; {advice}"
+    )
 
 
 def _translate_connecting(error: Exception, what: str, request: Request) -> AiosmrtError:
     """Read an exception of the time before there was a connection."""
     origin = request.origin
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        advice = _advise(getattr(error.certificate_error, "verify_code", 0))
+        advice = _advise(error, "endpoint_url")
         return ConnectError(f"the certificate of {origin} was refused: {what}; {advice}")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return ConnectError(
@@ -78,12 +123,13 @@ def _translate_connecting(error: Exception, what: str, request: Request) -> Aios
     return ConnectError(f"no connection to {origin}: {what}; check endpoint_url")
 
 
-def _advise(code: int) -> str:
-    """Tell what to change so that a certificate is accepted."""
+def _advise(error: aiohttp.ClientConnectorCertificateError, option: str) -> str:
+    """Tell what to change so that a certificate is accepted; `option` names its host."""
+    code = getattr(error.certificate_error, "verify_code", 0)
     if code in (_NOT_YET_VALID, _EXPIRED):
         return "the server needs a new one, unless this machine's clock is wrong"
     if code in _WRONG_HOST:
-        return "endpoint_url must have a host name that the certificate is for"
+        return f"{option} must have a host name that the certificate is for"
     return "if this authority is to be trusted, name its bundle with verify= or AWS_CA_BUNDLE"
 
 

@@ -9,6 +9,7 @@ import ssl
 import time
 import weakref
 from collections.abc import AsyncGenerator, Mapping
+from http import HTTPStatus
 
 import aiohttp
 import attrs
@@ -17,8 +18,9 @@ from yarl import URL
 from aiosmrt.errors import ClientClosed, ConfigurationError, ConnectionLost
 from aiosmrt.http import Request
 from aiosmrt.limits import Limits
+from aiosmrt.proxies import find_proxy
 from aiosmrt.transport.body import Body
-from aiosmrt.transport.border import translate
+from aiosmrt.transport.border import refuse_proxying, translate
 from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot
 
@@ -42,6 +44,16 @@ class PoolOptions:
     session: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
     proxy: str | None = attrs.field(default=None, repr=False)  # its URL may hold a password
     proxy_headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    # Where a proxy is looked for if none is given, for each origin anew: NO_PROXY tells them apart.
+    environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen
+class _Route:
+    """The way to an origin: through which proxy, and with which headers for that one."""
+
+    proxy: URL | None = None
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
 
 
 class Pool:
@@ -50,7 +62,9 @@ class Pool:
     def __init__(self, options: PoolOptions) -> None:
         self.loop = asyncio.get_running_loop()
         self._tls = options.tls
-        self._proxy, self._proxy_headers = _split_proxy(options)
+        self._options = options
+        self._routes: dict[str, _Route] = {}
+        self._given_route = None if options.proxy is None else _plan_route(options, options.proxy)
         limit = options.max_connections
         traces = None
         if options.session is None:
@@ -134,9 +148,13 @@ class Pool:
         """
         body = Body(request.body, limits)
         headers = request.headers
-        if self._proxy is not None and request.origin.startswith("http:"):
+        route = self._given_route or self._find_route(request.origin)
+        if request.origin.startswith("http:"):
             # Where no tunnel is asked for, the proxy reads the request itself.
-            headers = {**headers, **self._proxy_headers}
+            headers = {**headers, **route.headers}
+        limits.peer = request.origin
+        if route.proxy is not None:
+            limits.peer += f" through the proxy {route.proxy.host}:{route.proxy.port}"
         limits.connecting()
         try:
             response = await self._session.request(
@@ -146,25 +164,36 @@ class Pool:
                 data=body,
                 allow_redirects=False,
                 ssl=self._tls,
-                proxy=self._proxy,
-                proxy_headers=self._proxy_headers or None,
+                proxy=route.proxy,
+                proxy_headers=route.headers or None,
             )
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             if self._session.closed:
                 closed = ClientClosed("the client, or its session, was closed during the call")
                 closed.may_have_run = body.sent
                 raise closed from error
-            raise translate(error, request, body) from error
+            raise translate(error, request, body, route.proxy) from error
         if body.begun_at is None:
             response.close()
             raise ConnectionLost(
                 f"{request.origin} answered on an idle connection before it was asked; nothing "
                 "was sent"
             )
+        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
+            response.close()
+            raise refuse_proxying(request, route.proxy, response.status, response.reason or "")
         first_byte = time.perf_counter() - body.begun_at
         pooled = PooledResponse(response, slot, limits, first_byte)
         self._responses.add(pooled)
         return pooled
+
+    def _find_route(self, origin: str) -> _Route:
+        route = self._routes.get(origin)
+        if route is None:
+            found = find_proxy(origin, self._options.environ)
+            route = _Route() if found is None else _plan_route(self._options, found[0])
+            self._routes[origin] = route
+        return route
 
     def _url(self, request: Request) -> URL:
         key = (request.origin, request.path, request.query)
@@ -192,20 +221,15 @@ class Pool:
         await self._session.close()
 
 
-def _split_proxy(options: PoolOptions) -> tuple[URL | None, dict[str, str]]:
-    """Give the proxy's URL and headers, the user and password of the one among the other.
-
-    aiohttp prints the URL in its errors.
-    """
+def _plan_route(options: PoolOptions, proxy: str) -> _Route:
+    """Take user and password out of the proxy's URL, which aiohttp prints in its errors."""
     headers = {name.lower(): value for name, value in options.proxy_headers.items()}
-    if options.proxy is None:
-        return None, headers
-    url = _parse_proxy(options.proxy)
+    url = _parse_proxy(proxy)
     if url.user is not None:
         credentials = f"{url.user}:{url.password or ''}".encode()
         basic = f"Basic {base64.b64encode(credentials).decode()}"
         headers.setdefault("proxy-authorization", basic)
-    return url.with_user(None), headers
+    return _Route(url.with_user(None), headers)
 
 
 def _parse_proxy(proxy: str) -> URL:

@@ -240,8 +240,10 @@ async def test_a_proxy_that_refuses(exchange: Exchange, serve_raw: ServeRaw) -> 
         async with contextlib.aclosing(Pool(options)) as pool:
             error = await _fail(exchange(pool, "https://host.example"))
     assert type(error) is ConnectError
-    assert "the proxy did not connect to https://host.example: HTTP 407 Who Are You" in str(error)
-    assert "check its URL, user and password" in str(error)
+    proxy = server.url.removeprefix("http://")
+    refused = f"the proxy {proxy} did not connect to https://host.example: HTTP 407 Who Are You; "
+    assert refused in str(error)
+    assert "check user and password in its URL (proxy= or HTTPS_PROXY)" in str(error)
     assert not error.may_have_run
     # The whole traceback may be logged, causes included.
     assert "secret" not in "".join(traceback.format_exception(error))
