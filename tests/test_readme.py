@@ -21,10 +21,17 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 
 
+_DONE = b"data: [DONE]\n\n"
+
+
 def _model(request: InvocationRequest) -> object:
     if request.body == b"fail":
         raise ModelFailure(400, "as asked")
     if request.operation == "InvokeEndpointWithResponseStream":
+        if request.accept == "application/json":
+            return iter([b'{"a": 1}\n{"a"', b": 2}"])
+        if request.accept == "text/event-stream":
+            return iter([b'data: {"choices": [{"delta": {"cont', b'ent": "a time"}}]}\n\n', _DONE])
         return iter([b"once", b"upon"])
     return {"ok": True}
 
@@ -91,6 +98,9 @@ def test_every_python_block_runs(
         printed = capsys.readouterr().out
         assert "{'ok': True}" in printed
         assert "b'once'" in printed
+        assert "\nonce\nupon\n" in printed
+        assert '\nmessage {"choices"' in printed
+        assert "\na time\n" in printed
         assert "400 as asked" in printed
 
 
