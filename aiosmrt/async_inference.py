@@ -27,7 +27,14 @@ from aiosmrt.retries import FailureKind, classify
 from aiosmrt.s3 import S3, S3Object
 from aiosmrt.s3_protocol import S3Location
 
-__all__ = ["AsyncInferenceOutput", "AsyncInvocation", "Polling", "Wait", "read_output"]
+__all__ = [
+    "AsyncInferenceOutput",
+    "AsyncInvocation",
+    "Polling",
+    "Wait",
+    "is_denied",
+    "read_output",
+]
 
 _log = logging.getLogger("aiosmrt")
 
@@ -137,7 +144,8 @@ class AsyncInvocation:
     failure_location: str | None  # s3://…
     endpoint_name: str | None = None
     submitted_at: datetime.datetime | None = None  # UTC
-    metadata: ResponseMetadata | None = None  # of the acknowledgement; None for one resumed
+    # of the acknowledgement; None for one resumed, which is equal all the same
+    metadata: ResponseMetadata | None = attrs.field(default=None, eq=False)
     _s3: S3 | None = attrs.field(default=None, eq=False, repr=False)
     _polling: Polling = attrs.field(factory=Polling, eq=False, repr=False)
 
@@ -255,24 +263,13 @@ class AsyncInvocation:
         if output is None:
             raise self._fail("the endpoint named no output location: there is nothing to wait for")
         location = S3Location.parse(output)
-        denied = None
-        try:
-            found = await s3.open(location)
-        except ServiceError as error:
-            if not is_denied(error):
-                raise
-            # What may not be listed is denied while it is absent: the failure may be there.
-            found, denied = None, error
+        found, denied = await _find(s3, location)
         if found is not None:
             return found
         failure = None if self.failure_location is None else await self._read_failure(s3)
         if failure is not None:
-            try:
-                # It may have come since the first look.
-                found = await s3.open(location)
-            except ServiceError as error:
-                if not is_denied(error):
-                    raise
+            # The output may have come since the first look.
+            found, _ = await _find(s3, location)
             if found is None:
                 raise self._fail(failure)
         elif denied is not None:
@@ -346,6 +343,16 @@ class AsyncInvocation:
 
 
 _SAVED = ("inference_id", "output_location", "failure_location", "endpoint_name", "submitted_at")
+
+
+async def _find(s3: S3, location: S3Location) -> tuple[S3Object | None, ServiceError | None]:
+    """Open an object; what may not be listed is denied while it is absent."""
+    try:
+        return await s3.open(location), None
+    except ServiceError as error:
+        if not is_denied(error):
+            raise
+        return None, error
 
 
 async def read_output(found: S3Object) -> AsyncInferenceOutput:

@@ -8,7 +8,7 @@ import datetime
 import os
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, cast, overload
 from urllib.parse import quote
@@ -18,6 +18,7 @@ import attrs
 from aiosmrt.answers import check_stream, check_success, read_body, refuse
 from aiosmrt.async_inference import AsyncInvocation, Polling
 from aiosmrt.async_input import advise_on_inline_body, stage_body
+from aiosmrt.async_results import AsyncInferenceResult, wait_for_results
 from aiosmrt.calls import NO_HOOKS, Call, Caller, Shared
 from aiosmrt.clock import Clock
 from aiosmrt.config import UNSIGNED, Config, Timeout
@@ -263,6 +264,23 @@ class SageMakerRuntimeClient:
         """
         return AsyncInvocation.from_json(saved, self._s3, self._polling)
 
+    def wait_for_results(
+        self,
+        invocations: Iterable[AsyncInvocation],
+        timeout: float | None = 900.0,
+    ) -> AsyncGenerator[AsyncInferenceResult]:
+        """Wait for many invocations: an async iterator of their results, as they are complete.
+
+        Each invocation comes once, with its output or with the error that its `result` would have
+        raised, `AsyncInferenceTimeout` included. Those whose outputs share a folder in S3 cost one
+        listing a round together, not a look at each. Whoever leaves early loses nothing.
+
+        Args:
+            invocations: to wait for; also of other clients, other processes, or unpickled.
+            timeout: seconds until those that are not complete are given with an error.
+        """
+        return wait_for_results(self._s3, self._polling, invocations, timeout)
+
     @property
     def _s3(self) -> S3:
         # It refers to the client, which must not refer to it in turn: a client that nobody holds
@@ -441,7 +459,8 @@ class SageMakerRuntimeClient:
                 max_connections=self._config.max_connections,
                 tls=resolved.tls,
                 session=self._config.session,
-                proxy=resolved.proxy.value,
+                proxy=self._config.proxy,
+                environ=os.environ,
                 proxy_headers=self._config.proxy_headers,
             )
         )
