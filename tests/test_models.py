@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import pickle
+from collections.abc import Iterator
 
 import attrs
 import pytest
 
+from aiosmrt.errors import InvalidJSON, InvalidText, PayloadError
 from aiosmrt.models import (
     Attempt,
     InvokeEndpointAsyncResponse,
@@ -15,6 +17,7 @@ from aiosmrt.models import (
     PayloadPart,
     ResponseMetadata,
 )
+from aiosmrt.sse import ServerSentEvent
 
 ATTEMPT = Attempt(
     number=1,
@@ -79,6 +82,39 @@ def test_json_is_one_document() -> None:
     for body in (b"", b"{", b"{}{}", b"\xff"):
         with pytest.raises(ValueError):  # noqa: PT011 - the promise is no more than that
             _response(body).json()
+
+
+def test_a_whole_body_has_the_views_of_a_stream() -> None:
+    assert list(_response(b"a\r\n\nb").iter_lines()) == ["a", "", "b"]
+    assert list(_response(b'{"a": 1}\n[2] 3').iter_json()) == [{"a": 1}, [2], 3]
+    events = list(_response(b"event: x\ndata: a\n\ndata: b").iter_events())
+    assert events == [ServerSentEvent("x", "a"), ServerSentEvent(data="b")]
+    empty = _response(b"")
+    for values in (empty.iter_lines(), empty.iter_json(), empty.iter_events()):
+        assert list(values) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "sound", "fault"),
+    [
+        (_response(b"a\nb\n\xff").iter_lines(), ["a", "b"], InvalidText),
+        (_response(b"a\n\xff\nb").iter_lines(), ["a"], InvalidText),
+        (_response(b"1 {} }").iter_json(), [1, {}], InvalidJSON),
+        (_response(b"1 [").iter_json(), [1], InvalidJSON),
+        (
+            _response(b"data: a\n\ndata: \xff\n\n").iter_events(),
+            [ServerSentEvent(data="a")],
+            InvalidText,
+        ),
+    ],
+)
+def test_what_is_sound_in_a_body_comes_before_its_fault(
+    values: Iterator[object], sound: list[object], fault: type[PayloadError]
+) -> None:
+    for value in sound:
+        assert next(values) == value
+    with pytest.raises(fault):
+        next(values)
 
 
 def test_nothing_confidential_is_shown() -> None:
