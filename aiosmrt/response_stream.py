@@ -185,10 +185,8 @@ class ResponseStream:
             done: the data of an event that marks the end, such as `[DONE]`; it is not given, and
                 the stream is still read to its proven end.
             require_done: whether an end without that event raises `TruncatedStream`.
-            raise_on_error: whether an event whose data is `{"error": ...}` raises
-                `ModelStreamError`; else it is given.
-            drop_incomplete: whether an event at the end that no blank line follows is dropped, as
-                the standard has it.
+            raise_on_error: whether data of `{"error": ...}` raises `ModelStreamError`.
+            drop_incomplete: whether to drop an event at the end that no blank line follows.
             max_event_length: the most bytes of an event.
 
         Raises:
