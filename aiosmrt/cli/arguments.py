@@ -33,6 +33,7 @@ _VIEW_HELP = (
     "where PATH is openai-chat (the default), openai-completion, tgi, lmi or a JMESPath "
     "expression; without it the bytes as they come"
 )
+_WAIT = 900.0  # seconds, as AsyncInvocation.result has it
 _BODY_HELP = "the text itself, @PATH for a file, - (the default) for standard input"
 
 
@@ -51,6 +52,20 @@ def build_parser() -> argparse.ArgumentParser:
         _add_operation(command, operation)
         if name == "stream":
             command.add_argument("--as", dest="view", metavar="VIEW", type=_view, help=_VIEW_HELP)
+        if name == "invoke-async":
+            command.add_argument(
+                "--wait",
+                metavar="SECONDS",
+                nargs="?",
+                type=float,
+                const=_WAIT,
+                help="wait for the output (by default 900 s) and print it",
+            )
+    _add_result(
+        commands.add_parser(
+            "result", help="wait for the output of an earlier invoke-async", allow_abbrev=False
+        )
+    )
     _add_chat(commands.add_parser("chat", help="talk to a chat model", allow_abbrev=False))
     _add_serve(commands.add_parser("serve", help="run a local endpoint", allow_abbrev=False))
     _add_options(
@@ -85,6 +100,14 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     _add_options(parser)
 
 
+def _add_result(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "invocation", metavar="JSON", help="what invoke-async printed: the text, @PATH, or -"
+    )
+    parser.add_argument("--wait", metavar="SECONDS", type=float, default=_WAIT)
+    _add_options(parser)
+
+
 def _add_operation(parser: argparse.ArgumentParser, operation: Operation) -> None:
     for member in operation.request:
         flag = "--" + member.parameter.replace("_", "-")
@@ -105,6 +128,7 @@ def _add_operation(parser: argparse.ArgumentParser, operation: Operation) -> Non
 def _add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where to, and how")
     group.add_argument("--endpoint-url", help="the service's URL, for instance a local one")
+    group.add_argument("--s3-endpoint-url", help="where asynchronous outputs are, if not in S3")
     group.add_argument("--region", dest="region_name", help="the AWS region")
     group.add_argument("--profile", dest="profile_name", help="the profile of the shared files")
     group.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole call")
@@ -135,6 +159,7 @@ def read_options(arguments: argparse.Namespace) -> dict[str, object]:
     """Give the client's options that the command line names."""
     names = (
         "endpoint_url",
+        "s3_endpoint_url",
         "region_name",
         "profile_name",
         "timeout",
@@ -150,13 +175,19 @@ def read_parameters(arguments: argparse.Namespace) -> dict[str, object]:
     Raises:
         OSError: the body's file cannot be read.
     """
+    if arguments.command == "result":
+        return {"saved": _read(arguments.invocation)}
     parameters = _given(arguments, COMMANDS[arguments.command].parameters)
     body = parameters.get("body")
-    if body == "-":
-        parameters["body"] = sys.stdin.buffer.read()
-    elif isinstance(body, str) and body.startswith("@"):
-        parameters["body"] = Path(body[1:]).read_bytes()
+    if isinstance(body, str):
+        parameters["body"] = _read(body)
     return parameters
+
+
+def _read(text: str) -> str | bytes:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    return Path(text[1:]).read_bytes() if text.startswith("@") else text
 
 
 def _given(

@@ -16,6 +16,7 @@ from aiosmrt.cli.chat import chat
 from aiosmrt.cli.configuration import show_configuration
 from aiosmrt.cli.demo import demonstrate
 from aiosmrt.cli.views import read_view
+from aiosmrt.cli.waiting import wait_for_output
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import Config
 from aiosmrt.errors import AiosmrtError, ParameterError
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         # Files and standard input are read before there is a loop that they could block.
-        parameters = read_parameters(parsed) if parsed.command in COMMANDS else {}
+        calls = parsed.command in COMMANDS or parsed.command == "result"
+        parameters = read_parameters(parsed) if calls else {}
         if parsed.command == "config":
             options: dict[str, Any] = read_options(parsed)
             show_configuration(Config(**options))
@@ -100,14 +102,18 @@ async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> No
             async with client.invoke_endpoint_with_response_stream(**parameters) as stream:
                 async for piece in read_view(stream, arguments.view):
                     _write(piece)
+        elif arguments.command == "result":
+            saved = parameters["saved"]
+            invocation = client.resume_async_invocation(
+                saved if isinstance(saved, str) else saved.decode("utf-8", "replace")
+            )
+            _write(await wait_for_output(invocation, arguments.wait))
         else:
             invocation = await client.invoke_endpoint_async(**parameters)
-            located = {
-                "inference_id": invocation.inference_id,
-                "output_location": invocation.output_location,
-                "failure_location": invocation.failure_location,
-            }
-            _write(json.dumps(located, indent=2).encode())
+            if arguments.wait is None:
+                _write(json.dumps(json.loads(invocation.to_json()), indent=2).encode())
+            else:
+                _write(await wait_for_output(invocation, arguments.wait))
     if sys.stdout.isatty():
         _write(b"\n")
 

@@ -132,8 +132,29 @@ def test_invoke_async_prints_where_the_output_will_be(url: str) -> None:
     )
     assert status == 0
     located = json.loads(out)
-    assert located.keys() == {"inference_id", "output_location", "failure_location"}
+    assert located.keys() >= {"inference_id", "output_location", "failure_location"}
     assert located["output_location"].startswith("s3://")
+
+
+def test_invoke_async_waits_for_the_output(url: str) -> None:
+    s3 = ("--s3-endpoint-url", f"{url}/s3")
+    status, out, err = _call(url, "invoke-async", *s3, "--body", "later", "--wait", "20")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["body"] == "later"
+    status, out, err = _call(url, "invoke-async", *s3, "--body", "fail", "--wait")
+    assert (status, out) == (1, b"")
+    assert "AsyncInferenceError" in err
+    assert "no such tensor" in err
+
+
+def test_a_later_process_waits_on(url: str, tmp_path: Path) -> None:
+    _, saved, _ = _call(url, "invoke-async", "--body", "later")
+    (tmp_path / "saved").write_bytes(saved)
+    where = ("--endpoint-url", url, "--s3-endpoint-url", f"{url}/s3", "--region", "us-east-1")
+    for given in (f"@{tmp_path / 'saved'}", saved.decode()):
+        done = _run("result", given, *where, "--wait", "20", environment=KEYS)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert json.loads(done.stdout)["body"] == "later"
 
 
 def test_a_call_that_fails_says_why_in_one_line(url: str) -> None:

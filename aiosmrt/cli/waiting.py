@@ -1,0 +1,46 @@
+"""Waiting for an asynchronous output at the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+
+from aiosmrt.async_inference import AsyncInvocation
+
+__all__ = ["wait_for_output"]
+
+
+async def wait_for_output(invocation: AsyncInvocation, seconds: float) -> bytes:
+    """Wait for an output, with a line on a terminal's standard error that says how long already.
+
+    Raises:
+        AiosmrtError: as `AsyncInvocation.result`. Before that, what `aiosmrt result` takes to go
+            on waiting is written to standard error.
+    """
+    showing = asyncio.create_task(_show(invocation.output_location or ""))
+    try:
+        output = await invocation.result(timeout=seconds)
+    except BaseException:
+        sys.stderr.write(f"{invocation.to_json()}\n")
+        raise
+    finally:
+        showing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await showing
+    return output.body
+
+
+async def _show(location: str) -> None:
+    if not sys.stderr.isatty():
+        return
+    began = time.monotonic()
+    try:
+        while True:
+            sys.stderr.write(f"\r{time.monotonic() - began:4.0f} s  waiting for {location}")
+            sys.stderr.flush()
+            await asyncio.sleep(1)
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
