@@ -411,6 +411,14 @@ def test_a_constraint_that_there_is_not_is_refused(value: Any) -> None:
         SageMakerRuntimeClient(parameter_validation=value)
 
 
+def test_hooks_are_an_object_of_hooks() -> None:
+    hooks: Any = print
+    with pytest.raises(
+        ConfigurationError, match=r"hooks=<built-in function print>.*aiosmrt\.Hooks"
+    ):
+        SageMakerRuntimeClient(hooks=hooks)
+
+
 @pytest.mark.asyncio
 async def test_parameter_validation_can_be_switched(
     serve: Serve, connect: Connect, answer: Answer
