@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
@@ -218,6 +219,14 @@ async def _exchange(
 def exchange() -> Callable[..., Awaitable[PooledResponse]]:
     """Give a coroutine function that sends one request over a pool, as a call does."""
     return _exchange
+
+
+@pytest.fixture
+def quiet_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """See to it that no callback has raised: an event loop only logs that."""
+    yield
+    logged = [record for record in caplog.get_records("call") if record.name == "asyncio"]
+    assert not [record.getMessage() for record in logged if record.levelno >= logging.ERROR]
 
 
 async def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:

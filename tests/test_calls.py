@@ -46,6 +46,8 @@ from aiosmrt.service_model import INVOKE_ENDPOINT
 from aiosmrt.signing import Signer
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
 
 class _Seen(Protocol):
     headers: dict[str, str]

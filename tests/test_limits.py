@@ -22,6 +22,8 @@ from aiosmrt.errors import (
 )
 from aiosmrt.limits import Limits, Wait
 
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
 _WAITS: dict[Wait, type[TimeLimitError]] = {
     "slot": SlotTimeout,
     "connect": ConnectTimeout,

@@ -11,6 +11,8 @@ import pytest
 
 from aiosmrt.threads import Flight, run_in_thread
 
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
 
 class _Work:
     """Work that lasts until it is let go, and counts how often it ran."""

@@ -190,7 +190,6 @@ class PooledResponse:
             return
         error.may_have_run = True
         self._fault = error
-        self._content.set_exception(error)
         self.close()
 
     def close(self) -> None:

@@ -22,6 +22,8 @@ from aiosmrt.errors import ClientClosed, ConnectionLost, TotalTimeout, WriteTime
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 from aiosmrt.transport.body import Body
 
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
 _SIX_MB = 6 * 1024 * 1024
 _BODY = random.Random(6).randbytes(_SIX_MB)
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -289,22 +291,52 @@ class _Connection:
     should_close = False
 
 
-class _Writer(AbstractStreamWriter):
-    """A writer of aiohttp's whose connection was lost already."""
+class _Transport(asyncio.WriteTransport):
+    """A transport that keeps what is written until it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, raw: socket.socket) -> None:
+        super().__init__({"socket": raw})
+        self.kept = 10
+        self.high = 1 << 16
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.kept
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = 1 << 16 if high is None else high
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class _Writer(AbstractStreamWriter):
+    """A writer of aiohttp's, whose connection was lost already unless it has a transport."""
+
+    def __init__(self, transport: _Transport | None = None) -> None:
         self.protocol = _Connection()
         self.written = bytearray()
+        self.drained = asyncio.Event()
+        self._transport = transport
+
+    @property
+    def transport(self) -> asyncio.WriteTransport | None:
+        return self._transport
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         self.written += chunk
         if b"broken" in bytes(chunk):
             raise ConnectionResetError
 
-    async def write_eof(self, chunk: bytes = b"") -> None:
-        raise NotImplementedError
-
     async def drain(self) -> None:
+        assert self._transport is not None
+        if self._transport.kept > self._transport.high:
+            await self.drained.wait()
+
+    def send_headers(self) -> None:
+        raise ConnectionResetError
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
         raise NotImplementedError
 
     def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None:
@@ -315,6 +347,42 @@ class _Writer(AbstractStreamWriter):
 
     async def write_headers(self, status_line: str, headers: object) -> None:
         raise NotImplementedError
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.asyncio
+async def test_a_body_is_sent_when_the_socket_took_its_last_byte(closed: bool) -> None:
+    progress = _Progress()
+    body = Body(b"body", progress)
+    with socket.socket() as raw:
+        transport = _Transport(raw)
+        writer = _Writer(transport)
+        writing = asyncio.create_task(body.write(writer))
+        await asyncio.sleep(0.01)
+        assert body.taken == 0
+        assert progress.calls == ["writing"]
+        # Who cuts it now, cuts it at once.
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == struct.pack("ii", 1, 0)
+        if closed:
+            raw.close()  # by the peer, which has it all
+        writer.drained.set()
+        await writing
+        assert body.sent
+        assert transport.high == 1 << 16
+        assert not transport.aborted
+        if not closed:
+            linger = raw.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+            assert linger == struct.pack("ii", 0, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_head_without_a_body_that_does_not_go_out_was_not_sent() -> None:
+    progress = _Progress()
+    body = Body(b"", progress)
+    with pytest.raises(ConnectionResetError):
+        await body.write(_Writer())
+    assert not body.sent
+    assert not progress.calls
 
 
 @pytest.mark.asyncio

@@ -27,6 +27,8 @@ from aiosmrt.errors import (
 )
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
 
 class _Server(Protocol):
     url: str

@@ -30,6 +30,8 @@ from aiosmrt.http import Request
 from aiosmrt.limits import Limits
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -245,6 +247,18 @@ async def test_a_finished_response_gives_its_connection_back(
             response.close()
     assert server.connections == 1
     assert len(server.requests) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_connection_is_not_kept_idle_for_long(
+    serve: Serve, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosmrt.transport.pool._POOLED_IDLE", 0.05)
+    async with serve(_say_ok) as server, contextlib.aclosing(Pool(PoolOptions())) as pool:
+        for _ in range(2):
+            assert await (await exchange(pool, server.url)).read() == b"ok"
+            await asyncio.sleep(0.1)
+    assert server.connections == 2
 
 
 @pytest.mark.asyncio

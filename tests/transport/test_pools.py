@@ -18,6 +18,8 @@ import pytest
 from aiosmrt.errors import ClientClosed
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions, Pools
 
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
 T = TypeVar("T")
 
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -31,6 +31,8 @@ from aiosmrt.errors import (
 )
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
 _SIX_MB = 6 * 1024 * 1024
 _BODY = random.Random(5).randbytes(_SIX_MB)
 
@@ -352,6 +354,23 @@ async def test_idle_begins_anew_with_every_byte(
 
 
 @pytest.mark.asyncio
+async def test_a_body_that_stops_after_a_while_is_noticed(
+    pool: Pool, serve: Serve, exchange: Exchange
+) -> None:
+    async def trickle(request: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(_sized(8))
+        for _ in range(4):
+            await asyncio.sleep(0.05)
+            writer.write(b".")
+
+    async with serve(trickle) as server:
+        response = await exchange(pool, server.url, timeout=Timeout(idle=0.12))
+        received, error = await asyncio.wait_for(_receive_all(response), 5)
+    assert received == b"...."
+    assert isinstance(error, IdleTimeout)
+
+
+@pytest.mark.asyncio
 async def test_idle_does_not_run_while_the_consumer_is_busy(
     pool: Pool, serve: Serve, exchange: Exchange
 ) -> None:
@@ -512,6 +531,28 @@ async def test_closing_an_unfinished_body_does_not_drain_it(
             await response.receive()
         await until(lambda: server.open_connections == 0)
         assert written < 1 << 26
+
+
+@pytest.mark.asyncio
+async def test_closing_does_not_wait_for_a_peer_that_does_not_read(
+    pool: Pool, serve_raw: Serve, exchange: Exchange, until: Until, tls: _Tls
+) -> None:
+    """A polite end of TLS has two sides."""
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        assert isinstance(writer.transport, asyncio.ReadTransport)
+        writer.transport.pause_reading()
+        writer.write(_sized(1 << 40))
+        while True:
+            writer.write(bytes(1 << 16))
+            await writer.drain()
+
+    async with serve_raw(converse, tls=tls.server) as server:
+        response = await exchange(pool, server.url)
+        await response.receive()
+        response.close()
+        await until(lambda: server.open_connections == 0)
 
 
 @pytest.mark.asyncio
