@@ -1,0 +1,85 @@
+"""What a client can be told, and what it cannot."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import botocore
+import pytest
+
+from aiosmrt.config import UNSIGNED, Config, Timeout
+from aiosmrt.errors import ConfigurationError
+
+
+def _configure(name: str, value: object) -> Config:
+    options: dict[str, Any] = {name: value}
+    return Config(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("max_connections", 0, "an int of 1 or more"),
+        ("max_connections", True, "an int of 1 or more"),
+        ("max_connections", "9", "an int of 1 or more"),
+        ("signature_version", "v2", "'v4' only"),
+        ("signature_version", "v3", "UNSIGNED"),
+        ("api_version", "2016-01-01", "'2017-05-13'"),
+        ("proxy", "proxy:3128", "'http://user:password@host:3128'"),
+        ("proxy", 3128, "'http://user:password@host:3128'"),
+        ("system_clock_offset", "soon", "seconds"),
+        ("system_clock_offset", True, "seconds"),
+        ("system_clock_offset", float("nan"), "seconds"),
+        ("system_clock_offset", 1e12, "seconds"),
+        ("correct_clock_skew", "yes", "True or False"),
+        ("use_ssl", 1, "True or False"),
+        ("verify", 1.5, "a CA bundle"),
+        ("client_cert", ("only",), "a PEM file"),
+        ("client_cert", 7, "a PEM file"),
+        ("params", [1], "a dict"),
+        ("headers", "a: b", "a dict"),
+        ("proxy_headers", 7, "a dict"),
+        ("retry", 3, "a RetryPolicy"),
+        ("user_agent_extra", "a\r\nb: c", "printable ASCII"),
+        ("user_agent_appid", 7, "printable ASCII"),
+        ("s3_input_prefix", "bucket", "s3://"),
+        ("poll_interval", 0, "poll_interval"),
+        ("max_poll_interval", -1, "max_poll_interval"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(name: str, value: object, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        _configure(name, value)
+    assert words in str(caught.value)
+
+
+def test_a_proxys_password_is_in_no_text() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Config(proxy="socks5://me:my-password@host")
+    assert "my-password" not in str(caught.value)
+    assert "my-password" not in repr(Config(proxy="http://me:my-password@host"))
+
+
+@pytest.mark.parametrize("name", ["connect", "write", "first_byte", "idle", "slot", "total"])
+@pytest.mark.parametrize("value", [0, -1, True, "1", float("nan")])
+def test_a_time_limit_is_a_positive_number(name: str, value: object) -> None:
+    limits: dict[str, Any] = {name: value}
+    with pytest.raises(ConfigurationError, match=name):
+        Timeout(**limits)
+
+
+def test_what_is_accepted_in_several_forms() -> None:
+    assert Config(signature_version=botocore.UNSIGNED).signature_version is UNSIGNED
+    assert Config(signature_version=UNSIGNED).signature_version is UNSIGNED
+    assert Config(signature_version="v4").signature_version == "v4"
+    assert Config(timeout=9).timeout == Timeout(total=9)
+    assert Config(timeout=None).timeout == Timeout()
+    assert _configure("verify", Path("/a/bundle")).verify == "/a/bundle"
+    assert _configure("client_cert", (Path("/c"), "/k")).client_cert == ("/c", "/k")
+    assert _configure("client_cert", Path("/c")).client_cert == "/c"
+    context = ssl.create_default_context()
+    assert Config(verify=context).verify is context
+    assert Config(api_version="latest").api_version == "latest"
+    assert Config(system_clock_offset=-60).system_clock_offset == -60
