@@ -94,7 +94,7 @@ class Limits:
     def await_(self, wait: Wait) -> None:
         """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
         self.awaited = wait
-        if self._scope is not None and self._ended is None:
+        if self._scope is not None:
             self._move(self.expires_at(self._loop.time()))
 
     def connecting(self) -> None:

@@ -95,6 +95,23 @@ async def test_progress_begins_its_wait_anew() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_wait_that_was_begun_anew_is_bounded_too() -> None:
+    limits = Limits(_only("write", 0.1))
+    began = asyncio.get_running_loop().time()
+
+    async def write_twice() -> None:
+        async with limits:
+            limits.writing()
+            await asyncio.sleep(0.05)
+            limits.writing()
+            await asyncio.sleep(10)
+
+    with pytest.raises(WriteTimeout):
+        await asyncio.wait_for(write_twice(), 5)
+    assert asyncio.get_running_loop().time() - began > 0.14
+
+
+@pytest.mark.asyncio
 async def test_the_total_comes_before_a_longer_limit() -> None:
     limits = Limits(Timeout(first_byte=5, total=0.05))
     with pytest.raises(TotalTimeout, match=r"0\.05 s \(Timeout\.total\)") as caught:

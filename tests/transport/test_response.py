@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import itertools
 import random
 import socket
@@ -12,6 +13,7 @@ import ssl
 import struct
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -48,6 +50,7 @@ class _Tls(Protocol):
     client: ssl.SSLContext
 
 
+Converse = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Answer = Callable[[object, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[_Server]]
 Exchange = Callable[..., Coroutine[None, None, PooledResponse]]
@@ -375,7 +378,9 @@ async def test_idle_does_not_run_while_the_consumer_is_busy(
     pool: Pool, serve: Serve, exchange: Exchange
 ) -> None:
     async def answer(request: object, writer: asyncio.StreamWriter) -> None:
-        writer.write(_sized(10) + b"begun")
+        writer.write(_sized(10))
+        await asyncio.sleep(0.02)
+        writer.write(b"begun")
         await go.wait()
         await asyncio.sleep(0.05)
         writer.write(b"ended")
@@ -535,24 +540,39 @@ async def test_closing_an_unfinished_body_does_not_drain_it(
 
 @pytest.mark.asyncio
 async def test_closing_does_not_wait_for_a_peer_that_does_not_read(
-    pool: Pool, serve_raw: Serve, exchange: Exchange, until: Until, tls: _Tls
+    pool: Pool, serve_raw: Serve, exchange: Exchange, until: Until, request: pytest.FixtureRequest
 ) -> None:
     """A polite end of TLS has two sides."""
+    tls: _Tls = request.getfixturevalue("tls")
+    read_nothing: Converse = request.getfixturevalue("read_nothing")
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        assert isinstance(writer.transport, asyncio.ReadTransport)
-        writer.transport.pause_reading()
-        writer.write(_sized(1 << 40))
-        while True:
-            writer.write(bytes(1 << 16))
-            await writer.drain()
+        writer.write(_sized(10) + b"begun")
+        await read_nothing(reader, writer)
 
     async with serve_raw(converse, tls=tls.server) as server:
         response = await exchange(pool, server.url)
-        await response.receive()
+        assert await response.receive() == b"begun"
         response.close()
         await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_nothing_holds_a_response_that_is_over(
+    pool: Pool, serve: Serve, exchange: Exchange
+) -> None:
+    async def answer(request: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(_sized(5))
+        await asyncio.sleep(0.01)
+        writer.write(b"hello")
+
+    async with serve(answer) as server:
+        response = await exchange(pool, server.url)
+        assert await response.read() == b"hello"
+        gone = weakref.ref(response)
+        del response
+        gc.collect()
+        assert gone() is None
 
 
 @pytest.mark.asyncio
