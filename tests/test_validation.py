@@ -190,3 +190,9 @@ def test_headers_given_by_hand() -> None:
     assert "'bad name' is not a header name" in problems[1]
     assert "x-split contains CR, LF or NUL" in problems[2]
     assert "Content-Type is already set by a parameter" in problems[3]
+
+
+@pytest.mark.parametrize("headers", [{"x-a": 1}, {1: "x"}])
+def test_headers_are_text(headers: dict[str, str]) -> None:
+    with pytest.raises(ParameterError, match="must be str"):
+        check_headers(headers)
