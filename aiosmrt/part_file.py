@@ -52,16 +52,17 @@ class PartFile:
 
     async def discard(self) -> None:
         """Remove what was not finished. Idempotent."""
+        file = self._file
+        if file is None:
+            return
 
         def work() -> None:
-            if self._file is not None:
-                self._file.close()
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._file.name)  # noqa: PTH108
-                self._file = None
+            file.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file.name)  # noqa: PTH108
+            self._file = None
 
-        if self._file is not None:
-            await _run_to_end(work)
+        await _run_to_end(work)
 
 
 async def _run_to_end(work: Callable[[], None]) -> None:
