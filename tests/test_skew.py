@@ -1,0 +1,220 @@
+"""A machine whose clock is wrong calls a service that refuses signatures for their time."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Callable
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from aiosmrt import Hooks, OnRetry, ResponseStream, RetryPolicy, ServiceError
+from aiosmrt.clock import Clock
+from aiosmrt.config import Credentials
+from aiosmrt.local.authorization import SignedRequest, check_authorization
+
+if TYPE_CHECKING:
+    from tests.conftest import Connect, EventStreams, SeenRequest, Serve
+
+    Events: TypeAlias = type[EventStreams]
+
+Respond: TypeAlias = Callable[..., bytes]
+
+KEYS = Credentials("AKIDEXAMPLE", "not-a-secret")
+HOUR = 3600.0
+REFUSED = "InvalidSignatureException"
+
+
+@attrs.define
+class Service:
+    """Checks signatures by a clock of its own, as the service does: five minutes off is too far."""
+
+    respond: Respond
+    events: Events
+    ahead: float = 0.0  # seconds by which its clock is ahead
+    tells_date: bool = True
+
+    def now(self) -> datetime.datetime:
+        return datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.ahead)
+
+    async def __call__(self, request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        signed = SignedRequest("POST", request.target, request.headers, request.body)
+        now = self.now()
+        try:
+            check_authorization(signed, KEYS, now)
+        except ServiceError as error:
+            headers = {"x_amzn_errortype": error.code, "x_amzn_requestid": "refused"}
+            if self.tells_date:
+                headers["date"] = format_datetime(now, usegmt=True)
+            writer.write(self.respond(error.status, b'{"message": "no"}', **headers))
+            return
+        if request.target.endswith("-stream"):
+            writer.write(self.events.whole(b"a"))
+        else:
+            writer.write(self.respond(202, b'{"InferenceId": "i"}', x_amzn_requestid="done"))
+
+
+@pytest.fixture
+def service(respond: Respond, events: Events) -> Service:
+    return Service(respond, events)
+
+
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "InvokeEndpoint": lambda client: client.invoke_endpoint(endpoint_name="e", body=b"x"),
+    "InvokeEndpointAsync": lambda client: client.invoke_endpoint_async(
+        endpoint_name="e", input_location="s3://b/k"
+    ),
+    "InvokeEndpointWithResponseStream": lambda client: client.invoke_endpoint_with_response_stream(
+        endpoint_name="e", body=b"x"
+    ),
+}
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR, 310.0, 60 * 365 * 24 * HOUR])
+@pytest.mark.parametrize("operation", CALLS)
+@pytest.mark.asyncio
+async def test_a_wrong_clock_costs_one_attempt_of_one_call(
+    operation: str, ahead: float, service: Service, serve: Serve, connect: Connect
+) -> None:
+    service.ahead = ahead
+    call = CALLS[operation]
+    # The attempt that only taught the time is not one of those that the policy allows.
+    retry = RetryPolicy(max_attempts=1)
+    retried: list[OnRetry] = []
+    async with (
+        serve(service) as server,
+        connect(server, retry=retry, hooks=Hooks(on_retry=retried.append)) as client,
+    ):
+        assert client.clock_offset == 0.0
+        before = client.with_options(timeout=30)
+        outcome = await call(client)
+        if isinstance(outcome, ResponseStream):
+            assert await outcome.read() == b"a"
+        first, second = outcome.metadata.attempts
+        assert (first.number, first.error, first.status) == (1, REFUSED, 403)
+        assert (first.delay, first.may_have_run, first.request_id) == (0.0, False, "refused")
+        assert (second.number, second.error, second.delay) == (2, None, None)
+        assert [event.attempt for event in retried] == [first]
+        assert client.clock_offset == pytest.approx(ahead, abs=5)
+        # Whoever shares the pool shares the time, made before or after it was learnt.
+        for other in (client, before, client.with_options(region_name="us-east-1"), before):
+            outcome = await call(other)
+            if isinstance(outcome, ResponseStream):
+                await outcome.read()
+            assert len(outcome.metadata.attempts) == 1
+            assert other.clock_offset == client.clock_offset
+        assert len(server.requests) == 6
+        assert len({r.headers["amz-sdk-invocation-id"] for r in server.requests[:2]}) == 1
+
+
+@pytest.mark.asyncio
+async def test_many_calls_learn_one_time(service: Service, serve: Serve, connect: Connect) -> None:
+    service.ahead = HOUR
+    async with serve(service) as server, connect(server) as client:
+        answers = await asyncio.gather(
+            *(client.invoke_endpoint(endpoint_name="e", body=b"x") for _ in range(20))
+        )
+        assert {len(answer.metadata.attempts) for answer in answers} <= {1, 2}
+        assert client.clock_offset == pytest.approx(HOUR, abs=5)
+
+
+@pytest.mark.asyncio
+async def test_the_time_can_be_told_beforehand(
+    service: Service, serve: Serve, connect: Connect
+) -> None:
+    service.ahead = -HOUR
+    async with serve(service) as server, connect(server, system_clock_offset=-HOUR) as client:
+        response = await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        assert len(response.metadata.attempts) == 1
+        assert client.clock_offset == -HOUR
+        # And told otherwise, which is corrected, for those who were told that.
+        other = client.with_options(system_clock_offset=HOUR)
+        assert other.clock_offset == HOUR
+        response = await other.invoke_endpoint(endpoint_name="e", body=b"x")
+        assert len(response.metadata.attempts) == 2
+        assert other.clock_offset == pytest.approx(-HOUR, abs=5)
+        assert client.clock_offset == -HOUR
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_moves_is_followed(
+    service: Service, serve: Serve, connect: Connect
+) -> None:
+    async with serve(service) as server, connect(server) as client:
+        for ahead, attempts in [(0.0, 1), (HOUR, 2), (HOUR, 1), (0.0, 2), (-HOUR, 2)]:
+            service.ahead = ahead
+            response = await client.invoke_endpoint(endpoint_name="e", body=b"x")
+            assert len(response.metadata.attempts) == attempts
+        assert client.clock_offset == pytest.approx(-HOUR, abs=5)
+
+
+@pytest.mark.parametrize("wrong", ["switched off", "no date", "secret", "both"])
+@pytest.mark.asyncio
+async def test_what_another_signature_would_not_mend_is_an_error(
+    wrong: str, service: Service, serve: Serve, connect: Connect
+) -> None:
+    service.ahead = 0.0 if wrong == "secret" else HOUR
+    service.tells_date = wrong != "no date"
+    options: dict[str, Any] = {}
+    if wrong == "switched off":
+        options["correct_clock_skew"] = False
+    if wrong in ("secret", "both"):
+        options["aws_secret_access_key"] = "another"
+    async with serve(service) as server, connect(server, max_connections=1, **options) as client:
+        with pytest.raises(ServiceError) as caught:
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        error = caught.value
+        assert error.code == REFUSED
+        assert not error.may_have_run
+        # With a wrong clock as well, the right time is learnt, and tried once.
+        attempts = 2 if wrong == "both" else 1
+        assert len(error.attempts) == len(server.requests) == attempts
+        assert bool(client.clock_offset) is (wrong == "both")
+        with pytest.raises(ServiceError) as caught:
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        assert len(caught.value.attempts) == 1
+
+
+@pytest.mark.asyncio
+async def test_derived_clients_choose_whether_to_correct(
+    service: Service, serve: Serve, connect: Connect
+) -> None:
+    service.ahead = HOUR
+    async with serve(service) as server, connect(server) as client:
+        strict = client.with_options(correct_clock_skew=False)
+        with pytest.raises(ServiceError):
+            await strict.invoke_endpoint(endpoint_name="e", body=b"x")
+        await strict.with_options(correct_clock_skew=True).invoke_endpoint(
+            endpoint_name="e", body=b"x"
+        )
+        # What one of them has learnt is the time for all.
+        await strict.invoke_endpoint(endpoint_name="e", body=b"x")
+
+
+@pytest.mark.asyncio
+async def test_a_correction_is_logged(
+    service: Service, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.ahead = HOUR
+    caplog.set_level(logging.INFO, "aiosmrt")
+    async with serve(service) as server, connect(server) as client:
+        await client.invoke_endpoint(endpoint_name="mine", body=b"x")
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith("InvokeEndpoint on mine: this machine's clock is 3")
+
+
+@given(st.one_of(st.text(), st.from_regex(r"\w{3}, \d+ (Jan|Feb) \d+ \d+:\d+:\d+ [+-]?\d*")))
+@example("Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+@example("Mon, 01 Jan 2026 00:00:00 +99999999999999")
+@example("Fri, 31 Dec 9999 23:59:59 GMT")
+def test_whatever_the_date_says_the_clock_goes_on(date: str) -> None:
+    clock = Clock()
+    clock.correct(clock.now(), date)
+    clock.now()
