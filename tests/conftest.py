@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias, Unpack
@@ -108,11 +109,13 @@ async def _serve_raw(
     converse: Converse, *, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[WireServer]:
     tasks: set[asyncio.Task[None]] = set()
+    transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
             tasks.add(task)
+        transports.add(writer.transport)
         seen.connections += 1
         seen.open_connections += 1
         try:
@@ -138,6 +141,11 @@ async def _serve_raw(
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks)
+        # A polite end of TLS waits for the other side, which may be gone.
+        for transport in tuple(transports):
+            with contextlib.suppress(AttributeError):  # what asyncio has closed has no loop
+                transport.abort()
+        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager

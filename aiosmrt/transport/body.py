@@ -68,7 +68,9 @@ class Body(aiohttp.Payload):
         except BaseException:
             # Closing would wait for a peer that does not read; what is half sent is worthless.
             if transport is not None:
-                transport.abort()
+                # One that asyncio has closed after its last flush has no loop any longer.
+                with contextlib.suppress(AttributeError):
+                    transport.abort()
             raise
         self.sent = True
         self._progress.sent()

@@ -313,7 +313,7 @@ class _Transport(asyncio.WriteTransport):
 class _Writer(AbstractStreamWriter):
     """A writer of aiohttp's, whose connection was lost already unless it has a transport."""
 
-    def __init__(self, transport: _Transport | None = None) -> None:
+    def __init__(self, transport: asyncio.WriteTransport | None = None) -> None:
         self.protocol = _Connection()
         self.written = bytearray()
         self.drained = asyncio.Event()
@@ -329,7 +329,7 @@ class _Writer(AbstractStreamWriter):
             raise ConnectionResetError
 
     async def drain(self) -> None:
-        assert self._transport is not None
+        assert isinstance(self._transport, _Transport)
         if self._transport.kept > self._transport.high:
             await self.drained.wait()
 
@@ -408,6 +408,28 @@ async def test_a_connection_that_is_gone_needs_no_reset() -> None:
     assert not body.sent
     assert body.taken == 0
     assert progress.calls == ["writing"]
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_was_closed_behind_aiohttp_hides_no_error() -> None:
+    """asyncio's own transport: closed with something to flush, and then flushed."""
+    received = asyncio.Event()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        received.set()
+
+    async with await asyncio.start_server(converse, "127.0.0.1", 0) as server:
+        address = server.sockets[0].getsockname()
+        _, writer = await asyncio.open_connection(*address)
+        transport = writer.transport
+        transport.write(bytes(_SIX_MB))
+        transport.close()
+        await received.wait()
+        await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionResetError):
+            await Body(b"broken", _Progress()).write(_Writer(transport))
 
 
 @pytest.mark.asyncio

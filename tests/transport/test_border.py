@@ -170,11 +170,10 @@ async def test_the_hint_at_tls_is_not_given_where_tls_is_spoken(
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"\x15\x03\x01\x00\x02\x02\x46",
         b"HTTP/1.1 two hundred\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nlong: " + b"x" * 10_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n",
     ],
-    ids=["ssh", "tls alert", "status", "too many headers", "too long a header", "length"],
+    ids=["ssh", "tls alert", "status", "too long a header", "length"],
 )
 @pytest.mark.asyncio
 async def test_garbage_instead_of_http(

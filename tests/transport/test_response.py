@@ -168,7 +168,7 @@ async def test_a_proper_end(
 
 @pytest.mark.asyncio
 async def test_the_head(pool: Pool, serve: Serve, exchange: Exchange) -> None:
-    head = b"HTTP/1.1 299 Fine\r\nX-One: 1\r\nTWO: a\r\nx-one: 2 \r\ncontent-length: 0\r\n\r\n"
+    head = b"HTTP/1.1 299 Fine\r\nX-One: 1\r\nTWO: a\r\nx-one: 2\r\ncontent-length: 0\r\n\r\n"
     async with serve(_write(head)) as server:
         response = await exchange(pool, server.url)
         await response.read()
