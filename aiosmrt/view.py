@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, Protocol, Self, TypeVar
 
-from aiosmrt.errors import AiosmrtError, TruncatedStream
+from aiosmrt.errors import AiosmrtError, ModelStreamError, TruncatedStream
 from aiosmrt.models import PayloadPart
 from aiosmrt.payload import TextDecoder
 from aiosmrt.sse import EventDecoder, ServerSentEvent
-from aiosmrt.tokens import find_error
 
 __all__ = ["Decoder", "MarkedEventDecoder", "TextPieceDecoder", "View"]
 
@@ -149,13 +148,19 @@ class MarkedEventDecoder:
                 self._missing = False
                 continue
             if self._raise_on_error and event.data.startswith("{"):
-                try:
-                    self._fault = find_error(json.loads(event.data))
-                except (ValueError, RecursionError):
-                    self._fault = None
+                self._fault = _find_error(event.data)
                 if self._fault is not None:
                     if not selected:
                         raise self._fault
                     break
             selected.append(event)
         return selected
+
+
+def _find_error(data: str) -> ModelStreamError | None:
+    from aiosmrt.tokens import find_error  # noqa: PLC0415 - slow, and few streams need it
+
+    try:
+        return find_error(json.loads(data))
+    except (ValueError, RecursionError):
+        return None
