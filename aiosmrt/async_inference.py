@@ -266,26 +266,33 @@ class AsyncInvocation:
         found, denied = await _find(s3, location)
         if found is not None:
             return found
-        failure = None if self.failure_location is None else await self._read_failure(s3)
-        if failure is not None:
+        failure = self.failure_location
+        try:
+            # By HEAD: what else could be wrong, the look for the output has told by name.
+            failed = failure is not None and await s3.exists(S3Location.parse(failure))
+        except ServiceError as error:
+            if not is_denied(error):
+                raise
+            failed = False
+            denied = denied or error
+        if failed:
             # The output may have come since the first look.
             found, _ = await _find(s3, location)
             if found is None:
-                raise self._fail(failure)
+                raise self._fail(await self._read_failure(s3))
         elif denied is not None:
             raise denied
         return found
 
-    async def _read_failure(self, s3: S3) -> str | None:
+    async def _read_failure(self, s3: S3) -> str:
         found = await s3.open(S3Location.parse(self.failure_location or ""))
-        if found is None:
-            return None
         text = b""
-        try:
-            while len(text) < _FAILURE and (chunk := await found.receive()):
-                text += chunk
-        finally:
-            found.close()
+        if found is not None:
+            try:
+                while len(text) < _FAILURE and (chunk := await found.receive()):
+                    text += chunk
+            finally:
+                found.close()
         return text[:_FAILURE].decode("utf-8", "replace").strip() or "the failure file is empty"
 
     def _fail(self, text: str) -> AsyncInferenceError:

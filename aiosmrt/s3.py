@@ -1,8 +1,8 @@
 """The part of Amazon S3 that async inference needs: objects in, objects out, and listings.
 
-GetObject, PutObject and ListObjectsV2 of the Amazon S3 API reference, over the client's own pool,
-credentials and retry policy. Every request here may be repeated: a read time limit, a lost
-connection and a 5xx are retried, too.
+GetObject, HeadObject, PutObject and ListObjectsV2 of the Amazon S3 API reference, over the
+client's own pool, credentials and retry policy. Every request here may be repeated: a read time
+limit, a lost connection and a 5xx are retried, too.
 """
 
 from __future__ import annotations
@@ -153,6 +153,39 @@ class S3:
 
         request = Request("GET", "", quote_key(location.key), headers)
         return await self._call("GetObject", request, location, judge)
+
+    async def exists(self, location: S3Location) -> bool:
+        """Tell whether there is an object.
+
+        An answer to HEAD has no body, so that S3's code is not in it: a missing bucket is a missing
+        object, and what is wrong with a signature looks like a permission that is missing. Ask for
+        something by `open` first.
+
+        Raises:
+            ServiceError: `403` also for an object that does not exist, to whom may not list the
+                bucket.
+            AiosmrtError: no answer.
+        """
+
+        async def judge(response: PooledResponse, call: Call) -> bool:
+            absent = await _check(response, location, absent=("404",))
+            # What tells the end of a body need not be there where there is none.
+            await read_refusal(response)
+            call.end_attempt()
+            return not absent
+
+        headers = {"x-amz-content-sha256": _EMPTY_HASH}
+        request = Request("HEAD", "", quote_key(location.key), headers)
+        try:
+            return await self._call("HeadObject", request, location, judge)
+        except ServiceError as error:
+            if error.status != 400:  # noqa: PLR2004 - for instance an expired token
+                raise
+        # GET is told the reason.
+        found = await self.open(location)
+        if found is not None:
+            found.close()
+        return found is not None
 
     async def list(self, place: S3Location, *, pages: int) -> Collection[str] | None:
         """Give the keys that begin with `place.key`; `None` where they fill more than `pages`.

@@ -37,11 +37,13 @@ __all__ = [
 _LOCATION = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)/(.*)", re.DOTALL)
 # What a bucket must be called so that its name can be a host name; dots would break TLS.
 _HOSTABLE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_DENIED = (
+    "Allow s3:GetObject on it, and s3:ListBucket on its bucket: without that, S3 says this of "
+    "what does not exist, too."
+)
 _ADVICE = {
-    "AccessDenied": (
-        "Allow s3:GetObject on it, and s3:ListBucket on its bucket: without that, S3 says this of "
-        "what does not exist, too."
-    ),
+    "403": _DENIED,  # all that an answer to HEAD says
+    "AccessDenied": _DENIED,
     "ExpiredToken": "The session token has expired: fetch new credentials.",
     "NoSuchBucket": "Check the bucket's name, and s3_endpoint_url.",
     "SignatureDoesNotMatch": "Check the secret key, and whether a proxy changes requests.",

@@ -41,6 +41,7 @@ from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, Stored
 
 OUTPUT = "s3://bucket/out/i-1.out"
 FAILURE = "s3://bucket/fail/i-1-error.out"
+_ABSENT = b"<Error><Code>NoSuchKey</Code></Error>"
 
 
 def _model(request: InvocationRequest) -> object:
@@ -232,16 +233,50 @@ async def test_an_output_that_comes_while_the_failure_is_read_counts(
     looks: list[str] = []
 
     async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
-        looks.append(request.target)
+        looks.append(f"{request.method} {request.target}")
         if len(looks) == 1:
-            writer.write(respond(404, b"<Error><Code>NoSuchKey</Code></Error>"))
+            writer.write(respond(404, _ABSENT))
         else:
-            writer.write(respond(200, b"of " + request.target.encode()))
+            writer.write(respond(200, b"" if request.method == "HEAD" else b"done"))
 
     async with serve(answer) as server, connect(server, s3_endpoint_url=server.url) as client:
         output = await _invocation(client).result()
-    assert output.body == b"of /bucket/out/i-1.out"
-    assert looks == ["/bucket/out/i-1.out", "/bucket/fail/i-1-error.out", "/bucket/out/i-1.out"]
+    assert output.body == b"done"
+    assert looks == [
+        "GET /bucket/out/i-1.out",
+        "HEAD /bucket/fail/i-1-error.out",
+        "GET /bucket/out/i-1.out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, None), (400, "AccessDenied"), (403, "AccessDenied")]
+)
+@pytest.mark.asyncio
+async def test_a_failure_that_may_not_be_looked_for_is_waited_past(
+    *, serve: Any, connect: Any, respond: Any, status: int, code: str | None
+) -> None:
+    """To HEAD S3 names no reason; where it is asked for by GET, it does."""
+    waited = 0
+
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        nonlocal waited
+        error = f"<Error><Code>{code}</Code></Error>".encode()
+        if "/out/" in request.target:
+            waited += 1
+            done = waited > 3
+            writer.write(respond(200, b"done") if done else respond(404, _ABSENT))
+        elif request.method == "HEAD":
+            writer.write(f"HTTP/1.1 {status} Because\r\n\r\n".encode())
+        else:
+            writer.write(respond(403, error))
+
+    async with serve(answer) as server:  # noqa: SIM117 - the options need the server
+        async with connect(server, s3_endpoint_url=server.url, **_options()) as client:
+            with pytest.raises(ServiceError, match="s3:ListBucket") as caught:
+                await _invocation(client).result(timeout=0)
+            assert caught.value.status == 403
+            assert (await _invocation(client).result(timeout=30)).body == b"done"
 
 
 @pytest.mark.asyncio
@@ -613,3 +648,5 @@ async def test_moto_agrees(moto: str, tmp_path: Path) -> None:
         assert found is not None
         assert await found.receive() == bytes(10)
         found.close()
+        assert await client._s3.exists(key)
+        assert not await client._s3.exists(folder)

@@ -455,6 +455,55 @@ async def test_it_is_not_led_in_circles(s3_of: Converse) -> None:
         assert len(server.requests) == 2
 
 
+def _head(status: int, **headers: str) -> bytes:
+    """Write what is answered to HEAD: S3 may or may not tell the length that a body would have."""
+    fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} Fine\r\n{fields}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [_head(200, content_length="7")],
+        [_head(200)],
+        [_head(500), _head(503, content_length="9"), _head(200, content_length="7")],
+        [_head(301, x_amz_bucket_region="us-west-2"), _head(200)],
+        [_head(400, x_amz_bucket_region="us-west-2"), _head(200)],
+        [_head(400), _reply(200, b"there")],  # without a reason: GET is given one
+    ],
+)
+@pytest.mark.asyncio
+async def test_an_object_is_looked_for_without_its_bytes(
+    s3_of: Converse, answers: list[bytes]
+) -> None:
+    async with s3_of(*answers) as (s3, server):
+        assert await s3.exists(PLACE) is True
+        methods = [request.method for request in server.requests]
+        assert set(methods[:-1]) <= {"HEAD"}
+        assert methods[-1] == ("GET" if b"there" in answers[-1] else "HEAD")
+        if b"us-west-2" in answers[0]:
+            scope = server.requests[-1].headers["authorization"].split("/")[2]
+            assert scope == "us-west-2"
+
+
+@pytest.mark.asyncio
+async def test_what_a_status_alone_says(s3_of: Converse) -> None:
+    for absent in (_head(404), _head(404, content_length="300", content_type="application/xml")):
+        async with s3_of(absent) as (s3, server):
+            assert [await s3.exists(PLACE), await s3.exists(PLACE)] == [False, False]
+            assert server.connections == 1
+    async with s3_of(_head(403, x_amz_request_id="7")) as (s3, server):
+        with pytest.raises(ServiceError, match="s3:ListBucket") as caught:
+            await s3.exists(PLACE)
+        assert (caught.value.code, caught.value.request_id) == ("403", "7")
+        assert len(server.requests) == 1
+    async with s3_of(_head(400), _error(400, "ExpiredToken")) as (s3, _):
+        with pytest.raises(ServiceError, match="ExpiredToken"):
+            await s3.exists(PLACE)
+    async with s3_of(_head(400), _error(404, "NoSuchKey")) as (s3, _):
+        assert await s3.exists(PLACE) is False
+
+
 @pytest.mark.asyncio
 async def test_a_listing_too_long_is_given_up(s3_of: Converse) -> None:
     async with s3_of(_reply(200, b"x" * (9 << 20))) as (s3, _):
@@ -471,7 +520,9 @@ async def test_objects_go_in_and_come_out(caplog: pytest.LogCaptureFixture) -> N
         for key in ("plain", "a b/ü+%&?#=", "..", "a//b/../c", "~tilde", "x" * 900):
             location = S3Location("bucket", f"p/{key}")
             assert await _read(s3, location) is None
+            assert not await s3.exists(location)
             await s3.put(location, key.encode(), "text/plain")
+            assert await s3.exists(location)
             assert await _read(s3, location) == key.encode()
         large = bytes(1 << 20)
         await s3.put(PLACE, large)
