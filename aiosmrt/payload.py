@@ -52,12 +52,12 @@ class TextDecoder:
         LookupError: Python knows no such `errors`.
     """
 
-    __slots__ = ("_decode", "_error", "_errors", "_received")
+    __slots__ = ("_error", "_errors", "_pending", "_received")
 
     def __init__(self, errors: str = "strict") -> None:
         codecs.lookup_error(errors)
         self._errors = errors
-        self._decode = codecs.getincrementaldecoder("utf-8")(errors).decode
+        self._pending = b""  # the first bytes of a character
         self._received = 0  # bytes of the payload
         self._error: PayloadError | None = None
 
@@ -70,10 +70,9 @@ class TextDecoder:
         if self._error is not None:
             raise self._error.with_traceback(None)  # or it would grow with every call
         self._received += len(data)
-        try:
-            return self._decode(data)
-        except UnicodeDecodeError as error:
-            return self._fail(error)
+        if not self._pending and data.isascii():  # most text, and several times faster so
+            return data.decode()
+        return self._decode(data)
 
     def finish(self) -> str:
         """Take note that the payload has ended; there is text only where `errors` makes some.
@@ -83,17 +82,19 @@ class TextDecoder:
         """
         if self._error is not None:
             raise self._error.with_traceback(None)
-        try:
-            return self._decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            return self._fail(error)
+        return self._decode(b"", final=True)
 
-    def _fail(self, error: UnicodeDecodeError) -> str:
-        """Give the text before the error, which is for the next call then."""
-        self._error = _name_invalid_text(error, self._received - len(error.object))
-        text = error.object[: error.start].decode("utf-8", self._errors)
-        if not text:
-            raise self._error
+    def _decode(self, data: bytes, *, final: bool = False) -> str:
+        data = self._pending + data
+        try:
+            text, decoded = codecs.utf_8_decode(data, self._errors, final)
+            self._pending = data[decoded:]
+        except UnicodeDecodeError as error:
+            # The text before the error comes first, which is for the next call then.
+            self._error = _name_invalid_text(error, self._received - len(data))
+            text = data[: error.start].decode("utf-8", self._errors)
+            if not text:
+                raise self._error from error
         return text
 
 
@@ -210,13 +211,13 @@ class JSONDocumentDecoder:
         "_error",
         "_in_string",
         "_max_document_length",
-        "_received",
+        "_offset",
         "_skip",
     )
 
     def __init__(self, *, max_document_length: int = DEFAULT_MAX_LENGTH) -> None:
         self._max_document_length = max_document_length
-        self._received = 0  # bytes of the payload
+        self._offset = 0  # bytes of the payload before the document that is open
         self._document = bytearray()  # what has come of a document that is not complete
         self._depth = 0  # how many containers are open in it
         self._in_string = False  # whether a string is
@@ -233,7 +234,16 @@ class JSONDocumentDecoder:
         """
         if self._error is not None:
             raise self._error.with_traceback(None)  # or it would grow with every call
-        self._received += len(data)
+        if (
+            self._in_string
+            and not self._skip
+            and _QUOTE not in data
+            and _BACKSLASH not in data
+            and len(self._document) + len(data) <= self._max_document_length
+        ):
+            # What a string goes on with is only collected: many streams come in small pieces.
+            self._document += data
+            return []
         values: list[JSONValue] = []
         try:
             self._take(data, values)
@@ -251,21 +261,22 @@ class JSONDocumentDecoder:
             PayloadError: what was wrong before.
         """
         if self._error is None and (self._depth or self._in_string):
-            offset = self._received - len(self._document)
+            length = len(self._document)
             self._error = InvalidJSON(
-                f"the payload ended after {self._received} bytes, {len(self._document)} bytes into"
-                f" the JSON document at byte {offset}",
-                offset=offset,
+                f"the payload ended after {self._offset + length} bytes, {length} bytes into the"
+                f" JSON document at byte {self._offset}",
+                offset=self._offset,
             )
         return self.receive(b" ")  # white space is the end of a number or a literal
 
     def _take(self, data: bytes, values: list[JSONValue]) -> None:
         end = len(data)
-        before = self._received - end
         position = 0
         while True:
             if not self._document:
-                position = _match_space(data, position).end()
+                begin = _match_space(data, position).end()
+                self._offset += begin - position
+                position = begin
             if position == end:
                 return
             stop = self._find_end(data, position)
@@ -276,10 +287,10 @@ class JSONDocumentDecoder:
                     "JSON document",
                     "max_document_length",
                     self._max_document_length,
-                    before + position - len(self._document),
+                    self._offset,
                 )
             if stop is not None:
-                self._complete(before + stop, values)
+                self._complete(values)
 
     def _find_end(self, data: bytes, position: int) -> int | None:
         """Give the end of the document that goes on or begins at `position`, `None` for later."""
@@ -315,18 +326,18 @@ class JSONDocumentDecoder:
     def _find_scalar_end(self, data: bytes, position: int) -> int | None:
         end = _match_scalar(data, position).end()
         if end == position and not self._document:
-            offset = self._received - len(data) + position
             raise InvalidJSON(
-                f"malformed JSON at byte {offset} of the payload: {chr(data[position])!r} where a"
-                " document should begin",
-                offset=offset,
+                f"malformed JSON at byte {self._offset} of the payload: {chr(data[position])!r}"
+                " where a document should begin",
+                offset=self._offset,
             )
         return None if end == len(data) else end
 
-    def _complete(self, end: int, values: list[JSONValue]) -> None:
-        """Parse the document, which ends at byte `end` of the payload."""
+    def _complete(self, values: list[JSONValue]) -> None:
+        """Parse the document."""
         document, self._document = self._document, bytearray()
-        offset = end - len(document)
+        offset = self._offset
+        self._offset += len(document)
         try:
             text = document.decode()
         except UnicodeDecodeError as error:

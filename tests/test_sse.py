@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -429,6 +431,26 @@ def seconds(receive: Callable[[], Callable[[bytes], object]], chunks: Sequence[b
         return time.thread_time() - began
 
     return min(once() for _ in range(3))
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="what traces lines costs more than they do")
+def test_what_only_goes_on_costs_little_more_than_nothing() -> None:
+    data = b"data: " + b"a" * 200_000 + b"\n\n"
+
+    class Idle:
+        def receive(self, data: bytes) -> list[object]:
+            return []
+
+    def once(decoder: EventDecoder | Idle) -> float:
+        began = time.thread_time()
+        for place in range(len(data)):
+            decoder.receive(data[place : place + 1])
+        return time.thread_time() - began
+
+    # In turn, so that what else the machine does falls on both.
+    rounds = [(once(EventDecoder()), once(Idle())) for _ in range(5)]
+    taken, nothing = (statistics.median(times) for times in zip(*rounds, strict=True))
+    assert taken < 5 * nothing  # measured: 2.5
 
 
 def test_one_byte_at_a_time_costs_a_multiple_of_nothing() -> None:
