@@ -22,6 +22,7 @@ from aiosmrt.http import Request, Response, ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.models import Attempt, ResponseMetadata
 from aiosmrt.operations import read_request_id
+from aiosmrt.request_body import OneTimeBody
 from aiosmrt.retries import FailureKind, RateLimiter, Retry, RetryQuota, Stop, classify, decide
 from aiosmrt.signing import Signer
 from aiosmrt.transport import Pool, PooledResponse
@@ -64,7 +65,7 @@ class Call:
     request: Request  # unsigned; every attempt signs it anew
     timeout: Timeout
     hooks: Hooks = NO_HOOKS
-    limits: Limits = attrs.field(init=False)
+    limits: Limits = attrs.field()  # may run already
     attempts: list[Attempt] = attrs.field(factory=list, init=False)
     head: ResponseHead | None = None  # of the attempt under way
     credentials: Credentials | None = None  # that signed it
@@ -333,6 +334,12 @@ class Caller:
             or not self.shared.clock.correct(call.signed_at, error.headers.get("date"))
         ):
             return False
+        if isinstance(call.request.body, OneTimeBody):
+            error.add_note(
+                "this machine's clock was wrong, and is corrected for later calls; not attempted "
+                f"again: {Stop.ONE_TIME_BODY.value}"
+            )
+            return False
         call.uncounted += 1
         call.end_attempt(error, 0.0)
         _log.info(
@@ -348,7 +355,8 @@ class Caller:
         if isinstance(error, ServiceError) and error.code in _EXPIRED and call.credentials:
             self.credentials.invalidate(call.credentials)
         number = len(call.attempts) + 1 - call.uncounted
-        decision = decide(error, number, self.retry, self.shared.quota)
+        one_time = isinstance(call.request.body, OneTimeBody)
+        decision = decide(error, number, self.retry, self.shared.quota, one_time_body=one_time)
         retry = decision if isinstance(decision, Retry) else None
         if retry is not None and not call.limits.allows(retry.delay):
             error.add_note("not attempted again: Timeout.total would end before")

@@ -24,6 +24,7 @@ from aiosmrt.clock import Clock
 from aiosmrt.config import UNSIGNED, Config, Timeout
 from aiosmrt.credentials import CredentialProvider
 from aiosmrt.errors import AiosmrtError, ValidationError
+from aiosmrt.limits import Limits
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.operations import (
     build_request,
@@ -422,12 +423,15 @@ class SageMakerRuntimeClient:
     ) -> tuple[Pool, Caller, Call]:
         config = self._config
         headers = {**config.headers, **(options.get("headers") or {})}
-        timeout = options.get("timeout")
+        given = options.get("timeout")
+        timeout = config.timeout if given is None else Timeout.of(given, config.timeout)
+        limits = Limits(timeout)
         constraints = choose_constraints(config.parameter_validation)
         if "body" in parameters:
             shape = operation.parameters["body"].shape
             limit = shape.max if "max" in constraints else None
-            parameters["body"] = await collect_body(parameters["body"], limit)
+            async with limits:
+                parameters["body"] = await collect_body(parameters["body"], limit)
         check_parameters(operation, parameters, constraints=constraints)
         if headers:
             check_headers(headers, _headers_of(operation, parameters))
@@ -447,7 +451,8 @@ class SageMakerRuntimeClient:
             operation=operation.name,
             endpoint_name=str(parameters["endpoint_name"]),
             request=request,
-            timeout=config.timeout if timeout is None else Timeout.of(timeout, config.timeout),
+            timeout=timeout,
+            limits=limits,
             hooks=config.hooks or NO_HOOKS,
         )
         return pool, caller, call

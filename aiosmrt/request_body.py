@@ -7,10 +7,16 @@ from collections.abc import AsyncIterable, Callable
 from aiosmrt.errors import ParameterError
 from aiosmrt.threads import run_in_thread
 
-__all__ = ["collect_body"]
+__all__ = ["OneTimeBody", "collect_body"]
 
 # How much is asked of a file at a time, in bytes.
 _CHUNK = 1 << 16
+
+
+class OneTimeBody(bytes):
+    """A body whose source cannot be read again: it is sent once, whatever comes of that."""
+
+    __slots__ = ()
 
 
 async def collect_body(body: object, limit: int | None, advice: str = "") -> object:
@@ -21,6 +27,9 @@ async def collect_body(body: object, limit: int | None, advice: str = "") -> obj
             stands, in a thread) or an async iterable of bytes or str.
         limit: bytes after which a file or iterable is given up, `None` for no limit.
         advice: what the error of that says beside it.
+
+    Returns:
+        A `OneTimeBody` for an async iterable and for a file that cannot seek.
 
     Raises:
         ParameterError: the source gave more than `limit`, or something that is no bytes or str;
@@ -36,11 +45,18 @@ async def collect_body(body: object, limit: int | None, advice: str = "") -> obj
         collected = _Collected(limit, advice)
         async for chunk in body:
             collected.add(chunk)
-        return bytes(collected.data)
+        return OneTimeBody(collected.data)
     read = getattr(body, "read", None)
     if callable(read):
-        return await run_in_thread(lambda: _read_file(read, limit, advice))
+        collected = _Collected(limit, advice)
+        await run_in_thread(lambda: _read_file(read, collected))
+        return bytes(collected.data) if _is_seekable(body) else OneTimeBody(collected.data)
     return body
+
+
+def _is_seekable(file: object) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return callable(seekable) and bool(seekable())
 
 
 def _encode(text: str) -> bytes:
@@ -70,8 +86,6 @@ class _Collected:
             )
 
 
-def _read_file(read: Callable[[int], object], limit: int | None, advice: str) -> bytes:
-    collected = _Collected(limit, advice)
+def _read_file(read: Callable[[int], object], collected: _Collected) -> None:
     while chunk := read(_CHUNK):
         collected.add(chunk)
-    return bytes(collected.data)

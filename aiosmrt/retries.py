@@ -85,6 +85,10 @@ class Stop(enum.Enum):
     NOT_RETRYABLE = "another attempt would fail in the same way"
     MAY_HAVE_RUN = "the model may have run, and RetryPolicy.retry_may_have_run is off"
     MAX_ATTEMPTS = "this was the last attempt that the retry policy allows"
+    ONE_TIME_BODY = (
+        "its body came from a source that can be read only once, and is sent only once; give "
+        "bytes, or a file that can seek, to have it sent again"
+    )
     BACKOFF = "RetryPolicy.backoff said stop"
     QUOTA = "the client's retry quota is used up: too many of its latest calls have failed"
 
@@ -135,6 +139,8 @@ def decide(
     policy: RetryPolicy,
     quota: RetryQuota,
     random: Callable[[], float] = random.random,
+    *,
+    one_time_body: bool = False,
 ) -> Retry | Stop:
     """Decide what follows a failed attempt. A retry's cost is taken from the quota at once.
 
@@ -144,6 +150,7 @@ def decide(
         policy: of the call.
         quota: of the client.
         random: gives a number from 0 to 1 by which the delay is multiplied.
+        one_time_body: whether the request's body must not be sent again.
 
     Raises:
         Exception: what the policy's own functions raise.
@@ -156,6 +163,8 @@ def decide(
         return Stop.MAY_HAVE_RUN
     if attempt >= policy.attempt_limit:
         return Stop.MAX_ATTEMPTS
+    if one_time_body:
+        return Stop.ONE_TIME_BODY
     delay = (
         _delay(error, attempt, policy, kind, random)
         if policy.backoff is None
@@ -163,9 +172,7 @@ def decide(
     )
     if delay is None:
         return Stop.BACKOFF
-    if not quota.acquire(kind.value):
-        return Stop.QUOTA
-    return Retry(max(0.0, delay), kind.value)
+    return Retry(max(0.0, delay), kind.value) if quota.acquire(kind.value) else Stop.QUOTA
 
 
 def classify(error: AiosmrtError) -> FailureKind:

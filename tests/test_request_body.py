@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aiosmrt.errors import ParameterError
-from aiosmrt.request_body import collect_body
+from aiosmrt.request_body import OneTimeBody, collect_body
 
 _SIX_MB = 6 * 1024 * 1024
 
@@ -42,13 +42,34 @@ async def _stream(*chunks: object) -> AsyncIterator[object]:
 @pytest.mark.asyncio
 async def test_every_kind_becomes_bytes(body: object, collected: bytes) -> None:
     result = await collect_body(body, None)
-    assert type(result) is bytes
+    assert isinstance(result, bytes)
     assert result == collected
+    assert isinstance(result, OneTimeBody) == isinstance(body, AsyncIterator)
 
 
 @pytest.mark.asyncio
 async def test_bytes_are_not_copied() -> None:
     body = bytes(1000)
+    assert await collect_body(body, 10) is body
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_cannot_seek_is_good_for_one_time() -> None:
+    class Tape:
+        def __init__(self, **methods: object) -> None:
+            self.left = [b"tape"]
+            self.__dict__ |= methods
+
+        def read(self, size: int) -> bytes:
+            return self.left.pop() if self.left else b""
+
+    assert type(await collect_body(Tape(), None)) is OneTimeBody
+    assert type(await collect_body(Tape(seekable=lambda: False), None)) is OneTimeBody
+    rewindable = await collect_body(Tape(seekable=lambda: True), None)
+    assert rewindable == b"tape"
+    assert type(rewindable) is bytes
+    # Whoever has collected it before has not made another body of it.
+    body = await collect_body(Tape(), None)
     assert await collect_body(body, 10) is body
 
 

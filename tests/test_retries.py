@@ -258,6 +258,26 @@ def test_the_last_attempt_is_the_last() -> None:
     assert ask(answered(503), 1, RetryPolicy(max_attempts=1)) is Stop.MAX_ATTEMPTS
 
 
+def test_a_body_that_can_be_read_once_is_sent_once() -> None:
+    asked: list[int] = []
+    quota = RetryQuota()
+
+    def backoff(attempt: int, error: AiosmrtError) -> float:
+        asked.append(attempt)
+        return 0.0
+
+    def decide_once(error: AiosmrtError, attempt: int) -> Retry | Stop:
+        return decide(error, attempt, RetryPolicy(backoff=backoff), quota, one_time_body=True)
+
+    assert decide_once(answered(503), 1) is Stop.ONE_TIME_BODY
+    # Where that is not the reason, it is not named.
+    assert decide_once(answered(503), 3) is Stop.MAX_ATTEMPTS
+    assert decide_once(answered(500), 1) is Stop.MAY_HAVE_RUN
+    assert decide_once(answered(400), 1) is Stop.NOT_RETRYABLE
+    assert not asked
+    assert quota.available == quota.capacity
+
+
 def test_off_is_one_attempt() -> None:
     off = RetryPolicy(max_attempts=5, mode="off")
 
