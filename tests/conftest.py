@@ -8,6 +8,10 @@ import logging
 import os
 import socket
 import ssl
+import subprocess
+import sys
+import time
+import urllib.request
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -284,6 +288,33 @@ def _respond(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
 def respond() -> Callable[..., bytes]:
     """Give a function that writes a whole HTTP answer: status, body, header_names=values."""
     return _respond
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """Give the URL of moto's server: S3 and SageMaker Runtime by other hands, in a process."""
+    pytest.importorskip("moto")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "moto does not answer"
+                time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
 
 
 Connect: TypeAlias = Callable[..., SageMakerRuntimeClient]

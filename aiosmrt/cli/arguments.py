@@ -147,11 +147,14 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="a Python function; without it a built-in model answers",
     )
     behind.add_argument("--upstream", metavar="URL", help="a container with /ping and /invocations")
-    parser.add_argument("--access-key-id", default="local", help="(default: %(default)s)")
+    parser.add_argument("--access-key-id", help="(default: local)")
+    parser.add_argument("--secret-access-key", help="(default: local-secret)")
     parser.add_argument(
-        "--secret-access-key",
-        default="local-secret",
-        help="(default: %(default)s)",
+        "--s3-endpoint",
+        dest="s3_endpoint_url",
+        metavar="URL",
+        help="an S3 for asynchronous inputs and outputs, instead of the one under /s3; it is asked "
+        "with the key pair where one is given, else with your own credentials",
     )
 
 

@@ -88,6 +88,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         auth=arguments.auth,
         access_key_id=arguments.access_key_id,
         secret_access_key=arguments.secret_access_key,
+        s3_endpoint_url=arguments.s3_endpoint_url,
     )
 
 

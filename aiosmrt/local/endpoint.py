@@ -14,7 +14,7 @@ from aiohttp import web
 
 from aiosmrt.config import Credentials
 from aiosmrt.errors import ConfigurationError, InternalFailure, ServiceError
-from aiosmrt.local.answers import Answer, make_service_unavailable
+from aiosmrt.local.answers import BUCKET, Answer, make_service_unavailable
 from aiosmrt.local.authorization import (
     S3_SIGNING,
     SAGEMAKER_SIGNING,
@@ -30,6 +30,7 @@ from aiosmrt.local.model import InvocationRequest, Model, echo
 from aiosmrt.local.objects import ObjectStore
 from aiosmrt.local.python_model import PythonModel
 from aiosmrt.local.s3 import PATH, S3, encode_s3_error
+from aiosmrt.local.storage import LocalStorage, S3Storage, Storage
 from aiosmrt.parameters import ClientOptions
 from aiosmrt.service_model import INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 
@@ -62,7 +63,7 @@ class LocalEndpoint:
     """A real HTTP server that speaks SageMaker Runtime's three operations to any SDK.
 
     InvokeEndpointAsync is carried out: input comes from, and output or failure goes to, a small
-    S3 in memory, served in path style at `<url>/s3`.
+    S3 in memory, served in path style at `<url>/s3`, or an S3 elsewhere.
 
     ::
 
@@ -79,12 +80,15 @@ class LocalEndpoint:
         host: the address to listen on.
         port: 0 picks a free one.
         auth: whether requests must be signed with the key pair.
-        access_key_id: of the one key pair that is known.
-        secret_access_key: of the same.
+        access_key_id: of the one key pair that is known; `local` where it is `None`.
+        secret_access_key: of the same; `local-secret` where it is `None`.
         keep_requests: how many of the latest requests `requests` holds.
         workers: how many asynchronous invocations run at a time; the others are queued.
         s3_list_permission: whether callers have `s3:ListBucket`. Without it the local S3 answers
             403 AccessDenied for an object that does not exist, as S3 does, and with it 404.
+        s3_endpoint_url: of an S3 to use in path style instead of one in memory, with the key pair
+            where one is given, else with the credentials that a client finds. Outputs go into its
+            bucket `aiosmrt-local`, which is made where it is missing.
 
     Attributes:
         requests: the `InvocationRequest`s that passed signature and validation, oldest first.
@@ -92,6 +96,7 @@ class LocalEndpoint:
 
     Raises:
         ConfigurationError: contradicting arguments; on entering, an address that cannot be used.
+        AiosmrtError: on entering, the S3 at `s3_endpoint_url` cannot be used.
     """
 
     def __init__(
@@ -102,11 +107,12 @@ class LocalEndpoint:
         host: str = "127.0.0.1",
         port: int = 0,
         auth: bool = True,
-        access_key_id: str = "local",
-        secret_access_key: str = "local-secret",  # noqa: S107 - known to everybody, on loopback
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
         keep_requests: int = 1000,
         workers: int = 4,
         s3_list_permission: bool = True,
+        s3_endpoint_url: str | None = None,
     ) -> None:
         if model is not None and upstream is not None:
             raise ConfigurationError("model and upstream exclude each other")
@@ -126,10 +132,15 @@ class LocalEndpoint:
         self._host = host
         self._port = port
         self._auth = auth
-        self._credentials = Credentials(access_key_id, secret_access_key)
+        # Known to everybody, on loopback.
+        self._credentials = Credentials(
+            access_key_id or "local", secret_access_key or "local-secret"
+        )
         self._keep_requests = keep_requests
         self._workers = workers
         self._s3 = S3(self.objects, s3_list_permission)
+        self._s3_url = s3_endpoint_url
+        self._given_keys = (access_key_id, secret_access_key)
         self._url: str | None = None
         self._stack = contextlib.AsyncExitStack()
         self._calls: set[asyncio.Task[object]] = set()
@@ -159,7 +170,7 @@ class LocalEndpoint:
         leading: ClientOptions = {
             "region_name": "us-east-1",
             "endpoint_url": self.url,
-            "s3_endpoint_url": f"{self.url}{PATH}",
+            "s3_endpoint_url": self._s3_url or f"{self.url}{PATH}",
             "aws_access_key_id": self._credentials.access_key_id,
             "aws_secret_access_key": self._credentials.secret_access_key,
             **options,
@@ -169,7 +180,9 @@ class LocalEndpoint:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             backend = await self._open_backend(stack)
-            queue = InvocationQueue(backend.answer, self.objects, self._workers)
+            storage = await self._open_storage(stack)
+            await storage.make_bucket(BUCKET)
+            queue = InvocationQueue(backend.answer, storage, self._workers)
             stack.push_async_callback(queue.aclose)
 
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -215,6 +228,20 @@ class LocalEndpoint:
         stack.push_async_callback(asyncio.to_thread, executor.shutdown)
         return PythonModel(self._model, executor)
 
+    async def _open_storage(self, stack: contextlib.AsyncExitStack) -> Storage:
+        if self._s3_url is None:
+            return LocalStorage(self.objects)
+        from aiosmrt.client import SageMakerRuntimeClient  # noqa: PLC0415 - as above
+
+        access_key_id, secret_access_key = self._given_keys
+        client = SageMakerRuntimeClient(
+            region_name="us-east-1",  # S3 says so where it is another
+            s3_endpoint_url=self._s3_url,
+            aws_access_key_id=access_key_id,
+            aws_secret_access_key=secret_access_key,
+        )
+        return S3Storage((await stack.enter_async_context(client))._s3)  # noqa: SLF001 - our own
+
     async def _end_calls(self, site: web.TCPSite) -> None:
         # aiohttp would cancel them too, but not wait until their generators are closed.
         await site.stop()
@@ -229,7 +256,7 @@ class LocalEndpoint:
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
-            if f"{exchange.path}/".startswith(f"{PATH}/"):
+            if self._s3_url is None and f"{exchange.path}/".startswith(f"{PATH}/"):
                 await self._answer_s3(exchange)
             else:
                 await self._answer(backend, queue, exchange)

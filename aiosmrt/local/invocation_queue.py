@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from urllib.parse import unquote
 
 import attrs
 
-from aiosmrt.errors import ServiceError
-from aiosmrt.local.answers import BUCKET, Answer, QueuedInvocation, place_output
+from aiosmrt.errors import AiosmrtError, ServiceError
+from aiosmrt.local.answers import Answer, QueuedInvocation, place_output
 from aiosmrt.local.model import InvocationRequest
-from aiosmrt.local.objects import ObjectStore, StoredObject
-from aiosmrt.threads import run_in_thread
+from aiosmrt.local.storage import Storage
 
 __all__ = ["InvocationQueue"]
 
@@ -26,8 +22,6 @@ logger = logging.getLogger(__name__)
 # The service model's words on what a request leaves out, in seconds.
 _REQUEST_TTL = 21_600
 _INVOCATION_TIMEOUT = 900
-
-_HTTPS = re.compile(r"https://[^/]+/s3/([^?#]+)")
 
 
 @attrs.define(eq=False)
@@ -39,13 +33,13 @@ class InvocationQueue:
 
     Args:
         answer: calls the model.
-        objects: where input is found, and output or failure put.
+        storage: where input is found, and output or failure put.
         workers: how many invocations run at a time.
         second: how long a second of the service's lasts here, in seconds.
     """
 
     answer: Callable[[InvocationRequest], AbstractAsyncContextManager[Answer]]
-    objects: ObjectStore
+    storage: Storage
     workers: int
     second: float = 1.0
     _places: asyncio.Semaphore = attrs.field(init=False)
@@ -54,10 +48,6 @@ class InvocationQueue:
     @_places.default
     def _make_places(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(self.workers)
-
-    def __attrs_post_init__(self) -> None:
-        # Whoever polls is told that the object is missing, not that its bucket is.
-        self.objects.make_bucket(BUCKET)
 
     def put(self, request: InvocationRequest) -> QueuedInvocation:
         """Queue an invocation and say where its output, or its failure, will be."""
@@ -76,18 +66,23 @@ class InvocationQueue:
             await asyncio.wait(self._invocations)
 
     async def _settle(self, request: InvocationRequest, queued: QueuedInvocation) -> None:
-        location = queued.failure_location
         try:
-            stored = await self._process(request)
-            location = queued.output_location
-        except ServiceError as error:
-            stored = _write_failure(error.message)
+            body, content_type = await self._process(request)
+            await self.storage.write(queued.output_location, body, content_type)
+        except AiosmrtError as error:
+            failure = error.message if isinstance(error, ServiceError) else str(error)
         except Exception:
             logger.exception("the local endpoint failed on invocation %r", queued.inference_id)
-            stored = _write_failure("The local endpoint failed; its log says why.")
-        self.objects.put(location, stored)
+            failure = "The local endpoint failed; its log says why."
+        else:
+            return
+        try:
+            told = failure.encode(errors="replace")
+            await self.storage.write(queued.failure_location, told, "text/plain; charset=utf-8")
+        except AiosmrtError as error:
+            logger.error("%s; it would have said: %s", error, failure)  # noqa: TRY400 - it says all
 
-    async def _process(self, request: InvocationRequest) -> StoredObject:
+    async def _process(self, request: InvocationRequest) -> tuple[bytes, str]:
         ttl = request.request_ttl_seconds or _REQUEST_TTL
         expired = f"The request expired: RequestTTLSeconds, {ttl}, went by while it was queued."
         async with _limit(ttl * self.second, expired):
@@ -100,21 +95,19 @@ class InvocationQueue:
         finally:
             self._places.release()
 
-    async def _invoke(self, request: InvocationRequest) -> StoredObject:
+    async def _invoke(self, request: InvocationRequest) -> tuple[bytes, str]:
         if request.input_location is not None:
-            request = attrs.evolve(request, body=self._read(request.input_location))
+            request = attrs.evolve(request, body=await self._read(request.input_location))
         async with self.answer(request) as answer:
-            body, content_type = await answer.collect()
-        # Hashing a large output takes its time.
-        return await run_in_thread(functools.partial(StoredObject, body, content_type))
+            return await answer.collect()
 
-    def _read(self, location: str) -> bytes:
-        match = _HTTPS.match(location)
+    async def _read(self, location: str) -> bytes:
         try:
-            return self.objects.get(f"s3://{unquote(match[1])}" if match else location).body
-        except ServiceError as error:
+            return await self.storage.read(location)
+        except AiosmrtError as error:
+            told = f"{error.code}: {error.message}" if isinstance(error, ServiceError) else error
             raise ServiceError(
-                f"InputLocation {location} cannot be read: {error.code}: {error.message}",
+                f"InputLocation {location} cannot be read: {told}",
                 code="ValidationError",
                 status=400,
             ) from error
@@ -127,7 +120,3 @@ async def _limit(seconds: float, message: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise ServiceError(message, code="RequestTimeout", status=408) from None
-
-
-def _write_failure(message: str) -> StoredObject:
-    return StoredObject(message.encode(errors="replace"), "text/plain; charset=utf-8")

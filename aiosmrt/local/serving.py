@@ -22,8 +22,9 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     auth: bool = True,
-    access_key_id: str = "local",
-    secret_access_key: str = "local-secret",  # noqa: S107 - known to everybody, on loopback
+    access_key_id: str | None = None,
+    secret_access_key: str | None = None,
+    s3_endpoint_url: str | None = None,
 ) -> None:
     """Run a `LocalEndpoint` until SIGINT, SIGTERM or cancellation; a signal is a normal return.
 
@@ -33,6 +34,7 @@ async def serve(
 
     Raises:
         ConfigurationError: contradicting arguments, or an address that cannot be used.
+        AiosmrtError: the S3 at `s3_endpoint_url` cannot be used.
     """
     stop = asyncio.Event()
     endpoint = LocalEndpoint(
@@ -43,6 +45,7 @@ async def serve(
         auth=auth,
         access_key_id=access_key_id,
         secret_access_key=secret_access_key,
+        s3_endpoint_url=s3_endpoint_url,
         keep_requests=0,
     )
     watched = _watch(stop)

@@ -157,6 +157,21 @@ def test_a_later_process_waits_on(url: str, tmp_path: Path) -> None:
         assert json.loads(done.stdout)["body"] == "later"
 
 
+def test_serve_uses_an_s3_elsewhere(url: str) -> None:
+    s3 = f"{url}/s3"
+    arguments = [*COMMAND, "serve", "--s3-endpoint", s3]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, text=True, env={**os.environ, **KEYS}
+    ) as server:
+        assert server.stdout is not None
+        second = server.stdout.readline().strip()
+        waiting = ("--s3-endpoint-url", s3, "--wait", "20")
+        done = _call(second, "invoke-async", *waiting, "--body", "to be echoed")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+    assert (done[0], json.loads(done[1])["echo"], done[2]) == (0, "to be echoed", "")
+
+
 def test_a_call_that_fails_says_why_in_one_line(url: str) -> None:
     status, out, err = _call(url, "invoke", "--body", "fail")
     assert (status, out) == (1, b"")

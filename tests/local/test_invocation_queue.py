@@ -26,6 +26,7 @@ from aiosmrt.local import (
 )
 from aiosmrt.local.answers import Answer, QueuedInvocation
 from aiosmrt.local.invocation_queue import InvocationQueue
+from aiosmrt.local.storage import LocalStorage
 
 Connect: TypeAlias = Callable[..., Any]
 Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -40,6 +41,7 @@ class _Queues:
     """Makes queues before a coroutine function, and closes them after the test."""
 
     def __init__(self, until: Until) -> None:
+        self.objects = ObjectStore()
         self.made: list[InvocationQueue] = []
         self._until = until
 
@@ -51,12 +53,12 @@ class _Queues:
 
             yield Answer(ModelResponse(b"", "text/csv"), parts())
 
-        self.made.append(InvocationQueue(answer, ObjectStore(), workers, second))
+        self.made.append(InvocationQueue(answer, LocalStorage(self.objects), workers, second))
         return self.made[-1]
 
-    async def read(self, queue: InvocationQueue, location: str) -> str:
-        await self._until(lambda: location in queue.objects)
-        return queue.objects.get(location).body.decode()
+    async def read(self, location: str) -> str:
+        await self._until(lambda: location in self.objects)
+        return self.objects.get(location).body.decode()
 
 
 @pytest_asyncio.fixture
@@ -75,9 +77,9 @@ async def test_an_output_is_filed_with_its_content_type(queues: _Queues) -> None
     queue = queues.make(run)
     queued = queue.put(_REQUEST)
     # The model is told the id that was made for it.
-    assert await queues.read(queue, queued.output_location) == "{}" + queued.inference_id
-    assert queue.objects.get(queued.output_location).content_type == "text/csv"
-    assert queued.failure_location not in queue.objects
+    assert await queues.read(queued.output_location) == "{}" + queued.inference_id
+    assert queues.objects.get(queued.output_location).content_type == "text/csv"
+    assert queued.failure_location not in queues.objects
 
 
 @pytest.mark.asyncio
@@ -93,9 +95,9 @@ async def test_an_output_is_hashed_off_the_loop(
     async def run(request: InvocationRequest) -> bytes:
         return b"output"
 
-    monkeypatch.setattr("aiosmrt.local.invocation_queue.StoredObject", store)
+    monkeypatch.setattr("aiosmrt.local.storage.StoredObject", store)
     queue = queues.make(run)
-    assert await queues.read(queue, queue.put(_REQUEST).output_location) == "output"
+    assert await queues.read(queue.put(_REQUEST).output_location) == "output"
     assert threading.main_thread() not in threads
 
 
@@ -110,8 +112,8 @@ async def test_input_is_read_when_its_turn_comes(location: str, queues: _Queues)
     queue = queues.make(run)
     request = InvocationRequest("InvokeEndpointAsync", "e", input_location=location)
     queued = queue.put(request)
-    queue.objects.put("s3://bucket/a b", StoredObject(b"input"))
-    assert await queues.read(queue, queued.output_location) == "INPUT"
+    queues.objects.put("s3://bucket/a b", StoredObject(b"input"))
+    assert await queues.read(queued.output_location) == "INPUT"
 
 
 @pytest.mark.parametrize(
@@ -131,9 +133,9 @@ async def test_input_that_is_missing_is_a_failure(
         pytest.fail("there is nothing to run on")
 
     queue = queues.make(run)
-    queue.objects.put("s3://bucket/key", StoredObject(b""))
+    queues.objects.put("s3://bucket/key", StoredObject(b""))
     request = InvocationRequest("InvokeEndpointAsync", "e", input_location=location)
-    failure = await queues.read(queue, queue.put(request).failure_location)
+    failure = await queues.read(queue.put(request).failure_location)
     assert failure.startswith(f"InputLocation {location} cannot be read: ")
     assert told in failure
 
@@ -147,10 +149,10 @@ async def test_a_fault_of_the_endpoint_is_a_failure_too(
 
     queue = queues.make(run)
     queued = queue.put(_REQUEST)
-    failure = await queues.read(queue, queued.failure_location)
+    failure = await queues.read(queued.failure_location)
     assert failure == "The local endpoint failed; its log says why."
     assert "ZeroDivisionError" in caplog.text
-    assert queued.output_location not in queue.objects
+    assert queued.output_location not in queues.objects
 
 
 @pytest.mark.asyncio
@@ -171,9 +173,9 @@ async def test_so_many_run_at_a_time_in_the_order_they_came(queues: _Queues) -> 
             await asyncio.sleep(0)
         assert began == bodies[: done + 2]
         turn.release()
-        await queues.read(queue, placed[done].output_location)
+        await queues.read(placed[done].output_location)
     turn.release()
-    await queues.read(queue, placed[-1].output_location)
+    await queues.read(placed[-1].output_location)
     assert began == bodies
 
 
@@ -202,15 +204,15 @@ async def test_a_request_expires_in_the_queue(queues: _Queues) -> None:
 
     # What runs does not expire any more, and what expired does not keep its place.
     first, second, third = put(b"1", 60), put(b"2", 60), put(b"3", 20_000)
-    failure = await queues.read(queue, second.failure_location)
+    failure = await queues.read(second.failure_location)
     assert failure == "The request expired: RequestTTLSeconds, 60, went by while it was queued."
-    assert first.output_location not in queue.objects
+    assert first.output_location not in queues.objects
     finish.set()
     for queued in (first, third):
-        await queues.read(queue, queued.output_location)
-        assert queued.failure_location not in queue.objects
+        await queues.read(queued.output_location)
+        assert queued.failure_location not in queues.objects
     assert ran == [b"1", b"3"]
-    assert second.output_location not in queue.objects
+    assert second.output_location not in queues.objects
 
 
 @pytest.mark.asyncio
@@ -230,12 +232,12 @@ async def test_a_model_that_takes_too_long_is_cancelled(queues: _Queues) -> None
         InvocationRequest("InvokeEndpointAsync", "e", b"1", invocation_timeout_seconds=2)
     )
     quick = queue.put(InvocationRequest("InvokeEndpointAsync", "e"))
-    failure = await queues.read(queue, slow.failure_location)
+    failure = await queues.read(slow.failure_location)
     assert failure == "The model did not answer within InvocationTimeoutSeconds, 2."
     assert cancelled == [b"1"]
-    assert slow.output_location not in queue.objects
+    assert slow.output_location not in queues.objects
     # Its place went to the next.
-    assert await queues.read(queue, quick.output_location) == "quick"
+    assert await queues.read(quick.output_location) == "quick"
 
 
 @pytest.mark.asyncio
@@ -246,11 +248,11 @@ async def test_the_limits_of_the_service_hold_where_none_is_asked_for(queues: _Q
 
     queue = queues.make(run, second=0.000_01)
     running = queue.put(_REQUEST)
-    failure = await queues.read(queue, running.failure_location)
+    failure = await queues.read(running.failure_location)
     assert "InvocationTimeoutSeconds, 900." in failure
     queue = queues.make(run, second=0.000_01)
     await queue._places.acquire()
-    failure = await queues.read(queue, queue.put(_REQUEST).failure_location)
+    failure = await queues.read(queue.put(_REQUEST).failure_location)
     assert "RequestTTLSeconds, 21600," in failure
 
 
@@ -275,8 +277,8 @@ async def test_closing_cancels_and_waits_and_files_nothing(queues: _Queues) -> N
     assert ended == [b"{}"]
     assert asyncio.all_tasks() == before
     for queued in placed:
-        assert queued.output_location not in queue.objects
-        assert queued.failure_location not in queue.objects
+        assert queued.output_location not in queues.objects
+        assert queued.failure_location not in queues.objects
 
 
 # Through the endpoint.
