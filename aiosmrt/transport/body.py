@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.http import StreamWriter
 
-__all__ = ["Body"]
+__all__ = ["Body", "drain"]
 
 # How much of a body is handed to the socket between two looks at the time limit.
 _CHUNK = 1 << 16
@@ -89,11 +89,11 @@ class Body(aiohttp.Payload):
         for start in range(0, self._size, _CHUNK):
             self._progress.writing()
             await writer.write(view[start : start + _CHUNK])
-            await _drain(writer)
+            await drain(writer)
             self.taken = min(start + _CHUNK, self._size)
 
 
-async def _drain(writer: AbstractStreamWriter) -> None:
+async def drain(writer: AbstractStreamWriter) -> None:
     """Wait until the socket took everything; aiohttp's drain alone is content with less.
 
     Whoever cuts the connection meanwhile, resets it: else the system would go on offering what it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -17,6 +18,7 @@ from aiosmrt.errors import (
 )
 from aiosmrt.http import Request
 from aiosmrt.transport.body import Body
+from aiosmrt.transport.exchange import Exchange
 
 __all__ = ["describe", "refuse_proxying", "translate"]
 
@@ -37,17 +39,17 @@ _LARGE_BODY = 4_000_000
 
 
 def translate(
-    error: Exception, request: Request, body: Body, proxy: URL | None = None
+    error: Exception, request: Request, sending: Body | Exchange, proxy: URL | None = None
 ) -> AiosmrtError:
     """Turn what aiohttp raised for a request into our error, `may_have_run` included."""
     what = describe(_find_root(error))
     if isinstance(error, aiohttp.ClientResponseError):
         _forget_headers(error)
-    if body.begun_at is None:
+    if sending.begun_at is None:
         proxied = None if proxy is None else _translate_proxying(error, what, request, proxy)
         return proxied or _translate_connecting(error, what, request)
-    translated = _translate_sending(error, what, request, body)
-    translated.may_have_run = body.sent
+    translated = _translate_sending(error, what, request, sending)
+    translated.may_have_run = sending.sent
     return translated
 
 
@@ -133,17 +135,19 @@ def _advise(error: aiohttp.ClientConnectorCertificateError, option: str) -> str:
     return "if this authority is to be trusted, name its bundle with verify= or AWS_CA_BUNDLE"
 
 
-def _translate_sending(error: Exception, what: str, request: Request, body: Body) -> AiosmrtError:
+def _translate_sending(
+    error: Exception, what: str, request: Request, sending: Body | Exchange
+) -> AiosmrtError:
     """Read an exception of the time between the connection and the answer's head."""
     origin = request.origin
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         return UnexpectedResponse(
             f"{origin} did not answer in HTTP: {what}; check the scheme and the port of "
             "endpoint_url"
         )
     if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
         return ConnectionLost(f"{origin} closed the connection in the middle of an answer's head")
-    if body.sent:
+    if sending.sent:
         hint = "if it always does, this port may speak TLS: endpoint_url begins with https://"
         return ConnectionLost(
             f"{origin} closed the connection without an answer, after the whole request had been "
@@ -152,8 +156,8 @@ def _translate_sending(error: Exception, what: str, request: Request, body: Body
     size = len(request.body)
     hint = "services close the connection on a body that is too large"
     return ConnectionLost(
-        f"{origin} closed the connection while the request was being sent ({body.taken} of {size} "
-        f"bytes of the body): {what}{f'; {hint}' if size > _LARGE_BODY else ''}"
+        f"{origin} closed the connection while the request was being sent ({sending.taken} of "
+        f"{size} bytes of the body): {what}{f'; {hint}' if size > _LARGE_BODY else ''}"
     )
 
 

@@ -10,19 +10,25 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from aiosmrt.errors import ClientClosed, ConfigurationError, ConnectionLost
+from aiosmrt.errors import ClientClosed, ConfigurationError
 from aiosmrt.http import Request
 from aiosmrt.limits import Limits
 from aiosmrt.proxies import find_proxy
 from aiosmrt.transport.body import Body
 from aiosmrt.transport.border import refuse_proxying, translate
+from aiosmrt.transport.exchange import SMALL, Exchange, disown
 from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
 
 __all__ = ["Pool", "PoolOptions"]
 
@@ -33,6 +39,10 @@ _KEEPALIVE = (60, 15, 3)
 _POOLED_IDLE = 12
 # URLs remembered; far more endpoints than anybody calls.
 _URLS = 1024
+
+
+# Limits are kept by `Limits`.
+_NO_LIMIT = aiohttp.ClientTimeout()
 
 
 @attrs.frozen(eq=False)
@@ -96,6 +106,8 @@ class Pool:
         self._calls: set[Limits] = set()
         # Weak, so that a stream nobody holds any longer can be noticed and closed.
         self._responses: weakref.WeakSet[PooledResponse] = weakref.WeakSet()
+        self._traced = bool(traces)
+        self._destinations: dict[str, aiohttp.ClientRequest] = {}
         self._urls: dict[tuple[str, str, str], URL] = {}
         self._keeper: AsyncGenerator[None] | None = None
 
@@ -146,46 +158,70 @@ class Pool:
             TransportError: no answer; `may_have_run` says whether the request went out whole.
             UnexpectedResponse: the answer is no HTTP.
         """
-        body = Body(request.body, limits)
-        headers = request.headers
         route = self._given_route or self._find_route(request.origin)
-        if request.origin.startswith("http:"):
-            # Where no tunnel is asked for, the proxy reads the request itself.
-            headers = {**headers, **route.headers}
         limits.peer = request.origin
         if route.proxy is not None:
             limits.peer += f" through the proxy {route.proxy.host}:{route.proxy.port}"
         limits.connecting()
+        sending: Exchange | Body
+        answer: Exchange | aiohttp.ClientResponse
         try:
-            response = await self._session.request(
-                request.method,
-                self._url(request),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                ssl=self._tls,
-                proxy=route.proxy,
-                proxy_headers=route.headers or None,
-            )
-        except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
+            if self._traced or route.proxy is not None or len(request.body) > SMALL:
+                sending = Body(request.body, limits)
+                answer = await self._request(request, sending, route)
+            else:
+                sending = answer = Exchange()
+                await answer.begin(await self._connect(request.origin), request, limits)
+        except (
+            aiohttp.ClientError,
+            HttpProcessingError,
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             if self._session.closed:
                 closed = ClientClosed("the client, or its session, was closed during the call")
-                closed.may_have_run = body.sent
+                closed.may_have_run = sending.sent
                 raise closed from error
-            raise translate(error, request, body, route.proxy) from error
-        if body.begun_at is None:
-            response.close()
-            raise ConnectionLost(
-                f"{request.origin} answered on an idle connection before it was asked; nothing "
-                "was sent"
-            )
-        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
-            response.close()
-            raise refuse_proxying(request, route.proxy, response.status, response.reason or "")
-        first_byte = time.perf_counter() - body.begun_at
-        pooled = PooledResponse(response, slot, limits, first_byte)
+            raise translate(error, request, sending, route.proxy) from error
+        if sending.begun_at is None:
+            answer.close()
+            raise disown(request)
+        if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
+            answer.close()
+            raise refuse_proxying(request, route.proxy, answer.status, answer.reason or "")
+        pooled = PooledResponse(answer, slot, limits, time.perf_counter() - sending.begun_at)
         self._responses.add(pooled)
         return pooled
+
+    async def _request(self, request: Request, body: Body, route: _Route) -> aiohttp.ClientResponse:
+        headers = request.headers
+        if request.origin.startswith("http:"):
+            # Where no tunnel is asked for, the proxy reads the request itself.
+            headers = {**headers, **route.headers}
+        return await self._session.request(
+            request.method,
+            self._url(request),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            ssl=self._tls,
+            proxy=route.proxy,
+            proxy_headers=route.headers or None,
+        )
+
+    async def _connect(self, origin: str) -> Connection:
+        """Take a connection that is idle, or make one."""
+        connector = self._session.connector
+        if connector is None:
+            raise RuntimeError("the session is closed")
+        destination = self._destinations.get(origin)
+        if destination is None:
+            # Nothing of it is sent: it says where to, in the words of the connector.
+            destination = self._destinations[origin] = aiohttp.ClientRequest(
+                "POST", URL(origin), loop=self.loop, ssl=self._tls, session=self._session
+            )
+        return await connector.connect(destination, traces=[], timeout=_NO_LIMIT)
 
     def _find_route(self, origin: str) -> _Route:
         route = self._routes.get(origin)

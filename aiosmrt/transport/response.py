@@ -10,6 +10,7 @@ from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed
 from aiosmrt.http import ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.transport.border import describe
+from aiosmrt.transport.exchange import Exchange
 from aiosmrt.transport.slot import Slot
 
 __all__ = ["PooledResponse"]
@@ -45,7 +46,7 @@ class PooledResponse:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        response: aiohttp.ClientResponse | Exchange,
         slot: Slot,
         limits: Limits,
         time_to_first_byte: float = 0.0,

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import trustme
+from aiohttp.http import HttpProcessingError
 
 from aiosmrt.errors import (
     AiosmrtError,
@@ -175,14 +176,15 @@ async def test_the_hint_at_tls_is_not_given_where_tls_is_spoken(
     ],
     ids=["ssh", "tls alert", "status", "too long a header", "length"],
 )
+@pytest.mark.parametrize("size", [2, 100_000])
 @pytest.mark.asyncio
 async def test_garbage_instead_of_http(
-    garbage: bytes, pool: Pool, exchange: Exchange, serve_raw: ServeRaw
+    garbage: bytes, size: int, pool: Pool, exchange: Exchange, serve_raw: ServeRaw
 ) -> None:
     async with serve_raw(_answer(garbage)) as server:
-        error = await _fail(exchange(pool, server.url))
+        error = await _fail(exchange(pool, server.url, b"x" * size))
     assert isinstance(error, UnexpectedResponse)
-    assert isinstance(error.__cause__, aiohttp.ClientResponseError)
+    assert isinstance(error.__cause__, aiohttp.ClientResponseError | HttpProcessingError)
     assert f"{server.url} did not answer in HTTP: " in str(error)
     assert "message:;" not in str(error)
     assert "check the scheme and the port of endpoint_url" in str(error)

@@ -295,9 +295,10 @@ async def test_a_reused_connection_that_dies_without_an_answer_may_have_run_the_
     assert _free(pool) == 1
 
 
+@pytest.mark.parametrize("size", [2, 100_000])
 @pytest.mark.asyncio
 async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(
-    pool: Pool, serve: Serve, exchange: Exchange, until: Until
+    size: int, pool: Pool, serve: Serve, exchange: Exchange, until: Until
 ) -> None:
     stray = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 5\r\n\r\nstray"
 
@@ -311,7 +312,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(
         assert await response.read() == b"ok"
         await asyncio.sleep(0.05)
         with pytest.raises(ConnectionLost, match="before it was asked; nothing was sent") as caught:
-            await exchange(pool, server.url)
+            await exchange(pool, server.url, b"x" * size)
         assert not caught.value.may_have_run
         assert _free(pool) == 1
         await until(lambda: server.open_connections == 0)
