@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from aiosmrt import eventstream, sse
-from aiosmrt.async_inference import AsyncInferenceOutput, AsyncInvocation
-from aiosmrt.async_results import AsyncInferenceResult
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import UNSIGNED, Config, Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
@@ -61,6 +62,28 @@ from aiosmrt.models import (
 )
 from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 from aiosmrt.version import __version__
+
+# What only asynchronous inference needs is imported when it is asked for. Type checkers must not
+# see how: for them, any name would do.
+if TYPE_CHECKING:
+    from aiosmrt.async_inference import AsyncInferenceOutput, AsyncInvocation
+    from aiosmrt.async_results import AsyncInferenceResult
+else:
+    _LATE = {
+        "AsyncInferenceOutput": "aiosmrt.async_inference",
+        "AsyncInferenceResult": "aiosmrt.async_results",
+        "AsyncInvocation": "aiosmrt.async_inference",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATE})
+
 
 __all__ = [
     "UNSIGNED",

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 
 from aiosmrt.errors import ParameterError, ValidationError
+from aiosmrt.limits import Limits
 from aiosmrt.request_body import collect_body
 from aiosmrt.s3 import S3
 from aiosmrt.s3_protocol import S3Location
@@ -20,14 +21,15 @@ _WAY = "s3_input_prefix='s3://bucket/prefix/' (of the call, or of the client) se
 
 
 async def stage_body(
-    s3: S3, parameters: Mapping[str, object], prefix: str | None
+    s3: S3, parameters: Mapping[str, object], prefix: str | None, limits: Limits
 ) -> dict[str, object]:
     """Put a body that is too large to travel inline into S3, and name it instead.
 
     Args:
         s3: where to.
-        parameters: of InvokeEndpointAsync, by our names.
+        parameters: of InvokeEndpointAsync, by our names, a body among them.
         prefix: `s3://<bucket>/<prefix>`; its object gets a name that nobody else has.
+        limits: of the wait for what a file or an iterable gives.
 
     Returns:
         The parameters to send.
@@ -37,13 +39,11 @@ async def stage_body(
         AiosmrtError: the upload failed.
     """
     staged = dict(parameters)
-    body = staged.get("body")
-    if body is None:
-        return staged
-    if prefix is None:
-        body = await collect_body(body, _INLINE, f"; {_WAY}")
-    else:
-        body = await collect_body(body, None)
+    async with limits:
+        if prefix is None:
+            body = await collect_body(staged["body"], _INLINE, f"; {_WAY}")
+        else:
+            body = await collect_body(staged["body"], None)
     staged["body"] = body
     if not isinstance(body, bytes) or len(body) <= _INLINE:
         return staged
@@ -56,7 +56,8 @@ async def stage_body(
     location = S3Location(place.bucket, f"{folder}{uuid.uuid4()}")
     content_type = staged.get("content_type")
     try:
-        await s3.put(location, body, None if content_type is None else str(content_type))
+        # What it was gathered from does not matter: S3 may be sent it as often as it takes.
+        await s3.put(location, bytes(body), None if content_type is None else str(content_type))
     except Exception as error:
         error.add_note(f"the input was on its way to {location}; the endpoint was not called")
         raise

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import datetime
 import os
 import warnings
 import weakref
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from urllib.parse import quote
 
 import attrs
 
-from aiosmrt.answers import check_stream, check_success, read_body, refuse
-from aiosmrt.async_inference import AsyncInvocation, Polling
-from aiosmrt.async_input import advise_on_inline_body, stage_body
-from aiosmrt.async_results import AsyncInferenceResult, wait_for_results
+from aiosmrt.answers import check_stream, check_success, read_body
 from aiosmrt.calls import NO_HOOKS, Call, Caller, Shared
 from aiosmrt.clock import Clock
 from aiosmrt.config import UNSIGNED, Config, Timeout
 from aiosmrt.credentials import CredentialProvider
-from aiosmrt.errors import AiosmrtError, ValidationError
+from aiosmrt.errors import AiosmrtError
 from aiosmrt.limits import Limits
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.operations import (
     build_request,
     check_names,
-    parse_invocation,
     parse_response,
     respell,
 )
@@ -50,8 +45,6 @@ from aiosmrt.parameters import (
 from aiosmrt.request_body import collect_body
 from aiosmrt.resolution import Resolution
 from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
-from aiosmrt.s3 import S3, S3Connection, S3State
-from aiosmrt.s3_protocol import S3Endpoint
 from aiosmrt.service_model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -60,6 +53,11 @@ from aiosmrt.service_model import (
 )
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions, Pools
 from aiosmrt.validation import check_headers, check_parameters
+
+if TYPE_CHECKING:
+    from aiosmrt.async_client import AsyncInferenceClient, S3State
+    from aiosmrt.async_inference import AsyncInvocation
+    from aiosmrt.async_results import AsyncInferenceResult
 
 __all__ = ["SageMakerRuntimeClient"]
 
@@ -92,7 +90,7 @@ class SageMakerRuntimeClient:
         self._credentials = self._provide_credentials()
         self._shared = Shared(clock=Clock(self._config.system_clock_offset))
         self._caller: Caller | None = None
-        self._s3_state = S3State()
+        self._s3_state: S3State | None = None
 
     def with_options(self, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
         """Give a client with other options over the same pool; closing it closes nothing.
@@ -111,7 +109,7 @@ class SageMakerRuntimeClient:
 
     def _derive(self, config: Config, options: ClientOptions) -> None:
         self._caller = None
-        self._s3_state = S3State()
+        self._s3_state = None
         self._config = config
         if not options.keys().isdisjoint(RESOLVED):
             self._resolution = Resolution(config)
@@ -214,45 +212,7 @@ class SageMakerRuntimeClient:
         Raises:
             AiosmrtError: as `invoke_endpoint`.
         """
-        operation = INVOKE_ENDPOINT_ASYNC
-        check_names(operation, parameters)
-        prefix = s3_input_prefix or self._config.s3_input_prefix
-        staged = await self._stage(parameters, prefix)
-        pool, caller, call = await self._begin(operation, staged)
-
-        async def judge(response: PooledResponse, call: Call) -> AsyncInvocation:
-            try:
-                body = await read_body(operation, response, call)
-            except ValidationError as error:
-                if call.request.body:
-                    advise_on_inline_body(error)
-                raise
-            invocation = parse_invocation(response.head, body, call.describe(response.head))
-            if invocation.inference_id is None and invocation.output_location is None:
-                raise refuse(
-                    response.head,
-                    "the answer names neither an inference id nor an output location; check that "
-                    "endpoint_url is a SageMaker Runtime endpoint and no proxy answers for it",
-                    body,
-                )
-            call.end_attempt()
-            return AsyncInvocation(
-                inference_id=invocation.inference_id,
-                output_location=invocation.output_location,
-                failure_location=invocation.failure_location,
-                endpoint_name=call.endpoint_name,
-                submitted_at=datetime.datetime.now(datetime.UTC),
-                metadata=call.describe(response.head),
-                s3=self._s3,
-                polling=self._polling,
-            )
-
-        try:
-            return await caller.call(call, pool, judge)
-        except AiosmrtError as error:
-            if "input_location" in staged.keys() - parameters.keys():
-                error.add_note(f"the body is at {staged['input_location']}, as an input_location")
-            raise
+        return await self._async_inference.submit(parameters, s3_input_prefix)
 
     def resume_async_invocation(self, saved: str) -> AsyncInvocation:
         """Give an invocation whose output can be waited for, here or in another process.
@@ -263,7 +223,7 @@ class SageMakerRuntimeClient:
         Raises:
             ParameterError: it is something else.
         """
-        return AsyncInvocation.from_json(saved, self._s3, self._polling)
+        return self._async_inference.resume(saved)
 
     def wait_for_results(
         self,
@@ -280,54 +240,18 @@ class SageMakerRuntimeClient:
             invocations: to wait for; also of other clients, other processes, or unpickled.
             timeout: seconds until those that are not complete are given with an error.
         """
-        return wait_for_results(self._s3, self._polling, invocations, timeout)
+        return self._async_inference.wait_for_results(invocations, timeout)
 
     @property
-    def _s3(self) -> S3:
+    def _async_inference(self) -> AsyncInferenceClient:
+        from aiosmrt.async_client import AsyncInferenceClient, S3State  # noqa: PLC0415 - start-up time
+
+        if self._s3_state is None:
+            self._s3_state = S3State()
         # It refers to the client, which must not refer to it in turn: a client that nobody holds
         # any longer is to be noticed at once.
-        return S3(self._connect_s3, self._s3_state)
-
-    @property
-    def _polling(self) -> Polling:
-        return Polling(self._config.poll_interval, self._config.max_poll_interval)
-
-    async def _stage(
-        self, given: InvokeEndpointAsyncParameters, prefix: str | None
-    ) -> InvokeEndpointAsyncParameters:
-        """Send a body through S3 that is too large to travel inline."""
-        operation = INVOKE_ENDPOINT_ASYNC
-        parameters = {**_choose(operation, self._config.params), **given}
-        unlimited = "max" not in choose_constraints(self._config.parameter_validation)
-        if parameters.get("body") is None or (prefix is None and unlimited):
-            return given
-        try:
-            staged: dict[str, Any] = await stage_body(self._s3, parameters, prefix)
-        except AiosmrtError as error:
-            error.operation = error.operation or operation.name
-            error.endpoint_name = str(parameters.get("endpoint_name") or "") or None
-            # Nothing but S3 has been called.
-            error.may_have_run = False
-            raise
-        # Its keys are those of the parameters.
-        return cast("InvokeEndpointAsyncParameters", staged)
-
-    async def _connect_s3(self) -> S3Connection:
-        pool, caller = await self._prepare()
-        resolved = self._resolution.resolve_now()
-        settings = resolved.settings
-        return S3Connection(
-            pool=pool,
-            caller=caller,
-            endpoint=S3Endpoint(
-                region_name=resolved.region_name,
-                endpoint_url=settings.s3_endpoint_url.value,
-                use_fips_endpoint=settings.use_fips_endpoint.value,
-                use_dualstack_endpoint=settings.use_dualstack_endpoint.value,
-                use_ssl=self._config.use_ssl,
-            ),
-            timeout=self._config.timeout,
-            user_agent=resolved.user_agent,
+        return AsyncInferenceClient(
+            self._config, self._resolution, self._s3_state, self._prepare, self._begin
         )
 
     def invoke_endpoint_with_response_stream(

@@ -614,11 +614,11 @@ async def test_moto_agrees(moto: str, tmp_path: Path) -> None:
         place = aiosmrt.s3_protocol.S3Location.parse(one.output_location or "")
         folder = aiosmrt.s3_protocol.S3Location(place.bucket, "a b/")
         key = aiosmrt.s3_protocol.S3Location(place.bucket, "a b/ü+%&=.txt")
-        await client._s3.put(key, bytes(300_000), "text/plain")
-        assert await client._s3.list(folder, pages=1) == {key.key}
-        found = await client._s3.open(key, start=299_990)
+        await client._async_inference.s3.put(key, bytes(300_000), "text/plain")
+        assert await client._async_inference.s3.list(folder, pages=1) == {key.key}
+        found = await client._async_inference.s3.open(key, start=299_990)
         assert found is not None
         assert await found.receive() == bytes(10)
         found.close()
-        assert await client._s3.exists(key)
-        assert not await client._s3.exists(folder)
+        assert await client._async_inference.s3.exists(key)
+        assert not await client._async_inference.s3.exists(folder)

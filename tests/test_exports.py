@@ -87,7 +87,7 @@ def test_all_is_what_can_be_imported(module: types.ModuleType) -> None:
         for name, value in vars(module).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert there - {"annotations"} <= set(module.__all__)
+    assert there - {"annotations", "TYPE_CHECKING"} <= set(module.__all__)
 
 
 def test_errors_and_results_are_all_offered() -> None:
@@ -137,3 +137,59 @@ def test_importing_the_package_imports_no_sdk() -> None:
     imported = set(done.stdout.split())
     assert "aiosmrt" in imported
     assert not imported & {"boto3", "aiobotocore", "botocore", "s3transfer"}
+
+
+_ASYNC = {
+    "aiosmrt.async_client",
+    "aiosmrt.async_inference",
+    "aiosmrt.async_input",
+    "aiosmrt.async_results",
+    "aiosmrt.part_file",
+    "aiosmrt.s3",
+    "aiosmrt.s3_protocol",
+}
+
+_FIRST_CALL = """
+import asyncio, sys
+import aiosmrt
+
+async def main():
+    async def answer(reader, writer):
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\n{}")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with aiosmrt.SageMakerRuntimeClient(
+        region_name="us-east-1", endpoint_url=url,
+        aws_access_key_id="a", aws_secret_access_key="b",
+    ) as client:
+        response = await client.invoke_endpoint(endpoint_name="e", body=b"")
+        assert response.body == b"{}"
+        print(*sys.modules)
+        aiosmrt.AsyncInvocation
+        client.resume_async_invocation('{"output_location": "s3://b/k"}')
+        print(*sys.modules)
+    server.close()
+
+asyncio.run(main())
+"""
+
+
+def test_what_only_asynchronous_inference_needs_is_imported_for_it_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FIRST_CALL], check=True, capture_output=True, text=True
+    )
+    before, after = (set(line.split()) for line in done.stdout.splitlines())
+    assert "aiosmrt.client" in before
+    assert not before & _ASYNC
+    assert after >= _ASYNC
+
+
+def test_late_names_are_like_others() -> None:
+    assert {"AsyncInvocation", "AsyncInferenceOutput", "AsyncInferenceResult"} <= set(dir(aiosmrt))
+    assert aiosmrt.AsyncInvocation is sys.modules["aiosmrt.async_inference"].AsyncInvocation
+    with pytest.raises(AttributeError, match=r"'aiosmrt' has no attribute 'AsyncInvocations'"):
+        aiosmrt.AsyncInvocations  # type: ignore[attr-defined]  # noqa: B018 - its point

@@ -50,6 +50,7 @@ FLOORS: dict[str, float] = {
     "part_file": 2,
     "s3_protocol": 2.5,
     "s3": 3.5,
+    "async_client": 4.75,
     "async_input": 4,
     "async_results": 4.5,
     "answers": 4,

@@ -50,7 +50,7 @@ PLACE = S3Location("bucket", "key")
 
 
 def _s3(client: SageMakerRuntimeClient) -> S3:
-    return client._s3
+    return client._async_inference.s3
 
 
 @contextlib.contextmanager

@@ -240,7 +240,8 @@ class LocalEndpoint:
             aws_access_key_id=access_key_id,
             aws_secret_access_key=secret_access_key,
         )
-        return S3Storage((await stack.enter_async_context(client))._s3)  # noqa: SLF001 - our own
+        await stack.enter_async_context(client)
+        return S3Storage(client._async_inference.s3)  # noqa: SLF001 - of this very package
 
     async def _end_calls(self, site: web.TCPSite) -> None:
         # aiohttp would cancel them too, but not wait until their generators are closed.

@@ -30,7 +30,7 @@ async def test_everything_goes_through_motos_s3(moto: str) -> None:
             LocalEndpoint(_model, s3_endpoint_url=moto, **keys) as endpoint,
             endpoint.client(poll_interval=0.02, s3_input_prefix="s3://inputs/p/") as client,
         ):
-            await client._s3.put(S3Location("inputs", ""), b"")
+            await client._async_inference.s3.put(S3Location("inputs", ""), b"")
             large = await client.invoke_endpoint_async(endpoint_name="e", body=bytes(200_000))
             output = await large.result(timeout=30)
             assert json.loads(output.body) == {"length": 200_000}
