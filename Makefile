@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage lint format integration bench clean soak
+.PHONY: demo test coverage lint format integration bench clean soak browser
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, PYTHON=... chooses one") if sys.version_info < (3, 11) else None'
@@ -23,6 +23,9 @@ coverage: .venv/installed
 soak: .venv/installed
 	AIOSMRT_DROPPED_CALLS=1000 $(BIN)/python -m pytest tests/test_promises.py
 	AIOSMRT_LEFT_STREAMS=10000 AIOSMRT_PUSHED_MEGABYTES=1024 $(BIN)/python -m pytest tests/test_stream_views.py
+
+browser: .venv/installed
+	$(BIN)/python -m pytest tests/browser/check_event_source.py
 
 .venv-integration/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-integration

@@ -42,6 +42,7 @@ def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
                 try:
                     async for text in stream.iter_text():
                         await response.write(aiosmrt.sse.encode(text))
+                    await response.write(aiosmrt.sse.encode("", event="done"))
                 except aiosmrt.AiosmrtError as error:
                     await response.write(aiosmrt.sse.encode(str(error), event="error"))
                 return response
@@ -62,6 +63,7 @@ class RelayResponse(StreamingResponse):
         try:
             async for text in self.stream.iter_text():
                 yield aiosmrt.sse.encode(text)
+            yield aiosmrt.sse.encode("", event="done")
         except aiosmrt.AiosmrtError as error:
             yield aiosmrt.sse.encode(str(error), event="error")
 
@@ -192,7 +194,10 @@ async def test_events_arrive_as_they_come(
         assert EventDecoder().receive(first)[0].data == "zwölf\n"
         assert upstream.running == 1
         upstream.go_on.set()
-        assert [event.data for event in await _read(response)] == ["and more"]
+        assert [(event.event, event.data) for event in await _read(response)] == [
+            ("message", "and more"),
+            ("done", ""),
+        ]
 
 
 @running
@@ -216,7 +221,7 @@ async def test_a_browser_that_hangs_up_ends_the_generation_within_a_second(
             response.close()
             await until(lambda: upstream.running == 0, seconds=1)
         async with asyncio.timeout(1), browser.post(url, data=b"x") as response:
-            assert len(await _read(response)) == 2
+            assert len(await _read(response)) == 3
 
 
 @running
@@ -246,4 +251,4 @@ async def test_what_fails_later_is_an_event_of_its_own_type(
         assert "out of memory" in error.data
         assert "after 1 parts" in error.data
         async with browser.post(url, data=b"x") as response:
-            assert len(await _read(response)) == 2
+            assert len(await _read(response)) == 3

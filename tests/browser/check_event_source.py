@@ -1,0 +1,350 @@
+"""A relayed stream in a real browser: what its EventSource makes of it, and what hanging up does.
+
+Started by `make browser`; skipped where there is no Chromium.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import quote
+
+import aiohttp
+import attrs
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+import aiosmrt
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+from aiosmrt.sse import encode
+
+Until: TypeAlias = Callable[..., Awaitable[None]]
+
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<ol></ol>
+<p>open</p>
+<script>
+const source = new EventSource("/chat" + location.search);
+function show(event) {
+  const item = document.createElement("li");
+  item.textContent = JSON.stringify([event.type, event.lastEventId, event.data]);
+  document.querySelector("ol").append(item);
+}
+function end(state) {
+  source.close();
+  document.querySelector("p").textContent = state;
+}
+// Or the browser keeps the stream of a page that was left, to come back to it.
+addEventListener("pagehide", () => source.close());
+source.addEventListener("message", show);
+source.addEventListener("note", show);
+source.addEventListener("done", event => { show(event); end("done"); });
+source.addEventListener("error", event => {
+  if (event.data === undefined) {
+    end(source.readyState === EventSource.CLOSED ? "refused" : "lost");
+  } else {
+    show(event);
+    end("failed");
+  }
+});
+</script>
+"""
+
+
+# --- the model, the relay and its page
+
+
+@attrs.define
+class Upstream:
+    """What becomes of the streams of a model that is asked through one connection at most."""
+
+    client: aiosmrt.SageMakerRuntimeClient
+    url: str = ""  # of the page
+    asked: int = 0
+    running: int = 0
+
+
+def _relay(upstream: Upstream) -> web.Application:
+    async def show_page(_: web.Request) -> web.Response:
+        return web.Response(text=PAGE, content_type="text/html")
+
+    async def relay(request: web.Request) -> web.StreamResponse:
+        upstream.asked += 1
+        try:
+            async with upstream.client.invoke_endpoint_with_response_stream(
+                endpoint_name="llm", body=request.query["prompt"]
+            ) as stream:
+                response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+                await response.prepare(request)
+                try:
+                    if request.query["view"] == "text":
+                        async for text in stream.iter_text():
+                            await response.write(encode(text))
+                    else:
+                        async for event in stream.iter_events():
+                            await response.write(encode(event.data, event=event.event, id=event.id))
+                    await response.write(encode("", event="done"))
+                except aiosmrt.AiosmrtError as error:
+                    await response.write(encode(str(error), event="error"))
+                return response
+        except aiosmrt.AiosmrtError as error:
+            return web.json_response({"error": str(error)}, status=502)
+
+    application = web.Application()
+    application.router.add_get("/", show_page)
+    application.router.add_get("/chat", relay)
+    return application
+
+
+@pytest_asyncio.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async def model(request: InvocationRequest) -> object:
+        if request.body == b"refuse":
+            raise ModelFailure(400, "no such prompt")
+        return stream(request.body)
+
+    async def stream(body: bytes) -> AsyncIterator[bytes]:
+        seen.running += 1
+        try:
+            if body == b"events":
+                sent = encode("zwölf\nBoxkämpfer\n\n jagen") + encode("", id="7", event="note")
+                for part in (sent[:9], sent[9:30], sent[30:], b"data: Viktor\r\rdata", b":unter"):
+                    yield part
+                return
+            yield "zwölf\n".encode()
+            if body == b"fail":
+                raise ModelFailure(500, "out of memory")
+            if body == b"hang":
+                await asyncio.Event().wait()
+            while body == b"push":
+                await asyncio.sleep(0)
+                yield b"x" * 10_000
+        finally:
+            seen.running -= 1
+
+    async with (
+        LocalEndpoint(model) as endpoint,
+        endpoint.client(
+            max_connections=1,
+            timeout=aiosmrt.Timeout(slot=1),
+            retry=aiosmrt.RetryPolicy(mode="off"),
+        ) as client,
+    ):
+        seen = Upstream(client)
+        runner = web.AppRunner(
+            _relay(seen), handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            seen.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+            yield seen
+        finally:
+            await runner.cleanup()
+
+
+# --- the browser
+
+
+@attrs.frozen
+class Browser:
+    """A Chromium of its own, spoken to by its DevTools protocol."""
+
+    process: subprocess.Popen[bytes]
+    url: str  # of the DevTools
+
+    def kill(self) -> None:
+        """End it and all that it started, and give it no time."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    program = program or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome in PATH: install one of them")
+    process = subprocess.Popen(
+        [
+            program,
+            *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+            *("--no-first-run", "--no-proxy-server", "--disable-background-networking"),
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            *("--remote-debugging-port=0", f"--user-data-dir={tmp_path}", "about:blank"),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    with process.stderr:
+        started = Browser(process, "")
+        try:
+            for line in process.stderr:
+                _, found, address = line.decode().partition("DevTools listening on ws://")
+                if found:
+                    started = attrs.evolve(started, url=f"http://{address.partition('/')[0]}")
+                    break
+            assert started.url, "Chromium has ended"
+            yield started
+        finally:
+            started.kill()
+
+
+@attrs.frozen
+class Tab:
+    session: aiohttp.ClientSession
+    browser: Browser
+    identifier: str
+    socket: aiohttp.ClientWebSocketResponse
+    numbers: Iterator[int] = attrs.field(factory=itertools.count)
+
+    async def evaluate(self, expression: str) -> object:
+        number = next(self.numbers)
+        call = {"id": number, "method": "Runtime.evaluate", "params": {"expression": expression}}
+        await self.socket.send_json(call)
+        while (answer := await self.socket.receive_json()).get("id") != number:
+            pass
+        value: object = answer["result"]["result"].get("value")
+        return value
+
+    async def wait_for(self, expression: str) -> object:
+        """Wait until it is true, and give what it is."""
+        async with asyncio.timeout(10):
+            while True:
+                if value := await self.evaluate(expression):
+                    return value
+                await asyncio.sleep(0.02)
+
+    async def wait_for_end(self) -> tuple[str, list[list[str]]]:
+        """Give what the page says of the stream, and the type, id and data of its events."""
+        # While the page is being loaded, there is no paragraph.
+        state = await self.wait_for(
+            "(text => text !== 'open' && text)(document.querySelector('p')?.textContent)"
+        )
+        shown = await self.evaluate(
+            "'[' + [...document.querySelectorAll('li')].map(li => li.textContent).join() + ']'"
+        )
+        return str(state), json.loads(str(shown))
+
+    async def close(self) -> None:
+        url = f"{self.browser.url}/json/close/{self.identifier}"
+        async with self.session.get(url) as response:
+            assert response.status == 200
+
+
+Show: TypeAlias = Callable[..., Awaitable[Tab]]
+
+
+@pytest_asyncio.fixture
+async def show(browser: Browser, upstream: Upstream) -> AsyncIterator[Show]:
+    async with aiohttp.ClientSession() as session, contextlib.AsyncExitStack() as stack:
+
+        async def show(prompt: str, view: str = "text") -> Tab:
+            page = quote(f"{upstream.url}?prompt={prompt}&view={view}", safe="")
+            async with session.put(f"{browser.url}/json/new?{page}") as response:
+                target = await response.json(content_type=None)
+            socket = await stack.enter_async_context(
+                session.ws_connect(target["webSocketDebuggerUrl"])
+            )
+            return Tab(session, browser, target["id"], socket)
+
+        yield show
+
+
+# --- what the browser sees
+
+
+@pytest.mark.asyncio
+async def test_events_in_the_page(show: Show, upstream: Upstream) -> None:
+    tab = await show("events", view="events")
+    state, events = await tab.wait_for_end()
+    assert state == "done"
+    assert events == [
+        ["message", "", "zwölf\nBoxkämpfer\n\n jagen"],
+        ["note", "7", ""],
+        ["message", "7", "Viktor"],
+        ["message", "7", "unter"],
+        ["done", "7", ""],
+    ]
+    # Without the event that ends it, the page would ask again and again.
+    await asyncio.sleep(4)
+    assert (upstream.asked, upstream.running) == (1, 0)
+
+
+@pytest.mark.asyncio
+async def test_text_in_the_page(show: Show) -> None:
+    tab = await show("text")
+    assert await tab.wait_for_end() == ("done", [["message", "", "zwölf\n"], ["done", "", ""]])
+
+
+@pytest.mark.asyncio
+async def test_a_failure_on_the_way_is_an_event_with_a_type(show: Show) -> None:
+    state, events = await (await show("fail")).wait_for_end()
+    assert state == "failed"
+    assert events[0] == ["message", "", "zwölf\n"]
+    ((kind, _, text),) = events[1:]
+    assert kind == "error"
+    assert "out of memory" in text
+
+
+@pytest.mark.asyncio
+async def test_a_failure_before_the_first_part_is_a_refusal(show: Show) -> None:
+    assert await (await show("refuse")).wait_for_end() == ("refused", [])
+
+
+# --- and what it does to the model
+
+
+async def _close_tab(tab: Tab) -> None:
+    await tab.close()
+
+
+async def _close_source(tab: Tab) -> None:
+    await tab.evaluate("source.close()")
+
+
+async def _go_elsewhere(tab: Tab) -> None:
+    await tab.evaluate("location = 'about:blank'")
+
+
+async def _kill_browser(tab: Tab) -> None:
+    tab.browser.kill()
+
+
+@pytest.mark.parametrize("prompt", ["hang", "push"])
+@pytest.mark.parametrize("hang_up", [_close_tab, _close_source, _go_elsewhere, _kill_browser])
+@pytest.mark.asyncio
+async def test_hanging_up_ends_the_generation_within_a_second(
+    hang_up: Callable[[Tab], Awaitable[None]],
+    prompt: str,
+    show: Show,
+    upstream: Upstream,
+    until: Until,
+) -> None:
+    tab = await show(prompt)
+    await tab.wait_for("document.querySelectorAll('li').length")
+    assert upstream.running == 1
+    async with asyncio.timeout(1):
+        await hang_up(tab)
+        await until(lambda: upstream.running == 0, seconds=1)
+        # The only slot is free again, or this would wait.
+        async with upstream.client.invoke_endpoint_with_response_stream(
+            endpoint_name="llm", body=b"text"
+        ) as stream:
+            assert await stream.read() == "zwölf\n".encode()
+    assert upstream.asked == 1
