@@ -1,0 +1,193 @@
+"""Waiting for asynchronous outputs, cancelled at literally every await, and begun again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+import aiosmrt
+from aiosmrt import AsyncInvocation, RetryPolicy, SageMakerRuntimeClient
+
+Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
+Wait: TypeAlias = Callable[[SageMakerRuntimeClient, Path], Coroutine[Any, Any, bytes]]
+
+pytestmark = pytest.mark.usefixtures("quiet_loop")
+
+_PACKAGE = os.path.dirname(aiosmrt.__file__)  # noqa: PTH120 - as code objects have it
+_BODY = b"half" * 2
+
+
+class _Cancellation:
+    """Cancels a task when it, or a task that the package made for it, is suspended the n-th time.
+
+    Either while it waits, or just when what it waits for has come.
+    """
+
+    def __init__(self, number: int, moment: str) -> None:
+        self.left = number
+        self._moment = moment
+        self._task: asyncio.Task[bytes] | None = None
+
+    async def strike(self, coroutine: Coroutine[Any, Any, bytes]) -> bytes | None:
+        """Give what the coroutine returns, `None` where it was cancelled."""
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(self._make_task)
+        try:
+            self._task = asyncio.create_task(_run(self._count(coroutine)))
+            with contextlib.suppress(asyncio.CancelledError):
+                return await self._task
+            return None
+        finally:
+            loop.set_task_factory(None)
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        if coroutine.cr_code.co_filename.startswith(_PACKAGE):
+            coroutine = _run(self._count(coroutine))
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    def _count(self, coroutine: Coroutine[Any, Any, Any]) -> _Counted:
+        return _Counted(coroutine, self)
+
+    def suspended(self, awaited: asyncio.Future[object] | None) -> None:
+        self.left -= 1
+        if self.left == 0:
+            assert self._task is not None
+            if awaited is None or self._moment == "waiting":
+                asyncio.get_running_loop().call_soon(self._task.cancel)
+            else:
+                awaited.add_done_callback(lambda _: self._task and self._task.cancel())
+
+
+class _Counted:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], cancellation: _Cancellation) -> None:
+        self._coroutine = coroutine
+        self._cancellation = cancellation
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        steps = self._coroutine.__await__()
+        thrown: BaseException | None = None
+        while True:
+            try:
+                awaited = steps.send(None) if thrown is None else steps.throw(thrown)
+            except StopIteration as end:
+                return end.value
+            thrown = None
+            self._cancellation.suspended(awaited)
+            try:
+                yield awaited
+            except BaseException as error:  # noqa: BLE001 - passed on, as `yield from` does
+                thrown = error
+
+
+async def _run(counted: _Counted) -> Any:
+    return await counted
+
+
+class _S3:
+    """Outputs are there at the second look, and are cut when they are first read."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    async def __call__(self, request: Any, writer: asyncio.StreamWriter) -> None:
+        path, _, query = request.target.partition("?")
+        self._seen[path] += 1
+        if request.method == "HEAD":
+            _reply(writer, "404 Not Found")
+        elif query:
+            keys = [f"<Contents><Key>out/{number}</Key></Contents>" for number in range(3)]
+            listed = "".join(keys) if self._seen[path] > 1 else ""
+            page = f"<L><IsTruncated>false</IsTruncated>{listed}</L>"
+            _reply(writer, "200 OK", page.encode())
+        elif "range" in request.headers:
+            _reply(writer, "206 Partial", _BODY[4:], 'etag: "1"\r\ncontent-range: bytes 4-7/8\r\n')
+        elif self._seen[path] == 1:
+            _reply(writer, "404 Not Found", b"<Error><Code>NoSuchKey</Code></Error>")
+        else:
+            _reply(writer, "200 OK", _BODY[:4], 'etag: "1"\r\n', size=8)
+            writer.close()
+
+
+def _reply(
+    writer: asyncio.StreamWriter,
+    status: str,
+    body: bytes = b"",
+    fields: str = "",
+    size: int | None = None,
+) -> None:
+    length = len(body) if size is None else size
+    writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{fields}\r\n".encode() + body)
+
+
+def _invocation(client: SageMakerRuntimeClient, number: int = 0) -> AsyncInvocation:
+    places = {"output_location": f"s3://b/out/{number}", "failure_location": f"s3://b/f/{number}"}
+    return client.resume_async_invocation(json.dumps(places))
+
+
+async def _result(client: SageMakerRuntimeClient, folder: Path) -> bytes:
+    return (await _invocation(client).result()).body
+
+
+async def _iter_output(client: SageMakerRuntimeClient, folder: Path) -> bytes:
+    return b"".join([chunk async for chunk in _invocation(client).iter_output()])
+
+
+async def _download(client: SageMakerRuntimeClient, folder: Path) -> bytes:
+    await _invocation(client).download(folder / "output")
+    return (folder / "output").read_bytes()
+
+
+async def _wait_for_results(client: SageMakerRuntimeClient, folder: Path) -> bytes:
+    bodies = []
+    async for result in client.wait_for_results([_invocation(client, n) for n in range(3)]):
+        assert result.output is not None, result.error
+        bodies.append(result.output.body)
+    assert len(bodies) == 3
+    return b"".join(bodies[:1])
+
+
+@pytest.mark.parametrize("moment", ["waiting", "woken"])
+@pytest.mark.parametrize("wait", [_result, _iter_output, _download, _wait_for_results])
+@pytest.mark.asyncio
+async def test_a_wait_can_be_cancelled_at_every_await(
+    *, wait: Wait, moment: str, serve: Any, connect: Any, until: Until, tmp_path: Path
+) -> None:
+    async def strike(number: int) -> tuple[bytes | None, bool]:
+        """Give the result, and whether there was a cancellation."""
+        before = asyncio.all_tasks()
+        async with serve(_S3()) as server:
+            options = {"poll_interval": 0.001, "retry": RetryPolicy(base_delay=0.0)}
+            async with connect(server, s3_endpoint_url=server.url, **options) as client:
+                cancellation = _Cancellation(number, moment)
+                result = await cancellation.strike(wait(client, tmp_path))
+                assert set(os.listdir(tmp_path)) <= {"output"}  # noqa: PTH208 - no Path in a loop
+                pool = client._pools.find()
+                if pool is not None:
+                    assert pool._slots._value == 100
+                    assert not pool._calls
+                    assert not pool._session.connector._acquired
+                assert await wait(client, tmp_path) == _BODY
+                idle = sum(map(len, client._pools.find()._session.connector._conns.values()))
+                await until(lambda: server.open_connections <= idle)
+            await until(lambda: server.open_connections == 0)
+        await until(lambda: asyncio.all_tasks() <= before)
+        return result, cancellation.left <= 0
+
+    for number in itertools.count(1):
+        result, struck = await strike(number)
+        if not struck:
+            assert result == _BODY
+            break
+        assert result is None
+    assert number > 10
