@@ -67,8 +67,15 @@ class PartFile:
 
 async def _run_to_end(work: Callable[[], None]) -> None:
     task = asyncio.create_task(run_in_thread(work))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        task.result()
+        return
+    if not task.cancelled():
+        task.exception()  # asked for, or asyncio would complain
+    raise cancelled

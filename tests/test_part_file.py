@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aiosmrt.part_file import PartFile
+
+pytestmark = pytest.mark.usefixtures("quiet_loop")
 
 
 @pytest.mark.asyncio
@@ -60,5 +64,34 @@ async def test_a_cancelled_write_is_over_when_it_raises(tmp_path: Path) -> None:
     name = part._file.name
     # Each is written whole, or was cancelled before it began.
     assert os.stat(name).st_size % 1000 == 0  # noqa: PTH116 - as above
+    await part.discard()
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.asyncio
+async def test_however_often_it_is_cancelled_its_thread_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    go, began = threading.Event(), threading.Event()
+
+    def open_slowly(*arguments: Any) -> Any:
+        began.set()
+        assert go.wait(10)
+        if broken:
+            raise OSError("no space left")
+        return open(*arguments)  # noqa: PTH123 - what it stands for
+
+    monkeypatch.setattr("aiosmrt.part_file.open", open_slowly, raising=False)
+    part = PartFile(tmp_path / "file")
+    task = asyncio.create_task(part.write(b"a"))
+    await asyncio.to_thread(began.wait, 10)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.001)
+        assert not task.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     await part.discard()
     assert os.listdir(tmp_path) == []  # noqa: PTH208
