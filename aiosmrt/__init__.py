@@ -53,6 +53,7 @@ from aiosmrt.errors import (
 )
 from aiosmrt.hooks import AfterHeaders, BeforeSend, Hooks, OnEnd, OnFirstPart, OnRetry
 from aiosmrt.models import (
+    AsyncInferenceOutput,
     Attempt,
     InvokeEndpointAsyncResponse,
     InvokeEndpointResponse,
@@ -66,11 +67,10 @@ from aiosmrt.version import __version__
 # What only asynchronous inference needs is imported when it is asked for. Type checkers must not
 # see how: for them, any name would do.
 if TYPE_CHECKING:
-    from aiosmrt.async_inference import AsyncInferenceOutput, AsyncInvocation
+    from aiosmrt.async_inference import AsyncInvocation
     from aiosmrt.async_results import AsyncInferenceResult
 else:
     _LATE = {
-        "AsyncInferenceOutput": "aiosmrt.async_inference",
         "AsyncInferenceResult": "aiosmrt.async_results",
         "AsyncInvocation": "aiosmrt.async_inference",
     }

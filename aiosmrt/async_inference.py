@@ -21,14 +21,13 @@ from aiosmrt.errors import (
     ParameterError,
     ServiceError,
 )
-from aiosmrt.models import ResponseMetadata
+from aiosmrt.models import AsyncInferenceOutput, ResponseMetadata
 from aiosmrt.part_file import PartFile
 from aiosmrt.retries import FailureKind, classify
 from aiosmrt.s3 import S3, S3Object
 from aiosmrt.s3_protocol import S3Location
 
 __all__ = [
-    "AsyncInferenceOutput",
     "AsyncInvocation",
     "Polling",
     "Wait",
@@ -45,15 +44,6 @@ _FAILURE = 1 << 16
 # Bytes that are gathered before a thread writes them.
 _BLOCK = 1 << 20
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException")
-
-
-@attrs.frozen
-class AsyncInferenceOutput:
-    """The output of an asynchronous invocation."""
-
-    body: bytes = attrs.field(repr=False)
-    content_type: str | None
-    metadata: ResponseMetadata  # of the request to S3 that gave it
 
 
 @attrs.frozen

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 import attrs
 
 from aiosmrt.async_inference import (
-    AsyncInferenceOutput,
     AsyncInvocation,
     Polling,
     Wait,
@@ -18,6 +17,7 @@ from aiosmrt.async_inference import (
     read_output,
 )
 from aiosmrt.errors import AiosmrtError, ParameterError
+from aiosmrt.models import AsyncInferenceOutput
 from aiosmrt.retries import FailureKind, classify
 from aiosmrt.s3 import S3
 from aiosmrt.s3_protocol import S3Location

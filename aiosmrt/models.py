@@ -13,6 +13,7 @@ from aiosmrt.payload import JSONDocumentDecoder, LineDecoder
 from aiosmrt.sse import EventDecoder, ServerSentEvent
 
 __all__ = [
+    "AsyncInferenceOutput",
     "Attempt",
     "InvokeEndpointAsyncResponse",
     "InvokeEndpointResponse",
@@ -64,17 +65,11 @@ class ResponseMetadata:
 
 
 @attrs.frozen
-class InvokeEndpointResponse:
-    """The answer of InvokeEndpoint."""
+class _Whole:
+    """A body that came whole, and its views."""
 
     body: bytes = attrs.field(repr=False)
     content_type: str | None
-    invoked_production_variant: str | None
-    custom_attributes: str | None = attrs.field(repr=False)  # the model calls it sensitive
-    new_session_id: str | None  # the id alone
-    new_session_expires_at: datetime.datetime | None  # UTC
-    closed_session_id: str | None
-    metadata: ResponseMetadata
 
     def text(self) -> str:
         """Decode the body by the content type's charset, UTF-8 where it names none.
@@ -117,6 +112,25 @@ class InvokeEndpointResponse:
         """
         parsed: JSONValue = json.loads(self.body)
         return parsed
+
+
+@attrs.frozen
+class InvokeEndpointResponse(_Whole):
+    """The answer of InvokeEndpoint."""
+
+    invoked_production_variant: str | None
+    custom_attributes: str | None = attrs.field(repr=False)  # the model calls it sensitive
+    new_session_id: str | None  # the id alone
+    new_session_expires_at: datetime.datetime | None  # UTC
+    closed_session_id: str | None
+    metadata: ResponseMetadata
+
+
+@attrs.frozen
+class AsyncInferenceOutput(_Whole):
+    """The output of an asynchronous invocation."""
+
+    metadata: ResponseMetadata  # of the request to S3 that gave it
 
 
 @attrs.frozen

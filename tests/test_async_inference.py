@@ -205,6 +205,9 @@ async def test_an_output_is_awaited_and_a_failure_raised() -> None:
                 for _ in range(2):  # reading it takes nothing away
                     output = await invocation.result()
                     assert output.body == b'{"length": 3}'
+                    assert output.text() == '{"length": 3}'
+                    assert output.json() == {"length": 3}
+                    assert list(output.iter_lines()) == ['{"length": 3}']
                     assert output.content_type == "application/json"
                     assert output.metadata.status == 200
                 continue

@@ -189,7 +189,7 @@ def test_what_only_asynchronous_inference_needs_is_imported_for_it_alone() -> No
 
 
 def test_late_names_are_like_others() -> None:
-    assert {"AsyncInvocation", "AsyncInferenceOutput", "AsyncInferenceResult"} <= set(dir(aiosmrt))
+    assert {"AsyncInvocation", "AsyncInferenceResult"} <= set(dir(aiosmrt))
     assert aiosmrt.AsyncInvocation is sys.modules["aiosmrt.async_inference"].AsyncInvocation
     with pytest.raises(AttributeError, match=r"'aiosmrt' has no attribute 'AsyncInvocations'"):
         aiosmrt.AsyncInvocations  # type: ignore[attr-defined]  # noqa: B018 - its point
