@@ -39,7 +39,7 @@ async def stage_body(
         AiosmrtError: the upload failed.
     """
     staged = dict(parameters)
-    async with limits:
+    with limits:
         if prefix is None:
             body = await collect_body(staged["body"], _INLINE, f"; {_WAY}")
         else:

@@ -6,8 +6,8 @@ import asyncio
 import datetime
 import inspect
 import logging
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -226,7 +226,7 @@ class Caller:
             AiosmrtError: as the last attempt ended.
         """
         pool.enter(call.limits)
-        call.request.headers["amz-sdk-invocation-id"] = str(uuid.uuid4())
+        call.request.headers["amz-sdk-invocation-id"] = _make_id()
         retry: Retry | None = None
         try:
             while True:
@@ -247,7 +247,7 @@ class Caller:
                     if call.hooks.on_end is not None and not call.goes_on and call.head is not None:
                         await call.end(call.describe(call.head))
                     return result
-                async with call.limits:
+                with call.limits:
                     await asyncio.sleep(delay)
         except BaseException as error:
             if isinstance(error, AiosmrtError):
@@ -264,10 +264,11 @@ class Caller:
         slot = response = None
         call.begin_attempt()
         try:
-            async with limits:
+            with limits:
                 slot = await pool.acquire(limits)
                 call.begin_sending()
-                await self._pace()
+                if self.retry.mode == "adaptive":
+                    await self._pace()
                 response = await pool.send(await self._sign(call), slot, limits)
                 call.head = response.head
                 call.time_to_first_byte = response.time_to_first_byte
@@ -286,8 +287,8 @@ class Caller:
         return result
 
     async def _pace(self) -> None:
-        """In adaptive mode, wait until the rate that throttling has left lets an attempt go."""
-        while self.retry.mode == "adaptive":
+        """Wait until the rate that throttling has left lets an attempt go."""
+        while True:
             wait = self.shared.limiter.acquire(time.monotonic())
             if not wait:
                 break
@@ -376,6 +377,12 @@ class Caller:
                 retry.delay,
             )
         return retry
+
+
+def _make_id() -> str:
+    """Give a random UUID (RFC 9562, section 5.4), in half the time that `uuid.uuid4` takes."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
 async def _let_add(

@@ -329,10 +329,9 @@ class SageMakerRuntimeClient:
     async def _begin(self, operation: Operation, given: CallOptions) -> tuple[Pool, Caller, Call]:
         """Check a call's parameters and put the call together; nothing is sent yet."""
         check_names(operation, given)
-        parameters = {
-            **_choose(operation, self._config.params),
-            **_choose(operation, given),
-        }
+        parameters: dict[str, object] = {**_choose(operation, self._config.params), **given}
+        for option in CallOptions.__optional_keys__:
+            parameters.pop(option, None)
         try:
             return await self._prepare_call(operation, parameters, given)
         except AiosmrtError as error:
@@ -346,17 +345,17 @@ class SageMakerRuntimeClient:
         self, operation: Operation, parameters: dict[str, object], options: CallOptions
     ) -> tuple[Pool, Caller, Call]:
         config = self._config
-        headers = {**config.headers, **(options.get("headers") or {})}
         given = options.get("timeout")
         timeout = config.timeout if given is None else Timeout.of(given, config.timeout)
         limits = Limits(timeout)
         constraints = choose_constraints(config.parameter_validation)
-        if "body" in parameters:
+        if parameters.get("body").__class__ is not bytes and "body" in parameters:
             shape = operation.parameters["body"].shape
             limit = shape.max if "max" in constraints else None
-            async with limits:
+            with limits:
                 parameters["body"] = await collect_body(parameters["body"], limit)
         check_parameters(operation, parameters, constraints=constraints)
+        headers = {**config.headers, **(options.get("headers") or {})}
         if headers:
             check_headers(headers, _headers_of(operation, parameters))
         pool = self._pools.find()
@@ -369,7 +368,11 @@ class SageMakerRuntimeClient:
             parameters,
             origin=resolved.origin,
             base_path=resolved.base_path,
-            headers={"user-agent": resolved.user_agent, **_read_trace(), **headers},
+            headers={
+                "user-agent": resolved.user_agent,
+                **(_read_trace() if resolved.in_lambda else {}),
+                **headers,
+            },
         )
         call = Call(
             operation=operation.name,
@@ -440,9 +443,7 @@ class SageMakerRuntimeClient:
 
 
 def _read_trace() -> dict[str, str]:
-    """In a Lambda function, pass its trace on, as botocore does."""
-    if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ:
-        return {}
+    """Pass the trace of a Lambda function's invocation on, as botocore does."""
     trace = os.environ.get("_X_AMZN_TRACE_ID")
     return {"x-amzn-trace-id": quote(trace, safe=_IN_TRACE_ID)} if trace else {}
 

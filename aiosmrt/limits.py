@@ -41,12 +41,14 @@ class Limits:
     """
 
     __slots__ = (
+        "_cancelling",
         "_deadline",
         "_ended",
         "_expires_at",
+        "_fired",
         "_loop",
-        "_scope",
         "_sent",
+        "_task",
         "_timer",
         "awaited",
         "peer",
@@ -59,42 +61,49 @@ class Limits:
         self.peer = ""  # to whom a connection is made, for people
         self._loop = asyncio.get_running_loop()
         self._deadline = None if timeout.total is None else self._loop.time() + timeout.total
-        self._scope: asyncio.Timeout | None = None
+        self._task: asyncio.Task[object] | None = None  # inside, whose it is
+        self._cancelling = 0  # how often others had cancelled it before
+        self._fired = False
         self._expires_at: float | None = None  # when the wait has lasted too long
         self._timer: asyncio.TimerHandle | None = None
         self._ended: AiosmrtError | None = None
         self._sent = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self.awaited = "total"
-        self._sent = False
-        self._scope = asyncio.timeout_at(None)
-        await self._scope.__aenter__()
-        if self._ended is None:
-            self._move(self._deadline)
-        else:
-            self._fire()
+        self._sent = self._fired = False
+        if self._ended is not None:
+            raise self.expire()
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("a call must be made in a task")
+        self._task, self._cancelling = task, task.cancelling()
+        self._move(self._deadline)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        scope, self._scope = self._scope, None
+        task, self._task = self._task, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        try:
-            await scope.__aexit__(kind, error, traceback)  # type: ignore[union-attr]  # was entered
-        except TimeoutError:
+        # The cancellation is our own unless somebody else has asked for one too.
+        if (
+            self._fired
+            and task is not None
+            and task.uncancel() <= self._cancelling
+            and kind is asyncio.CancelledError
+        ):
             raise self.expire() from None
 
     def await_(self, wait: Wait) -> None:
         """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
         self.awaited = wait
-        if self._scope is not None:
+        if self._task is not None:
             self._move(self.expires_at(self._loop.time()))
 
     def connecting(self) -> None:
@@ -112,7 +121,7 @@ class Limits:
 
     def _await_in_scope(self, wait: Wait) -> None:
         # An answer may come before the whole request is out; what is awaited then is its body.
-        if self._scope is not None:
+        if self._task is not None:
             self.await_(wait)
 
     def allows(self, delay: float) -> bool:
@@ -171,6 +180,7 @@ class Limits:
             self._fire()
 
     def _fire(self) -> None:
-        # A scope that has fired already cannot be moved; its task may not have noticed yet.
-        if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(self._loop.time())
+        # Once is enough: the task may not have noticed yet.
+        if self._task is not None and not self._fired:
+            self._fired = True
+            self._task.cancel()

@@ -113,6 +113,8 @@ def check_names(operation: Operation, names: Mapping[str, object]) -> None:
     Raises:
         TypeError: naming the keyword that was probably meant.
     """
+    if names.keys() <= operation.parameters.keys():
+        return
     for name in names:
         if name not in operation.parameters and name not in _CALL_OPTIONS:
             known = [*operation.parameters, *_CALL_OPTIONS]

@@ -37,6 +37,7 @@ class Resolved:
     signer: Signer | None  # None where requests are not signed
     proxy: Setting[str | None] = attrs.field(repr=False)  # its URL may hold a password
     user_agent: str
+    in_lambda: bool  # whether this is a Lambda function, whose trace is passed on
 
 
 class Resolution:
@@ -126,6 +127,7 @@ def _resolve(config: Config) -> Resolved:
         signer=None if unsigned else Signer(region_name),
         proxy=_choose_proxy(config, endpoint_url),
         user_agent=_build_user_agent(settings.user_agent_appid.value, config.user_agent_extra),
+        in_lambda="AWS_LAMBDA_FUNCTION_NAME" in os.environ,
     )
 
 

@@ -104,10 +104,15 @@ class Operation:
     response: tuple[Member, ...]
     errors: tuple[str, ...]
     parameters: dict[str, Member] = attrs.field(init=False, repr=False)
+    required: tuple[Member, ...] = attrs.field(init=False, repr=False)
 
     @parameters.default
     def _index(self) -> dict[str, Member]:
         return {member.parameter: member for member in self.request}
+
+    @required.default
+    def _find_required(self) -> tuple[Member, ...]:
+        return tuple(member for member in self.request if member.required)
 
 
 _NAME = r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*"

@@ -7,9 +7,9 @@ test suite and botocore apply them. The payload is always hashed: the service ta
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import hmac
-import re
 import string
 from urllib.parse import quote
 
@@ -48,9 +48,6 @@ UNSIGNED_HEADERS = frozenset(
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
-# Every path of this service is like that: canonical as it is, which spares it the slow road.
-_CANONICAL_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_~.-]*)+")
-
 
 @attrs.define(eq=False)
 class Signer:
@@ -73,8 +70,9 @@ class Signer:
     service: str = "sagemaker"
     normalize_path: bool = attrs.field(default=True, kw_only=True)
     content_sha256: bool = attrs.field(default=False, kw_only=True)
-    # Secret, date and the key derived from them: one tuple, so that a reader in another thread
-    # never sees the parts of two keys.
+    # What was made last, with what it was made of: one tuple each, so that a reader in another
+    # thread never sees the parts of two.
+    _timestamp: tuple[int, str] = attrs.field(default=(0, "19700101T000000Z"), init=False)
     _key: tuple[str, str, bytes] = attrs.field(default=("", "", b""), init=False, repr=False)
 
     def sign(
@@ -96,7 +94,7 @@ class Signer:
             signer was asked for it `x-amz-content-sha256`; they take the place of what the
             request has under those names.
         """
-        timestamp = now.astimezone(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        timestamp = self._format(now)
         date = timestamp[:8]
         added = {"x-amz-date": timestamp}
         if credentials.session_token:
@@ -108,11 +106,8 @@ class Signer:
             added["x-amz-content-sha256"] = payload_hash
 
         headers = {**request.headers, **added, "host": request.host}
-        names = sorted(headers.keys() - UNSIGNED_HEADERS)
-        signed_names = ";".join(names)
-        canonical_headers = "".join(
-            [f"{name}:{' '.join(headers[name].split())}\n" for name in names]
-        )
+        names, signed_names = _order(tuple(headers))
+        canonical_headers = "".join([f"{name}:{_fold(headers[name])}\n" for name in names])
         canonical_request = (
             f"{request.method.upper()}\n"
             f"{_canonical_path(request.path) if self.normalize_path else request.path}\n"
@@ -131,6 +126,14 @@ class Signer:
         )
         return added
 
+    def _format(self, now: datetime.datetime) -> str:
+        second = int(now.timestamp())
+        formatted_second, timestamp = self._timestamp
+        if formatted_second != second:
+            timestamp = now.astimezone(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+            self._timestamp = (second, timestamp)
+        return timestamp
+
     def _signing_key(self, secret: str, date: str) -> bytes:
         cached_secret, cached_date, key = self._key
         if cached_date != date or cached_secret != secret:
@@ -141,13 +144,26 @@ class Signer:
         return key
 
 
+@functools.lru_cache(256)
+def _order(names: tuple[str, ...]) -> tuple[list[str], str]:
+    """Sort the names that are signed; from call to call they are the same ones."""
+    signed = sorted(set(names) - UNSIGNED_HEADERS)
+    return signed, ";".join(signed)
+
+
+def _fold(value: str) -> str:
+    # All other white space is unprintable.
+    if value.isprintable() and " " not in value:
+        return value
+    return " ".join(value.split())
+
+
 def _hmac(key: bytes, message: str) -> bytes:
     return hmac.digest(key, message.encode(), "sha256")
 
 
+@functools.lru_cache(1024)
 def _canonical_path(path: str) -> str:
-    if _CANONICAL_PATH.fullmatch(path):
-        return path
     segments: list[str] = []
     for segment in path.split("/"):
         if segment == "..":

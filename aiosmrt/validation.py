@@ -58,19 +58,22 @@ def check_parameters(
     Raises:
         ParameterError: with every problem of the call.
     """
-    problems = []
-    for member in operation.request:
-        value = parameters.get(member.parameter)
+    problems = [
+        f"{member.parameter} is required"
+        for member in operation.required
+        if parameters.get(member.parameter) is None
+    ]
+    for name, value in parameters.items():
         if value is None:
-            if member.required:
-                problems.append(f"{member.parameter} is required")
-        elif member.location == "uri" and not value:
+            continue
+        member = operation.parameters[name]
+        if member.location == "uri" and not value:
             # Always refused: the request would go to another path.
             problems.append(f"{member.parameter} must not be empty")
         elif value.__class__ is str and not member.shape.sensitive:
             # Most texts are those of the call before.
             problems += _check_again(member, value, frozenset(constraints))
-        else:
+        elif value.__class__ is not bytes or _is_beyond(member.shape, len(value)):
             problems += _check(member, value, constraints)
     if operation is INVOKE_ENDPOINT_ASYNC:
         problems.extend(_check_input(parameters))
@@ -109,6 +112,10 @@ def _check_input(parameters: Mapping[str, object]) -> Iterator[str]:
         yield "one of body and input_location is required"
     elif len(given) > 1:
         yield "body and input_location exclude each other"
+
+
+def _is_beyond(shape: Shape, size: int) -> bool:
+    return shape.max is not None and size > shape.max
 
 
 def _check(member: Member, value: object, constraints: Collection[str]) -> Iterator[str]:

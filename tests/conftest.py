@@ -215,7 +215,7 @@ async def _exchange(
     slot = None
     pool.enter(limits)
     try:
-        async with limits:
+        with limits:
             slot = await pool.acquire(limits)
             request = Request("POST", url, "/endpoints/e/invocations", dict(headers or {}), body)
             return await pool.send(request, slot, limits)

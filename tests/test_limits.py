@@ -42,7 +42,7 @@ def _only(wait: Wait, seconds: float) -> Timeout:
 
 async def _hang(limits: Limits, begin: Callable[[Limits], None] | None = None) -> None:
     """Wait for what never comes."""
-    async with limits:
+    with limits:
         if begin is not None:
             begin(limits)
         await asyncio.get_running_loop().create_future()
@@ -65,7 +65,7 @@ async def test_each_limit_has_its_own_error(wait: Wait) -> None:
 @pytest.mark.asyncio
 async def test_a_limit_holds_for_its_own_wait_alone(wait: Wait) -> None:
     limits = Limits(_only(wait, 0.02))
-    async with limits:
+    with limits:
         for other in _WAITS.keys() - {wait}:
             limits.await_(other)
             await asyncio.sleep(0.03)
@@ -87,7 +87,7 @@ async def test_progress_names_the_wait(begin: Callable[[Limits], None], wait: Wa
 async def test_progress_begins_its_wait_anew() -> None:
     limits = Limits(_only("write", 0.4))
     began = asyncio.get_running_loop().time()
-    async with limits:
+    with limits:
         for _ in range(5):
             limits.writing()
             await asyncio.sleep(0.1)
@@ -100,7 +100,7 @@ async def test_a_wait_that_was_begun_anew_is_bounded_too() -> None:
     began = asyncio.get_running_loop().time()
 
     async def write_twice() -> None:
-        async with limits:
+        with limits:
             limits.writing()
             await asyncio.sleep(0.05)
             limits.writing()
@@ -130,7 +130,7 @@ async def test_a_shorter_limit_comes_before_the_total() -> None:
 @pytest.mark.asyncio
 async def test_the_total_runs_on_from_scope_to_scope() -> None:
     limits = Limits(Timeout(total=0.1))
-    async with limits:
+    with limits:
         await asyncio.sleep(0.06)
     with pytest.raises(TotalTimeout):
         await _hang(limits)
@@ -142,7 +142,7 @@ async def test_the_total_runs_on_from_scope_to_scope() -> None:
 @pytest.mark.asyncio
 async def test_an_attempt_knows_nothing_of_the_one_before() -> None:
     limits = Limits(Timeout(slot=0.02))
-    async with limits:
+    with limits:
         limits.sent()
     with pytest.raises(SlotTimeout) as caught:
         await _hang(limits, lambda limits: limits.await_("slot"))
@@ -175,7 +175,7 @@ async def test_a_pause_must_end_before_the_call_must() -> None:
 @pytest.mark.asyncio
 async def test_a_request_that_is_still_going_out_does_not_disturb_the_wait_for_the_body() -> None:
     limits = Limits(Timeout())
-    async with limits:
+    with limits:
         limits.writing()
     limits.await_("idle")
     limits.writing()
@@ -187,13 +187,11 @@ async def test_a_request_that_is_still_going_out_does_not_disturb_the_wait_for_t
 @pytest.mark.asyncio
 async def test_errors_and_cancellation_pass() -> None:
     limits = Limits(Timeout(total=5))
-    with pytest.raises(ZeroDivisionError):
-        async with limits:
-            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), limits:
+        raise ZeroDivisionError
     own = TimeoutError("not ours")
-    with pytest.raises(TimeoutError) as caught:
-        async with limits:
-            raise own
+    with pytest.raises(TimeoutError) as caught, limits:
+        raise own
     assert caught.value is own
 
     task = asyncio.create_task(_hang(limits))
@@ -223,7 +221,8 @@ async def test_a_call_can_be_ended_between_its_waits() -> None:
     limits.end(ClientClosed("closed"))
     with pytest.raises(ClientClosed):
         await _hang(limits, lambda limits: limits.await_("slot"))
-    assert limits.awaited == "slot"
+    # Nothing was begun any more.
+    assert limits.awaited == "total"
 
 
 async def _expire(limits: Limits, then: Callable[[], None]) -> AiosmrtError:

@@ -104,9 +104,9 @@ class Exchange:
             # What came before the question would be taken for the answer.
             raise disown(request)
         self.begun_at = time.perf_counter()
-        progress.writing()
         transport.write(head + request.body)
         if transport.get_write_buffer_size():
+            progress.writing()
             # An answer may be there although the rest of the request was never taken.
             with suppress(ConnectionError):
                 await drain(StreamWriter(protocol, asyncio.get_running_loop()))

@@ -149,7 +149,7 @@ async def test_an_answer_to_head_has_no_body(serve_raw: ServeRaw) -> None:
     ):
         for _ in range(2):
             limits = Limits(Timeout())
-            async with limits:
+            with limits:
                 slot = await pool.acquire(limits)
                 request = Request("HEAD", server.url, "/key", {})
                 response = await pool.send(request, slot, limits)

@@ -133,7 +133,7 @@ async def test_the_target_is_sent_as_it_was_signed(
     async with serve(_say_ok) as server:
         for _ in range(2):  # the second time from the memory
             limits = Limits(Timeout())
-            async with limits:
+            with limits:
                 slot = await pool.acquire(limits)
                 request = Request("POST", server.url, path, {}, b"", query)
                 response = await pool.send(request, slot, limits)
@@ -417,7 +417,7 @@ async def test_the_wait_for_a_slot_ends_with_the_slot(pool: Pool) -> None:
     first = await pool.acquire(Limits(Timeout()))
     limits = Limits(Timeout(slot=0.1))
     asyncio.get_running_loop().call_later(0.05, first.release)
-    async with limits:
+    with limits:
         slot = await pool.acquire(limits)
         await asyncio.sleep(0.15)  # as a fetch of credentials may
     slot.release()
