@@ -283,7 +283,10 @@ class AsyncInvocation:
                     text += chunk
             finally:
                 found.close()
-        return text[:_FAILURE].decode("utf-8", "replace").strip() or "the failure file is empty"
+        return (
+            text[:_FAILURE].decode("utf-8", "replace").strip()
+            or "the failure file is empty or gone"
+        )
 
     def _fail(self, text: str) -> AsyncInferenceError:
         return AsyncInferenceError(

@@ -67,15 +67,14 @@ class PartFile:
 
 async def _run_to_end(work: Callable[[], None]) -> None:
     task = asyncio.create_task(run_in_thread(work))
+    # Whoever was cancelled does not ask for the exception.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is None:
-        task.result()
-        return
-    if not task.cancelled():
-        task.exception()  # asked for, or asyncio would complain
-    raise cancelled
+    if cancelled is not None:
+        raise cancelled
+    task.result()

@@ -32,6 +32,7 @@ from aiosmrt import (
     RetryPolicy,
     SageMakerRuntimeClient,
     ServiceError,
+    TotalTimeout,
     UnexpectedResponse,
     ValidationError,
 )
@@ -418,7 +419,7 @@ async def test_failure_files_have_bounds_and_an_output_a_place() -> None:
             await _invocation(bed.client).result()
         assert len(str(caught.value)) < 70_000
         bed.put(FAILURE, b"")
-        with pytest.raises(AsyncInferenceError, match="is empty"):
+        with pytest.raises(AsyncInferenceError, match="is empty or gone"):
             await _invocation(bed.client).result()
         with pytest.raises(AsyncInferenceTimeout):
             await _invocation(bed.client, failure_location=None).result(timeout=0)
@@ -452,6 +453,72 @@ async def test_cancelling_at_any_time_leaves_nothing_behind() -> None:
         left = asyncio.all_tasks() - before
         assert all("RequestHandler" in repr(task) for task in left)
         assert len((await invocation.result()).body) == 500_000
+
+
+@pytest.mark.asyncio
+async def test_what_is_wrong_with_the_failure_alone(serve: Any, connect: Any, respond: Any) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        if "/out/" in request.target:
+            writer.write(respond(404, _ABSENT))
+        elif request.method == "HEAD":
+            writer.write(f"HTTP/1.1 {status} Because\r\n\r\n".encode())
+        else:
+            writer.write(respond(status, b"<Error><Code>InvalidRequest</Code></Error>"))
+
+    async with serve(answer) as server, connect(server, s3_endpoint_url=server.url) as client:
+        status = 400
+        with pytest.raises(ServiceError, match="InvalidRequest"):
+            await _invocation(client).result(timeout=30)
+        status = 405
+        with pytest.raises(ServiceError, match="405"):
+            await _invocation(client).result(timeout=30)
+
+
+@pytest.mark.asyncio
+async def test_a_failure_that_is_deleted_meanwhile_is_still_one(
+    serve: Any, connect: Any, respond: Any
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(respond(200, b"") if request.method == "HEAD" else respond(404, _ABSENT))
+
+    async with serve(answer) as server, connect(server, s3_endpoint_url=server.url) as client:
+        with pytest.raises(AsyncInferenceError, match="is empty or gone"):
+            await _invocation(client).result(timeout=30)
+
+
+@pytest.mark.asyncio
+async def test_a_large_body_of_any_source_is_sent_to_s3_as_often_as_it_takes(
+    serve: Any, connect: Any, respond: Any
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        first = len(server.requests) == 1
+        location = {"x_amzn_sagemaker_outputlocation": OUTPUT}
+        writer.write(respond(500 if first else 200, b"{}", **location))
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield bytes(10_000)
+
+    async with serve(answer) as server:
+        options = _options(s3_input_prefix="s3://b/p/", s3_endpoint_url=server.url)
+        async with connect(server, **options) as client:
+            invocation = await client.invoke_endpoint_async(endpoint_name="e", body=parts())
+    assert invocation.output_location == OUTPUT
+    assert [request.method for request in server.requests] == ["PUT", "PUT", "POST"]
+    assert server.requests[1].body == bytes(200_000)
+
+
+@pytest.mark.asyncio
+async def test_the_total_includes_the_wait_for_what_goes_to_s3() -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    async with _bed(s3_input_prefix="s3://inputs/") as bed:
+        with pytest.raises(TotalTimeout) as caught:
+            await bed.client.invoke_endpoint_async(endpoint_name="e", body=slow(), timeout=0.05)
+        assert caught.value.endpoint_name == "e"
+        assert caught.value.may_have_run is False
 
 
 # --- large outputs

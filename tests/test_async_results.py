@@ -21,6 +21,7 @@ from aiosmrt import (
     RetryPolicy,
     SageMakerRuntimeClient,
     ServiceError,
+    UnexpectedResponse,
 )
 from aiosmrt.http import Request
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, StoredObject
@@ -262,9 +263,67 @@ async def test_s3s_trouble_is_outlasted(serve: Any, connect: Any, respond: Any) 
     }
     async with serve(answer) as server:  # noqa: SIM117 - the answers need the server
         async with connect(server, s3_endpoint_url=server.url, **options) as client:
-            saved = [json.dumps({"output_location": f"s3://bucket/p/{n}.out"}) for n in range(5)]
-            given = [client.resume_async_invocation(one) for one in saved]
+            given = _make(client, 5)
             results = [result async for result in client.wait_for_results(given)]
     assert [r.invocation.output_location for r in results if r.output] != []
     assert Counter(r.invocation for r in results if r.output) == Counter(given)
     assert results[-1].invocation == given[3]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.asyncio
+async def test_an_s3_that_hangs_does_not_hold_up_the_deadline(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        await request.reader.read()
+
+    monkeypatch.setattr("aiosmrt.async_inference._LAST_LOOK", 0.05)
+    async with serve(answer) as server, connect(server, s3_endpoint_url=server.url) as client:
+        given = _make(client, count)
+        results = [result async for result in client.wait_for_results(given, timeout=0.05)]
+        assert [result.invocation for result in results] == given
+        assert all(isinstance(result.error, AsyncInferenceTimeout) for result in results)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.asyncio
+async def test_what_will_not_pass_is_given_at_once(
+    serve: Any, connect: Any, respond: Any, count: int
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(respond(403, b"<Error><Code>InvalidAccessKeyId</Code></Error>"))
+
+    async with serve(answer) as server, connect(server, s3_endpoint_url=server.url) as client:
+        given = _make(client, count)
+        results = [result async for result in client.wait_for_results(given)]
+        assert {result.invocation for result in results} == set(given)
+        for result in results:
+            assert isinstance(result.error, ServiceError)
+            assert result.error.code == "InvalidAccessKeyId"
+        listings = sum("list-type" in request.target for request in server.requests)
+        assert listings == (1 if count == 3 else 0)
+        assert len(server.requests) == count + listings
+
+
+@pytest.mark.asyncio
+async def test_an_output_that_is_replaced_while_it_is_read_is_an_error(
+    serve: Any, connect: Any
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        etag, size = ('"1"', 8) if "range" not in request.headers else ('"2"', 4)
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\netag: {etag}\r\n\r\n"
+        writer.write(head.encode() + b"half")
+        await writer.drain()
+        writer.close()
+
+    async with serve(answer) as server, connect(server, s3_endpoint_url=server.url) as client:
+        [result] = [result async for result in client.wait_for_results(_make(client, 1))]
+        assert isinstance(result.error, UnexpectedResponse)
+        assert "replaced" in str(result.error)
+        assert result.error.may_have_run is True
+
+
+def _make(client: SageMakerRuntimeClient, count: int) -> list[AsyncInvocation]:
+    saved = [json.dumps({"output_location": f"s3://bucket/p/{n}.out"}) for n in range(count)]
+    return [client.resume_async_invocation(one) for one in saved]
