@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import email.utils
+import functools
 import itertools
 import json
 import logging
@@ -977,22 +978,29 @@ def _refuse_first(respond: Respond) -> Answer:
     return answer
 
 
-async def _fetch_slowly() -> Credentials:
-    await asyncio.sleep(0)
-    return _KEYS
-
-
 class _CancelledAt:
     """A coroutine whose task is cancelled at its n-th suspension.
 
-    Either while it waits, or just when what it waits for has come.
+    Either while it waits, or just when what it waits for has come, or because the time is over
+    that somebody has set for it.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, bytes], number: int, moment: str) -> None:
         self._coroutine = coroutine
         self._number = number
         self._moment = moment
+        self._scope = asyncio.timeout(None)
         self.suspensions = 0
+
+    async def run(self) -> bytes | None:
+        try:
+            async with self._scope:
+                return await self
+        except TimeoutError:
+            assert self._moment == "timeout"
+        except asyncio.CancelledError:
+            assert self._moment != "timeout"
+        return None
 
     def __await__(self) -> Generator[Any, None, bytes]:
         steps = self._coroutine.__await__()
@@ -1015,34 +1023,81 @@ class _CancelledAt:
     def _cancel_soon(self, awaited: asyncio.Future[object] | None) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if awaited is None or self._moment == "waiting":
+        if self._moment == "timeout":
+            self._scope.reschedule(asyncio.get_running_loop().time())
+        elif awaited is None or self._moment == "waiting":
             asyncio.get_running_loop().call_soon(task.cancel)
         else:
             awaited.add_done_callback(lambda _: task.cancel())
 
 
-@pytest.mark.parametrize("moment", ["waiting", "woken"])
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+class _Stations(RateLimiter):
+    """Where a call waits that is neither the pool's nor the server's affair, and if it does now."""
+
+    def __init__(self) -> None:
+        super().__init__(time.monotonic())
+        self.here: set[str] = set()
+        self.paced = False
+        names = ("before_send", "after_headers", "on_retry", "on_end")
+        self.hooks = Hooks(**{name: functools.partial(self._visit, name) for name in names})
+        self.policy = RetryPolicy(mode="adaptive", backoff=self._pause)
+
+    async def _visit(self, name: str, event: object = None) -> None:
+        self.here.add(name)
+        await asyncio.sleep(0.0005)
+        self.here.remove(name)
+
+    async def fetch(self) -> Credentials:
+        await asyncio.sleep(0.0005)
+        return _KEYS
+
+    def acquire(self, now: float) -> float:
+        # The pause is over, and so is the wait for the pace.
+        self.here -= {"pause", "pace"}
+        if self.paced:
+            return 0.0
+        self.paced = True
+        self.here.add("pace")
+        return 0.0005
+
+    def _pause(self, attempt: int, error: AiosmrtError) -> float:
+        self.here.add("pause")
+        return 0.0005
+
+
+@pytest.mark.parametrize(
+    ("secure", "moment"),
+    [(False, "waiting"), (False, "woken"), (False, "timeout"), (True, "waiting"), (True, "woken")],
+)
 @pytest.mark.asyncio
 async def test_a_call_can_be_cancelled_at_every_await(
     secure: bool, moment: str, tls: _Tls, until: Until, request: pytest.FixtureRequest
 ) -> None:
-    """A slot, credentials, a large body, a refusal, a pause, a body in chunks."""
+    """A slot, credentials, a large body, a refusal, a pause, a body in chunks, and all hooks."""
     serve: Serve = request.getfixturevalue("serve")
     answer = _refuse_first(request.getfixturevalue("respond"))
     options = PoolOptions(max_connections=1, tls=tls.client)
+    ended_at: set[str] = set()
     async with serve(answer, tls=tls.server if secure else None) as server:
         for number in itertools.count(1):
             async with contextlib.aclosing(Pool(options)) as pool:
                 before = asyncio.all_tasks()
                 slot = await pool.acquire(_call("").limits)
                 asyncio.get_running_loop().call_later(0.002, slot.release)
-                call = _call(server.url, headers={"number": str(number)}, body=bytes(4_000_000))
-                caller = _caller(credentials=_fetch_slowly)
+                stations = _Stations()
+                call = _call(
+                    server.url,
+                    headers={"number": str(number)},
+                    body=bytes(4_000_000),
+                    hooks=stations.hooks,
+                )
+                caller = _caller(
+                    stations.policy, credentials=stations.fetch, shared=Shared(limiter=stations)
+                )
                 cancelled = _CancelledAt(caller.call(call, pool, _judge), number, moment)
-                result: bytes | None = None
-                with contextlib.suppress(asyncio.CancelledError):
-                    result = await asyncio.create_task(_run(cancelled))
+                result = await asyncio.create_task(cancelled.run())
+                ended_at |= stations.here
+                await caller.credentials.aclose()
                 await until(lambda pool=pool: _clean(pool))
                 # What remains belongs to the pool, and goes when it does.
                 connector = pool._session.connector
@@ -1056,10 +1111,8 @@ async def test_a_call_can_be_cancelled_at_every_await(
                 assert cancelled.suspensions < number
                 break
     assert number > 7
-
-
-async def _run(cancelled: _CancelledAt) -> bytes:
-    return await cancelled
+    hooks = {"before_send", "after_headers", "on_retry", "on_end"}
+    assert ended_at == {*hooks, "pace", "pause"}
 
 
 @pytest.mark.parametrize(
