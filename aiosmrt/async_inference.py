@@ -96,16 +96,20 @@ class Wait:
         """Begin with short pauses again."""
         self._pause = self.polling.first
 
+    def warn(self, error: AiosmrtError) -> None:
+        """Say once what denied access may mean."""
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s; waiting on, since without s3:ListBucket S3 says this of an object that is not "
+                "there yet, too, and cannot list many at once: allow s3:ListBucket on the bucket",
+                error,
+            )
+
     def put_up(self, error: AiosmrtError, former: AiosmrtError | None) -> None:
         """Raise the error, unless what it says may change until the deadline."""
         if is_denied(error):
-            if not self._warned:
-                self._warned = True
-                _log.warning(
-                    "%s; waiting on, since without s3:ListBucket S3 says this of an object that "
-                    "is not there yet, too: allow s3:ListBucket on the bucket",
-                    error,
-                )
+            self.warn(error)
         elif _is_expired(error) and not (former and _is_expired(former)):
             pass  # the next look is signed with new credentials
         elif classify(error) is FailureKind.OTHER:

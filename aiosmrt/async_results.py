@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable
 
@@ -23,8 +22,6 @@ from aiosmrt.s3 import S3
 from aiosmrt.s3_protocol import S3Location
 
 __all__ = ["AsyncInferenceResult", "wait_for_results"]
-
-_log = logging.getLogger("aiosmrt")
 
 # Invocations in one folder from which a listing is cheaper than a look at each.
 _MANY = 3
@@ -159,11 +156,7 @@ class _Folders:
             if classify(error) is not FailureKind.OTHER:
                 return ()  # it may pass until the next round
             if is_denied(error):
-                _log.warning(
-                    "%s; looking for %d objects one by one: allow s3:ListBucket on the bucket",
-                    error,
-                    awaited,
-                )
+                wait.warn(error)
             keys = None  # a look at each says what is wrong
         except TimeoutError:
             return ()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import attrs
 import boto3
+import botocore.auth
 import botocore.awsrequest
+import botocore.credentials
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
@@ -171,6 +174,42 @@ def test_paths_and_signatures_are_botocores(data: st.DataObject) -> None:
                 now,
             )
             assert signed["authorization"] == expected
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    method=st.sampled_from(["GET", "HEAD", "PUT"]),
+    key=_TEXT,
+    query=st.dictionaries(st.sampled_from(["prefix", "list-type", "continuation-token"]), _TEXT),
+    body=st.binary(max_size=40),
+    content_type=st.sampled_from([None, "text/csv", "text/plain; charset=utf-8"]),
+)
+def test_signatures_are_those_of_botocores_signer(
+    method: str, key: str, query: dict[str, str], body: bytes, content_type: str | None
+) -> None:
+    origin, path = "https://bucket.s3.eu-west-1.amazonaws.com", f"/{quote_key(key)}"
+    encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+    theirs = botocore.awsrequest.AWSRequest(
+        method,
+        f"{origin}{path}" + (f"?{encoded}" if encoded else ""),
+        headers={} if content_type is None else {"content-type": content_type},
+        data=body,
+    )
+    credentials = botocore.credentials.Credentials("AKIDEXAMPLE", "not-a-secret", "token")
+    botocore.auth.S3SigV4Auth(credentials, "s3", "eu-west-1").add_auth(theirs)
+    headers = {"x-amz-content-sha256": hashlib.sha256(body).hexdigest()}
+    if content_type is not None:
+        headers["content-type"] = content_type
+    signed = Signer("eu-west-1", "s3", normalize_path=False).sign(
+        Request(method, origin, path, headers, body, query=encoded),
+        Credentials("AKIDEXAMPLE", "not-a-secret", "token"),
+        datetime.datetime.strptime(theirs.headers["x-amz-date"], "%Y%m%dT%H%M%S%z"),
+    )
+    assert signed["authorization"] == theirs.headers["authorization"]
+    assert headers["x-amz-content-sha256"] == theirs.headers["x-amz-content-sha256"]
 
 
 # --- places and answers
