@@ -73,7 +73,9 @@ class Signer:
     # What was made last, with what it was made of: one tuple each, so that a reader in another
     # thread never sees the parts of two.
     _timestamp: tuple[int, str] = attrs.field(default=(0, "19700101T000000Z"), init=False)
-    _key: tuple[str, str, bytes] = attrs.field(default=("", "", b""), init=False, repr=False)
+    _keyed: tuple[str, str, hmac.HMAC | None] = attrs.field(
+        default=("", "", None), init=False, repr=False
+    )
 
     def sign(
         self, request: Request, credentials: Credentials, now: datetime.datetime
@@ -119,10 +121,11 @@ class Signer:
         scope = f"{date}/{self.region}/{self.service}/aws4_request"
         request_hash = hashlib.sha256(canonical_request.encode()).hexdigest()
         string_to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{request_hash}"
-        signature = _hmac(self._signing_key(credentials.secret_access_key, date), string_to_sign)
+        signature = self._keyed_hash(credentials.secret_access_key, date).copy()
+        signature.update(string_to_sign.encode())
         added["authorization"] = (
             f"{_ALGORITHM} Credential={credentials.access_key_id}/{scope}, "
-            f"SignedHeaders={signed_names}, Signature={signature.hex()}"
+            f"SignedHeaders={signed_names}, Signature={signature.hexdigest()}"
         )
         return added
 
@@ -134,14 +137,16 @@ class Signer:
             self._timestamp = (second, timestamp)
         return timestamp
 
-    def _signing_key(self, secret: str, date: str) -> bytes:
-        cached_secret, cached_date, key = self._key
-        if cached_date != date or cached_secret != secret:
+    def _keyed_hash(self, secret: str, date: str) -> hmac.HMAC:
+        """Give a hash that has taken the signing key in: copying it costs less than keying one."""
+        cached_secret, cached_date, keyed = self._keyed
+        if keyed is None or cached_date != date or cached_secret != secret:
             key = f"AWS4{secret}".encode()
             for part in (date, self.region, self.service, "aws4_request"):
-                key = _hmac(key, part)
-            self._key = (secret, date, key)
-        return key
+                key = hmac.digest(key, part.encode(), "sha256")
+            keyed = hmac.new(key, digestmod="sha256")
+            self._keyed = (secret, date, keyed)
+        return keyed
 
 
 @functools.lru_cache(256)
@@ -156,10 +161,6 @@ def _fold(value: str) -> str:
     if value.isprintable() and " " not in value:
         return value
     return " ".join(value.split())
-
-
-def _hmac(key: bytes, message: str) -> bytes:
-    return hmac.digest(key, message.encode(), "sha256")
 
 
 @functools.lru_cache(1024)

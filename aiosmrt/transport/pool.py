@@ -191,7 +191,8 @@ class Pool:
             answer.close()
             raise refuse_proxying(request, route.proxy, answer.status, answer.reason or "")
         pooled = PooledResponse(answer, slot, limits, time.perf_counter() - sending.begun_at)
-        self._responses.add(pooled)
+        if not answer.content.is_eof():
+            self._responses.add(pooled)
         return pooled
 
     async def _request(self, request: Request, body: Body, route: _Route) -> aiohttp.ClientResponse:

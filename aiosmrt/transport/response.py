@@ -91,17 +91,19 @@ class PooledResponse:
             return b""
         if self._waiting_since is not None:
             raise RuntimeError("this response is being read by another task")
-        if self._is_dry():
-            self._await()
         content = self._content
         try:
-            data = await content.readany()
+            if self._is_dry():
+                self._await()
+                data = await content.readany()
+            else:
+                data = content.read_nowait()
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             return self._break_off(error)
         finally:
             self._waiting_since = None
         self._received += len(data)
-        if not data:
+        if not data or (self._delimited and content.at_eof()):
             self._finish()
         elif self._limits.are_over() and not content.is_eof():
             # A consumer so slow that it never waits would otherwise go on for ever.
