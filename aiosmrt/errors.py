@@ -94,6 +94,13 @@ __all__ = [
 
 _NOTHING = "the service gave no message"
 
+# InvokeEndpoint's documentation: a container must answer within 60 seconds.
+_MODEL_SECONDS = 60.0
+SIXTY_SECONDS_ADVICE = (
+    "The model had 60 seconds: use invoke_endpoint_with_response_stream, which may stream longer, "
+    "or invoke_endpoint_async."
+)
+
 
 class AiosmrtError(Exception):
     """The root of every error of this package.
@@ -439,6 +446,11 @@ class WriteTimeout(TimeLimitError):
 
 class FirstByteTimeout(TimeLimitError):
     """No answer, or no first frame of a stream, within `Timeout.first_byte` seconds."""
+
+    def _summary(self) -> str:
+        # A limit below the service's own says nothing of the model.
+        at_fault = self.operation == "InvokeEndpoint" and self.seconds >= _MODEL_SECONDS
+        return f"{super()._summary()}. {SIXTY_SECONDS_ADVICE}" if at_fault else super()._summary()
 
 
 class IdleTimeout(TimeLimitError):

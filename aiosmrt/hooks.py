@@ -49,7 +49,7 @@ class AfterHeaders:
     attempt: int
     status: int  # HTTP status
     headers: Mapping[str, str] = attrs.field(repr=False)  # names in lower case
-    time_to_first_byte: float  # seconds since the attempt had its slot
+    time_to_first_byte: float  # seconds since the first byte of the request went out
 
 
 @attrs.frozen

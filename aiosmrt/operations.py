@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from aiosmrt.errors import (
+    SIXTY_SECONDS_ADVICE,
     AiosmrtError,
     InternalDependencyException,
     InternalFailure,
@@ -99,11 +100,6 @@ _ADVICE = {
 }
 _THROTTLING_ADVICE = (
     "Lower the number of calls in flight (max_connections), or scale the endpoint out."
-)
-# InvokeEndpoint documentation: a container must answer within 60 seconds.
-_SIXTY_SECONDS_ADVICE = (
-    "The model had 60 seconds: use invoke_endpoint_with_response_stream, which may stream longer, "
-    "or invoke_endpoint_async."
 )
 
 
@@ -297,7 +293,7 @@ def _build_error(
         message = message or "too many requests"
         advice = _THROTTLING_ADVICE
     if _ran_out_of_time(operation, code, message, fields):
-        advice = _SIXTY_SECONDS_ADVICE
+        advice = SIXTY_SECONDS_ADVICE
     error = kind(
         message,
         code=code or str(status),

@@ -154,6 +154,22 @@ def test_every_error_is_pickled_with_all_that_it_says(
         assert other.__notes__ == ["not attempted again"]
 
 
+@pytest.mark.parametrize(
+    ("operation", "seconds"),
+    [
+        ("InvokeEndpoint", 59.9),
+        ("InvokeEndpointAsync", 70.0),
+        ("InvokeEndpointWithResponseStream", 70.0),
+    ],
+)
+def test_who_did_not_give_the_model_its_time_is_shown_no_way_out(
+    operation: str, seconds: float
+) -> None:
+    error = FirstByteTimeout("no byte came", limit="first_byte", seconds=seconds)
+    error.operation = operation
+    assert str(error) == f"no byte came [{operation}]"
+
+
 def test_an_error_says_which_call_it_was_and_what_became_of_it() -> None:
     error = FirstByteTimeout("no byte came within 70 s", limit="first_byte", seconds=70.0)
     assert str(error) == "no byte came within 70 s"
@@ -163,7 +179,9 @@ def test_an_error_says_which_call_it_was_and_what_became_of_it() -> None:
     error.attempts = ATTEMPTS
     error.may_have_run = True
     assert str(error) == (
-        "no byte came within 70 s [InvokeEndpoint, endpoint 'my-endpoint', request id 7-7-7, "
+        "no byte came within 70 s. The model had 60 seconds: use "
+        "invoke_endpoint_with_response_stream, which may stream longer, or invoke_endpoint_async. "
+        "[InvokeEndpoint, endpoint 'my-endpoint', request id 7-7-7, "
         "attempt 2, the model may have run]"
     )
     error.may_have_run = False

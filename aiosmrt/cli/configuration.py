@@ -40,11 +40,10 @@ def _list_settings(config: Config, resolved: Resolved) -> list[tuple[str, str, s
     mode, attempts = settings.pop("retry_mode"), settings.pop("max_attempts")
     settings["retry.mode"] = Setting(resolved.retry.mode, mode.source)
     settings["retry.max_attempts"] = Setting(resolved.retry.max_attempts, attempts.source)
-    settings.pop("s3_endpoint_url")
     for name in (
         *("use_ssl", "max_connections", "timeout", "parameter_validation", "api_version"),
         *("signature_version", "correct_clock_skew", "system_clock_offset", "client_cert"),
-        "user_agent_extra",
+        *("user_agent_extra", "s3_input_prefix", "poll_interval", "max_poll_interval"),
     ):
         value = getattr(config, name)
         given = value != getattr(Config(), name)

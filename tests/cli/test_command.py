@@ -220,6 +220,7 @@ def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
         environment={
             "AWS_CONFIG_FILE": str(tmp_path / "config"),
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://localhost:8080/",
+            "AWS_ENDPOINT_URL_S3": "http://localhost:9000",
             "AWS_RETRY_MODE": "adaptive",
             "HTTP_PROXY": "http://me:my-password@proxy:3128",
         },
@@ -231,6 +232,10 @@ def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
     assert rows["region_name"].endswith("region of profile 'dev'")
     assert "http://localhost:8080" in rows["endpoint_url"]
     assert rows["endpoint_url"].endswith("environment variable AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
+    assert rows["s3_endpoint_url"].split(maxsplit=2)[1:] == [
+        "http://localhost:9000",
+        "environment variable AWS_ENDPOINT_URL_S3",
+    ]
     assert rows["retry.mode"].split(maxsplit=2)[1:] == [
         "adaptive",
         "environment variable AWS_RETRY_MODE",
