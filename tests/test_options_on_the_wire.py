@@ -108,26 +108,164 @@ async def test_fips_and_dual_stack_exclude_a_custom_endpoint(name: str) -> None:
             await client.warm_up()
 
 
+def _host(request: Any) -> str:
+    return str(request.target.split("/")[2])
+
+
+def _key(request: Any) -> str:
+    return str(request.headers["authorization"].partition("Credential=")[2].partition("/")[0])
+
+
+def _attempts(request: Any) -> str:
+    return str(request.headers["amz-sdk-request"].partition("max=")[2])
+
+
+def _appid(request: Any) -> str:
+    return str(request.headers["user-agent"].partition(" app/")[2])
+
+
+REGIONAL = "runtime.sagemaker.{}.amazonaws.com".format
+FIPS = "runtime-fips.sagemaker.us-east-1.amazonaws.com"
+DUAL = "runtime.sagemaker.us-east-1.api.aws"
+# What to look at; the profile, the variables and the argument that change it, and into what; what
+# it is when nobody says anything.
+SOURCES: dict[str, tuple[Callable[[Any], str], dict[str, tuple[dict[str, Any], str]]]] = {
+    "region": (
+        _host,
+        {
+            "profile": ({"region": "eu-west-3"}, REGIONAL("eu-west-3")),
+            "environment, as Lambda has it": ({"AWS_REGION": "eu-west-2"}, REGIONAL("eu-west-2")),
+            "environment": ({"AWS_DEFAULT_REGION": "eu-west-1"}, REGIONAL("eu-west-1")),
+            "argument": ({"region_name": "us-west-2"}, REGIONAL("us-west-2")),
+        },
+    ),
+    "endpoint": (
+        _host,
+        {
+            "default": ({}, REGIONAL("us-east-1")),
+            "profile": ({"endpoint_url": "http://profile.example"}, "profile.example"),
+            "environment": ({"AWS_ENDPOINT_URL": "http://any.example"}, "any.example"),
+            "environment, for this service": (
+                {"AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://its.example"},
+                "its.example",
+            ),
+            "argument": ({"endpoint_url": "http://argument.example"}, "argument.example"),
+        },
+    ),
+    "FIPS": (
+        _host,
+        {
+            "default": ({}, REGIONAL("us-east-1")),
+            "profile": ({"use_fips_endpoint": "true"}, FIPS),
+            "environment": ({"AWS_USE_FIPS_ENDPOINT": "false"}, REGIONAL("us-east-1")),
+            "argument": ({"use_fips_endpoint": True}, FIPS),
+        },
+    ),
+    "dual-stack": (
+        _host,
+        {
+            "default": ({}, REGIONAL("us-east-1")),
+            "profile": ({"use_dualstack_endpoint": "true"}, DUAL),
+            "environment": ({"AWS_USE_DUALSTACK_ENDPOINT": "false"}, REGIONAL("us-east-1")),
+            "argument": ({"use_dualstack_endpoint": True}, DUAL),
+        },
+    ),
+    "attempts": (
+        _attempts,
+        {
+            "default": ({}, "3"),
+            "profile": ({"max_attempts": "4"}, "4"),
+            "environment": ({"AWS_MAX_ATTEMPTS": "5"}, "5"),
+            "argument": ({"retry": aiosmrt.RetryPolicy(max_attempts=6)}, "6"),
+        },
+    ),
+    "application": (
+        _appid,
+        {
+            "default": ({}, ""),
+            "profile": ({"sdk_ua_app_id": "profile"}, "profile"),
+            "environment": ({"AWS_SDK_UA_APP_ID": "variable"}, "variable"),
+            "argument": ({"user_agent_appid": "argument"}, "argument"),
+        },
+    ),
+    "credentials": (
+        _key,
+        {
+            "profile": ({"aws_access_key_id": "PROFILE", "aws_secret_access_key": "s"}, "PROFILE"),
+            "environment": ({"AWS_ACCESS_KEY_ID": "VAR", "AWS_SECRET_ACCESS_KEY": "s"}, "VAR"),
+            "argument": ({"aws_access_key_id": "ARG", "aws_secret_access_key": "s"}, "ARG"),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("setting", SOURCES)
 @pytest.mark.asyncio
-async def test_call_constructor_environment_profile_default(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+async def test_constructor_before_environment_before_profile_before_default(
+    setting: str, serve: Any, respond: Respond, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "config").write_text("[default]\nregion = eu-west-3\n")
+    look, sources = SOURCES[setting]
+
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(respond())
+
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    # A proxy sees all of it: the host, too.
+    options: dict[str, Any] = {"use_ssl": False}
+    if setting != "region":
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+    if setting != "credentials":
+        options |= {"aws_access_key_id": "AKID", "aws_secret_access_key": "secret"}
+    async with serve(answer) as proxy:
+        for source, (given, expected) in sources.items():
+            if source == "profile":
+                lines = "".join(f"{name} = {value}\n" for name, value in given.items())
+                (tmp_path / "config").write_text(f"[default]\n{lines}")
+            elif source == "argument":
+                options |= given
+            for name, value in given.items() if source.startswith("environment") else ():
+                monkeypatch.setenv(name, value)
+            async with aiosmrt.SageMakerRuntimeClient(proxy=proxy.url, **options) as client:
+                await client.invoke_endpoint(endpoint_name="mine", body="x")
+            assert look(proxy.requests[-1]) == expected, source
 
-    async def resolve(**options: Any) -> str:
+
+@pytest.mark.asyncio
+async def test_the_s3_of_a_call_of_the_constructor_of_the_environment_and_of_the_profile(
+    serve: Any, respond: Respond, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        invoked = "async-invocations" in request.target
+        writer.write(respond(202, b'{"InferenceId": "i"}') if invoked else respond())
+
+    async def put(**options: Any) -> str:
+        parameters = options.pop("call", {})
         async with aiosmrt.SageMakerRuntimeClient(
-            aws_access_key_id="a", aws_secret_access_key="b", **options
+            endpoint_url="http://e.example",
+            proxy=proxy.url,
+            use_ssl=False,
+            **{"s3_input_prefix": "s3://bucket/in/", **KEYS, **options},
         ) as client:
-            await client.warm_up()
-            return client.region_name
+            await client.invoke_endpoint_async(
+                endpoint_name="mine", body=bytes(128_001), **parameters
+            )
+        return str(proxy.requests[-2].target.rpartition("/")[0])
 
-    assert await resolve() == "eu-west-3"
-    monkeypatch.setenv("AWS_REGION", "eu-west-2")
-    assert await resolve() == "eu-west-2"
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    assert await resolve() == "eu-west-1"
-    assert await resolve(region_name="us-west-2") == "us-west-2"
+    async with serve(answer) as proxy:
+        assert await put() == "http://bucket.s3.us-east-1.amazonaws.com/in"
+        (tmp_path / "config").write_text("[default]\nendpoint_url = http://profile.example\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        assert await put() == "http://profile.example/bucket/in"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://any.example")
+        assert await put() == "http://any.example/bucket/in"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example")
+        assert await put() == "http://s3.example/bucket/in"
+        own = {"s3_endpoint_url": "http://argument.example"}
+        assert await put(**own) == "http://argument.example/bucket/in"
+        own["s3_input_prefix"] = "s3://mine/"
+        assert await put(**own) == "http://argument.example/mine"
+        call = {"s3_input_prefix": "s3://bucket/call/"}
+        assert await put(**own, call=call) == "http://argument.example/bucket/call"
 
 
 @pytest.mark.parametrize("near", ["the endpoint", "S3"])
