@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Mapping
 from struct import Struct
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 from zlib import crc32
 
 import attrs
@@ -37,15 +38,39 @@ _OVERHEAD: Final = _PRELUDE_LENGTH + _CRC_LENGTH
 # pieces of at least so many: crumbs are neither hashed one by one nor kept in a list for long.
 _PIECE: Final = 1024
 
-# A decoder remembers so many preludes and header blocks, and no block longer than so many bytes.
-_REMEMBERED: Final = 256
-_REMEMBERED_LENGTH: Final = 1024
+# So many preludes and header blocks are remembered, and no block longer than so many bytes.
+_REMEMBERED: Final = 512
+_REMEMBERED_LENGTH: Final = 512
 
+_T = TypeVar("_T")
 _Headers: TypeAlias = Mapping[str, HeaderValue]
 _Layout: TypeAlias = Callable[[bytes, int], tuple[bytes, bytes, int]]
 # A frame seen before: its length, what cuts it into head (prelude and header block), payload and
 # CRC, the head's bytes, the headers in it, and the head's CRC.
 _Shape: TypeAlias = tuple[int, _Layout, bytes, _Headers, int]
+
+# Decoders remember together, and only what one of them has verified: a process that reads a
+# thousand streams learns each shape once, and holds it once.
+_known_headers: dict[bytes, _Headers] = {}  # by header block
+
+
+@functools.lru_cache(maxsize=8)
+def _share_shapes(
+    max_message_length: int,  # noqa: ARG001 - a key: what passes these limits need not pass others
+    max_headers_length: int,  # noqa: ARG001 - as above
+) -> dict[bytes, _Shape]:
+    """Give the shapes that all decoders of these limits know, by prelude."""
+    return {}
+
+
+def _remember(known: dict[bytes, _T], key: bytes, value: _T) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()  # what is still in use is learned again at once
+    known[key] = value
+
+
+# Of every decoder that holds none, since an empty deque takes 760 bytes; nothing can be put in.
+_NO_MESSAGES: Final[deque[Message]] = deque(maxlen=0)
 
 _new = object.__new__
 
@@ -78,7 +103,6 @@ class EventStreamDecoder:
 
     __slots__ = (
         "_error",
-        "_headers",
         "_long",
         "_max_headers_length",
         "_max_message_length",
@@ -86,6 +110,7 @@ class EventStreamDecoder:
         "_missing",
         "_pieces",
         "_received",
+        "_shape",
         "_shape_of",
         "_shapes",
     )
@@ -99,16 +124,16 @@ class EventStreamDecoder:
         self._max_message_length = max_message_length
         self._max_headers_length = max_headers_length
         self._received = 0  # bytes of the stream
-        self._messages: deque[Message] = deque()  # verified, not fetched yet
+        self._messages = _NO_MESSAGES  # verified, not fetched yet
         self._error: EventStreamError | None = None
         self._pieces: list[bytes] = []  # received, but not enough to go on
         self._missing = 0  # bytes it takes to go on; 0 between frames
+        self._shape: _Shape | None = None  # of the frame that the pieces begin, if it is known
         self._long: _LongFrame | None = None
-        self._shapes: dict[bytes, _Shape] = {}  # by prelude; of verified frames
+        self._shapes = _share_shapes(max_message_length, max_headers_length)
         self._shape_of = self._shapes.get  # bound once: 15 ns less per frame
-        self._headers: dict[bytes, _Headers] = {}  # by header block; of verified frames
 
-    def receive_data(  # noqa: C901, PLR0912 - the hot loop, whose calls would cost more than its work
+    def receive_data(  # noqa: C901, PLR0912, PLR0915 - the hot loop, whose calls would cost more than its work
         self, data: bytes | bytearray | memoryview
     ) -> None:
         """Take the next bytes of the stream and parse at once what they complete.
@@ -121,32 +146,42 @@ class EventStreamDecoder:
         end = len(data)
         self._received += end
         position = 0
+        shape = None
+        messages = self._messages
+        if messages is _NO_MESSAGES:
+            messages = self._messages = deque()
         try:
-            if self._missing:
-                if self._error is not None or not data:
-                    return
+            missing = self._missing
+            if missing:
                 pieces, long = self._pieces, self._long
+                if end < missing:
+                    if end:
+                        pieces.append(data)
+                        self._missing = missing - end
+                    return
                 if long is not None and _PIECE <= end <= long.missing - _PIECE and not pieces:
                     # The middle of a long frame, and most of its bytes.
                     long.pieces.append(data)
                     long.missing -= end
                     long.crc = crc32(data, long.crc)
                     return
-                pieces.append(data)
-                self._missing -= end
-                if self._missing > 0:
+                if self._error is not None:
                     return
+                pieces.append(data)
                 data = b"".join(pieces)
                 end = len(data)
                 pieces.clear()
                 self._missing = 0
-                if long is not None:
+                if long is None:
+                    shape = self._shape
+                else:
                     position = self._continue(long, data)
-            shape_of, messages = self._shape_of, self._messages
+            shape_of = self._shape_of
             while position < end:
                 # Most frames are like an earlier one: same prelude, same header block. Then the
                 # head is compared, not parsed again, and the message's CRC goes on from the head's.
-                shape = shape_of(data[position : position + _PRELUDE_LENGTH])
+                if shape is None:
+                    shape = shape_of(data[position : position + _PRELUDE_LENGTH])
                 if shape is not None:
                     length, layout, known_head, headers, head_crc = shape
                     stop = position + length
@@ -159,15 +194,15 @@ class EventStreamDecoder:
                             message.payload = payload
                             messages.append(message)
                             position = stop
+                            shape = None
                             continue
                     elif length <= _PIECE:
-                        self._pieces.append(data[position:])
+                        self._pieces.append(data[position:] if position else data)
                         self._missing = stop - end
+                        self._shape = shape
                         return
-                stop = self._take_frame(data, position)
-                if stop == position:
-                    return
-                position = stop
+                shape = self._shape = None
+                position = self._take_frame(data, position)
         except EventStreamError as error:
             self._fail(error)
 
@@ -183,6 +218,17 @@ class EventStreamDecoder:
         if self._error is not None:
             raise self._error.with_traceback(None)  # or it would grow with every call
         return None
+
+    def take_messages(self) -> deque[Message]:
+        """Give all verified messages that wait, in order; none where it takes more data.
+
+        Raises:
+            EventStreamError: as `next_message`, where no message waits.
+        """
+        messages, self._messages = self._messages, _NO_MESSAGES
+        if not messages and self._error is not None:
+            raise self._error.with_traceback(None)
+        return messages
 
     def receive_eof(self) -> None:
         """Take note that the stream has ended.
@@ -214,14 +260,15 @@ class EventStreamDecoder:
         self._long = None
 
     def _take_frame(self, data: bytes, position: int) -> int:
-        """Take the frame at `position` and give its end, or keep what is there of it."""
-        available = len(data) - position
+        """Take the frame at `position`, or keep what is there of it, and give the end of that."""
+        end = len(data)
+        available = end - position
         offset = self._received - available
         prelude = data[position : position + _PRELUDE_LENGTH]
         if available < _PRELUDE_LENGTH:
             self._pieces.append(prelude)
             self._missing = _PRELUDE_LENGTH - available
-            return position
+            return end
         length, headers_length = self._check_prelude(prelude, offset)
         body = position + _PRELUDE_LENGTH + headers_length
         stop = position + length
@@ -233,15 +280,15 @@ class EventStreamDecoder:
             return stop
         if length <= _PIECE:
             self._missing = length - available
-        elif len(data) < body:
-            self._missing = body - len(data)
+        elif end < body:
+            self._missing = body - end
         else:
             payload_length = length - headers_length - _OVERHEAD
             self._long = _LongFrame(offset, head, payload_length, crc32(head))
             self._continue(self._long, data[body:])
-            return position
+            return end
         self._pieces.append(data[position:])
-        return position
+        return end
 
     def _continue(self, frame: _LongFrame, data: bytes) -> int:
         """Take what `data` begins with of a long frame and give the end of it."""
@@ -305,13 +352,15 @@ class EventStreamDecoder:
                 offset=offset,
             )
         block = head[_PRELUDE_LENGTH:]
-        headers = self._headers.get(block)
+        familiar = len(block) <= _REMEMBERED_LENGTH
+        headers = _known_headers.get(block)
         if headers is None:
             # Shared by messages, so nobody may write to it.
             headers = MappingProxyType(decode_headers(block, offset=offset))
-            if len(self._headers) < _REMEMBERED and len(block) <= _REMEMBERED_LENGTH:
-                self._headers[block] = headers
-        if len(self._shapes) < _REMEMBERED and len(block) <= _REMEMBERED_LENGTH:
+            if familiar:
+                _remember(_known_headers, block, headers)
+        if familiar:
             layout = Struct(f">{len(head)}s{len(payload)}sI").unpack_from
-            self._shapes[head[:_PRELUDE_LENGTH]] = (length, layout, head, headers, crc32(head))
+            shape = (length, layout, head, headers, crc32(head))
+            _remember(self._shapes, head[:_PRELUDE_LENGTH], shape)
         self._messages.append(Message(headers, payload))

@@ -8,16 +8,21 @@ import pytest
 
 from aiosmrt.errors import EventStreamError, TruncatedStream
 from aiosmrt.eventstream import EventStreamDecoder, Message
+from aiosmrt.eventstream import decoder as decoder_module
 
 Chunk = bytes | bytearray | memoryview
 Outcome = tuple[list[Message], EventStreamError | None]
 
 
-def _run(chunks: Iterable[Chunk], limits: dict[str, int], *, late: bool = False) -> Outcome:
+def _run(
+    chunks: Iterable[Chunk], limits: dict[str, int], *, late: bool = False, take: bool = False
+) -> Outcome:
     decoder = EventStreamDecoder(**limits)
     messages: list[Message] = []
 
     def fetch() -> None:
+        if take:
+            messages.extend(decoder.take_messages())
         while (message := decoder.next_message()) is not None:
             messages.append(message)
 
@@ -49,6 +54,13 @@ def _comparable(outcome: Outcome) -> object:
     )
 
 
+@pytest.fixture(autouse=True)
+def _unlearned() -> None:
+    """Forget what decoders of earlier tests have learned, so that the order of tests is nothing."""
+    decoder_module._known_headers.clear()
+    decoder_module._share_shapes.cache_clear()
+
+
 @pytest.fixture(scope="session")  # a pure function, so hypothesis may have it too
 def decode() -> Callable[..., Outcome]:
     """Decode a whole stream in many splits, which must agree, and give what came of it."""
@@ -57,11 +69,13 @@ def decode() -> Callable[..., Outcome]:
         outcome = _run([data], limits)
         expected = _comparable(outcome)
         assert _comparable(_run([data], limits, late=True)) == expected
+        assert _comparable(_run([data], limits, take=True)) == expected
         assert _comparable(_run([bytearray(data)], limits)) == expected
         assert _comparable(_run([memoryview(data)], limits)) == expected
         sizes = (65_536,) if len(data) > 1_000_000 else (3, 13, 1_000, 5_000, 65_536)
         for size in sizes:
             assert _comparable(_run(_in_chunks(data, size), limits)) == expected, size
+            assert _comparable(_run(_in_chunks(data, size), limits, take=True)) == expected, size
         if len(data) <= 10_000:
             for late in (False, True):
                 assert _comparable(_run(_in_chunks(data, 1), limits, late=late)) == expected

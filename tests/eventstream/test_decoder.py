@@ -148,6 +148,33 @@ def test_what_is_not_bytes_is_a_type_error(data: bytes) -> None:
     assert decoder.next_message() == Message({}, b"")
 
 
+def test_all_that_waits_is_taken_at_once() -> None:
+    expected = [Message(PART, b"%d" % i) for i in range(4)]
+    frames = [encode_message(m.headers, m.payload) for m in expected]
+    decoder = EventStreamDecoder()
+    assert list(decoder.take_messages()) == []
+    decoder.receive_data(frames[0] + frames[1] + frames[2])
+    assert decoder.next_message() == expected[0]
+    assert list(decoder.take_messages()) == expected[1:3]
+    assert list(decoder.take_messages()) == []
+    assert decoder.next_message() is None
+    decoder.receive_data(frames[3] + b"?" * 12)
+    assert list(decoder.take_messages()) == expected[3:]
+    for _ in range(2):
+        with pytest.raises(PreludeChecksumMismatch) as caught:
+            decoder.take_messages()
+        assert caught.value.offset == sum(map(len, frames))
+
+
+def test_a_long_message_is_not_lost_between_two_takes() -> None:
+    first, long = encode_message(PART, b"first"), encode_message(PART, bytes(9_000))
+    decoder = EventStreamDecoder()
+    decoder.receive_data(first + long[:5_000])
+    assert list(decoder.take_messages()) == [Message(PART, b"first")]
+    decoder.receive_data(long[5_000:])
+    assert list(decoder.take_messages()) == [Message(PART, bytes(9_000))]
+
+
 # The strictness table
 
 
@@ -322,6 +349,18 @@ def test_the_caps_are_the_longest_that_pass(decode: Decode, frame: MakeFrame) ->
     _, error = decode(data, max_headers_length=2)
     assert type(error) is InvalidLength
     assert "declares 3 bytes of headers, max_headers_length allows 2" in str(error)
+
+
+def test_what_one_decoder_may_take_is_no_licence_for_another(frame: MakeFrame) -> None:
+    data = frame(b"\1a\0", b"payload")
+    for caps in ({}, {"max_message_length": len(data) - 1}, {}, {"max_headers_length": 2}):
+        decoder = EventStreamDecoder(**caps)
+        decoder.receive_data(data * 2)
+        if not caps:
+            assert len(fetch(decoder)) == 2
+        else:
+            with pytest.raises(InvalidLength):
+                decoder.next_message()
 
 
 # After a bad frame
@@ -610,6 +649,19 @@ def test_what_is_remembered_of_frames_is_bounded() -> None:
         return decoder
 
     assert peak(receive) < 1_500_000
+
+
+def test_what_is_remembered_is_held_once_for_all_decoders() -> None:
+    data = b"".join(encode_message(PART, bytes(length)) for length in range(100))
+
+    def receive() -> list[EventStreamDecoder]:
+        decoders = [EventStreamDecoder() for _ in range(200)]
+        for decoder in decoders:
+            decoder.receive_data(data)
+            assert len(decoder.take_messages()) == 100
+        return decoders
+
+    assert peak(receive) < 350_000  # 800 bytes for each of the shapes, 600 for each decoder
 
 
 # What hypothesis finds
