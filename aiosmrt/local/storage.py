@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import attrs
 
+from aiosmrt.async_inference import read_output
 from aiosmrt.errors import ServiceError
 from aiosmrt.local.objects import ObjectStore, StoredObject
 from aiosmrt.s3 import S3
@@ -77,13 +78,7 @@ class S3Storage:
         found = await self.s3.open(S3Location.parse(location))
         if found is None:
             raise ServiceError("The specified key does not exist.", code="NoSuchKey", status=404)
-        chunks = []
-        try:
-            while chunk := await found.receive():
-                chunks.append(chunk)
-        finally:
-            found.close()
-        return b"".join(chunks)
+        return (await read_output(found)).body
 
     async def write(self, location: str, body: bytes, content_type: str) -> None:
         """Store an object."""
