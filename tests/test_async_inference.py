@@ -428,34 +428,6 @@ async def test_failure_files_have_bounds_and_an_output_a_place() -> None:
 
 
 @pytest.mark.asyncio
-async def test_cancelling_at_any_time_leaves_nothing_behind() -> None:
-    async with _bed() as bed:
-        invocation = _invocation(bed.client)
-        bed.put(OUTPUT, bytes(500_000))
-        await invocation.result()
-        pool = bed.client._pools.find()
-        assert pool is not None
-        before = asyncio.all_tasks()
-        finished = 0
-        for steps in range(60):
-            waiting = asyncio.create_task(invocation.result())
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            waiting.cancel()
-            try:
-                await waiting
-                finished += 1
-            except asyncio.CancelledError:
-                pass
-            assert pool._slots._value == 100
-            assert not pool._calls
-        # The server lives in this loop, too: its tasks come and go with connections.
-        left = asyncio.all_tasks() - before
-        assert all("RequestHandler" in repr(task) for task in left)
-        assert len((await invocation.result()).body) == 500_000
-
-
-@pytest.mark.asyncio
 async def test_what_is_wrong_with_the_failure_alone(serve: Any, connect: Any, respond: Any) -> None:
     async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
         if "/out/" in request.target:

@@ -226,7 +226,7 @@ async def test_leaving_early_leaves_nothing_behind_and_loses_nothing(
         for invocation in invocations:
             bed.put(invocation.output_location, bytes(100_000))
         pool = None
-        for steps in range(0, 200, 5):
+        for steps in range(0, 200, 20):
             task = asyncio.create_task(_collect(bed, invocations))
             for _ in range(steps):
                 await asyncio.sleep(0)

@@ -145,7 +145,7 @@ def test_a_custom_endpoint_is_used_in_path_style() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_paths_and_signatures_are_botocores(data: st.DataObject) -> None:
     with _captured(region_name="eu-west-1") as (client, sent):
