@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
@@ -144,6 +145,9 @@ async def upstream() -> AsyncIterator[Upstream]:
             yield "zwölf\n"
             if body == b"fail":
                 raise ModelFailure(500, "out of memory")
+            given_up = time.monotonic() + 3  # or a server that goes on would never end
+            while body == b"flood" and time.monotonic() < given_up:
+                yield "x" * 1000
             while body == b"push":
                 await asyncio.sleep(0.001)
                 yield "x" * 100_000
@@ -201,7 +205,7 @@ async def test_events_arrive_as_they_come(
 
 
 @running
-@pytest.mark.parametrize("body", [b"hang", b"push"])
+@pytest.mark.parametrize("body", [b"hang", b"push", b"flood"])
 @pytest.mark.asyncio
 async def test_a_browser_that_hangs_up_ends_the_generation_within_a_second(
     *,
