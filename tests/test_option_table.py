@@ -564,9 +564,35 @@ async def test_an_option_does_on_the_wire_what_it_says(case: Case, lab: Lab) -> 
     await case(lab)
 
 
+README = (Path(__file__).parent.parent / "README.md").read_text()
+# The options of the JavaScript SDK v2 that mean something to this service.
+ELSEWHERE = """
+    accessKeyId apiVersion apiVersions clientSideMonitoring correctClockSkew credentialProvider
+    customUserAgent endpoint httpOptions logger maxRedirects maxRetries paramValidation region
+    retryDelayOptions secretAccessKey sessionToken signatureCache signatureVersion sslEnabled
+    systemClockOffset useDualstackEndpoint useFipsEndpoint
+"""
+
+
+@pytest.mark.parametrize("name", re.findall(r"\w+", ELSEWHERE))
+def test_a_name_from_elsewhere_is_refused_and_has_a_row_that_says_what_it_is_here(
+    name: str,
+) -> None:
+    options: dict[str, Any] = {name: None}
+    with pytest.raises(TypeError, match=f"no client option '{name}': .* "):
+        aiosmrt.SageMakerRuntimeClient(**options)
+    rows = README.partition("| boto3 | JavaScript SDK v2 | here |")[2].partition("\n\n")[0]
+    assert any(re.search(rf"`{name}\b", line.split("|")[2]) for line in rows.strip().splitlines())
+
+
+@pytest.mark.parametrize("version", ["v2", "v3", "s3v4"])
+def test_another_signature_is_refused_with_what_there_is(version: str) -> None:
+    with pytest.raises(aiosmrt.ConfigurationError, match=r"'v4' only; aiosmrt\.UNSIGNED"):
+        aiosmrt.SageMakerRuntimeClient(signature_version=version)
+
+
 def _rows_of_readme() -> list[str]:
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    table = text.partition("| option | what it is |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    table = README.partition("| option | what it is |\n| --- | --- |\n")[2].partition("\n\n")[0]
     return [
         name for line in table.splitlines() for name in re.findall("`(.+?)`", line.split("|")[1])
     ]
