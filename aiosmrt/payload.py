@@ -206,6 +206,7 @@ class JSONDocumentDecoder:
     """
 
     __slots__ = (
+        "_begins",
         "_depth",
         "_document",
         "_error",
@@ -222,6 +223,7 @@ class JSONDocumentDecoder:
         self._depth = 0  # how many containers are open in it
         self._in_string = False  # whether a string is
         self._skip = 0  # bytes of an escape sequence still to come
+        self._begins: list[int] = []  # of the documents that came complete last
         self._error: PayloadError | None = None
 
     def receive(self, data: bytes) -> list[JSONValue]:
@@ -245,6 +247,7 @@ class JSONDocumentDecoder:
             self._document += data
             return []
         values: list[JSONValue] = []
+        self._begins.clear()
         try:
             self._take(data, values)
         except PayloadError as error:
@@ -268,6 +271,14 @@ class JSONDocumentDecoder:
                 offset=self._offset,
             )
         return self.receive(b" ")  # white space is the end of a number or a literal
+
+    def locate(self, index: int) -> int:
+        """Give the bytes of the payload before the document of a value that came last.
+
+        Args:
+            index: of the value in what `receive` or `finish` gave last.
+        """
+        return self._begins[index]
 
     def _take(self, data: bytes, values: list[JSONValue]) -> None:
         end = len(data)
@@ -346,6 +357,7 @@ class JSONDocumentDecoder:
             return
         try:
             values.append(_parse(text))
+            self._begins.append(offset)
         except (ValueError, RecursionError) as error:  # or a number of too many digits, or too deep
             position, reason = 0, str(error)
             if isinstance(error, json.JSONDecodeError):

@@ -74,6 +74,8 @@ class EventDecoder:
 
     __slots__ = (
         "_after_cr",
+        "_begin",
+        "_begins",
         "_data",
         "_drop_incomplete",
         "_error",
@@ -101,6 +103,10 @@ class EventDecoder:
         self._offset = 0  # bytes of the stream before the line that is open
         self._line = bytearray()  # what has come of that line
         self._after_cr = False  # whether an LF may follow that belongs to the break before it
+        # Where an event begins: the offset of a block, it, and how many of its lines are before;
+        # they are measured only where somebody asks.
+        self._begin: tuple[int, bytes, int] | None = None  # of the event that is open
+        self._begins: list[tuple[int, bytes, int]] = []  # of those that came complete last
         self._event = ""
         self._data: list[str] = []
         self._length = 0  # bytes of the event that is open, in whole lines
@@ -140,6 +146,17 @@ class EventDecoder:
         # As if a break for the line that is open came, and a blank line.
         return self.receive(b"" if self._drop_incomplete else b"\n\n")
 
+    def locate(self, index: int) -> int:
+        """Give the bytes of the stream before an event that came last.
+
+        Args:
+            index: of the event in what `receive` or `finish` gave last.
+        """
+        offset, block, number = self._begins[index]
+        return offset + _measure_lines(block, number)
+
+    # It finds lines as `payload.LineDecoder` does, but needs them as bytes, since a comment need not
+    # be text, and bounds events rather than lines: a common half would cost each part a call.
     def _split(self, data: bytes, events: list[ServerSentEvent]) -> bytes:
         """Interpret all lines that have a break now, and give what is behind the last break."""
         if self._line:
@@ -154,11 +171,21 @@ class EventDecoder:
         if self._offset == 0 and data.startswith(_BYTE_ORDER_MARK):
             lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
             self._length = len(_BYTE_ORDER_MARK)
+        self._begins.clear()
         for number, line in enumerate(lines):
             if self._length + len(line) > self._max_event_length:
                 raise self._exceed(self._offset + _measure_lines(data, number))
+            if not line:
+                event = self._dispatch()
+                if event is not None and self._begin is not None:
+                    events.append(event)
+                    self._begins.append(self._begin)
+                self._begin = None
+                continue
+            if self._begin is None:
+                self._begin = (self._offset, data, number)
             try:
-                event = self._interpret(line)
+                self._interpret(line)
             except UnicodeDecodeError as error:
                 # What was being decoded is the end of the line.
                 value = len(data.splitlines()[number]) - len(error.object)
@@ -168,15 +195,10 @@ class EventDecoder:
                     f"byte {offset} of the payload is not UTF-8: {error.reason} ({found!r})",
                     offset=offset,
                 ) from error
-            if event is not None:
-                events.append(event)
         self._offset += len(data) - len(rest)
         return rest
 
-    def _interpret(self, line: bytes) -> ServerSentEvent | None:
-        """Take a line; gives the event that a blank one completes."""
-        if not line:
-            return self._dispatch()
+    def _interpret(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
@@ -188,7 +210,6 @@ class EventDecoder:
             self._id = value.decode("utf-8", self._errors)
         elif name == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
             self._retry = int(value)
-        return None
 
     def _dispatch(self) -> ServerSentEvent | None:
         event = None

@@ -89,13 +89,14 @@ class TokenDecoder:
                 self._events.receive(data)
                 return []
             self._decoder = self._choose(first)
-        return self._extract(self._decoder.receive(data))
+        return self._extract(self._decoder, self._decoder.receive(data))
 
     def finish(self) -> list[str]:
         """Take note that the payload has ended; errors as `receive`."""
         if self._fault is not None:
             raise self._fault.with_traceback(None)
-        return [] if self._decoder is None else self._extract(self._decoder.finish())
+        decoder = self._decoder
+        return [] if decoder is None else self._extract(decoder, decoder.finish())
 
     def _choose(self, first: bytes) -> JSONDocumentDecoder | EventDecoder:
         # Containers name the one and send the other; but where the one begins the other cannot.
@@ -105,51 +106,58 @@ class TokenDecoder:
             return self._events
         return self._documents
 
-    def _extract(self, documents: list[JSONValue] | list[ServerSentEvent]) -> list[str]:
+    def _extract(
+        self,
+        decoder: JSONDocumentDecoder | EventDecoder,
+        documents: list[JSONValue] | list[ServerSentEvent],
+    ) -> list[str]:
         tokens: list[str] = []
         try:
-            for document in documents:
+            for index, document in enumerate(documents):
                 self._number += 1
-                if isinstance(document, ServerSentEvent):
-                    if document.data not in ("", _DONE):
-                        self._add(self._parse(document), tokens)
-                else:
-                    self._add(document, tokens)
+                try:
+                    text = self._read(document)
+                except InvalidJSON as error:
+                    offset = decoder.locate(index)
+                    place = f"document {self._number}, at byte {offset} of the payload"
+                    raise InvalidJSON(
+                        f"{place}: {error.args[0]}", offset=offset
+                    ) from error.__cause__
+                if text:
+                    tokens.append(text)
         except (PayloadError, ModelStreamError) as error:
             self._fault = error
             if not tokens:
                 raise
         return tokens
 
-    def _add(self, document: JSONValue, tokens: list[str]) -> None:
+    def _read(self, document: JSONValue | ServerSentEvent) -> str | None:
+        if isinstance(document, ServerSentEvent):
+            if document.data in ("", _DONE):
+                return None
+            document = _parse(document.data)
         error = find_error(document)
         if error is not None:
             raise error
         try:
-            text = self._path.search(document)
+            text: JSONValue = self._path.search(document)
         except jmespath.exceptions.JMESPathError as error:
             raise InvalidJSON(
-                f"the path {self._path.expression!r} does not fit document {self._number} of the "
-                f"payload: {' '.join(str(error).split())}"
+                f"the path {self._path.expression!r} does not fit: {' '.join(str(error).split())}"
             ) from error
-        if isinstance(text, str):
-            if text:
-                tokens.append(text)
-        elif text is not None:
-            raise InvalidJSON(
-                f"the path {self._path.expression!r} gives a {type(text).__name__} in document "
-                f"{self._number} of the payload, not a string"
-            )
+        if text is None or isinstance(text, str):
+            return text
+        raise InvalidJSON(
+            f"the path {self._path.expression!r} gives a {type(text).__name__}, not a string"
+        )
 
-    def _parse(self, event: ServerSentEvent) -> JSONValue:
-        try:
-            parsed: JSONValue = json.loads(event.data)
-        except (ValueError, RecursionError) as error:
-            raise InvalidJSON(
-                f"the data of event {self._number} of the payload is not JSON: "
-                f"{event.data[:_EXCERPT]!r}"
-            ) from error
-        return parsed
+
+def _parse(data: str) -> JSONValue:
+    try:
+        parsed: JSONValue = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidJSON(f"the event's data is not JSON: {data[:_EXCERPT]!r}") from error
+    return parsed
 
 
 def find_error(document: JSONValue) -> ModelStreamError | None:

@@ -35,18 +35,24 @@ class Outcome:
     late: list[object] = attrs.field(factory=list)  # at the end
     error: PayloadError | None = None
     at_end: bool = False  # whether the error came with the end
+    places: list[int] = attrs.field(factory=list)  # where JSON documents begin
 
     def view(self) -> object:
         error = self.error and (type(self.error), vars(self.error), str(self.error))
-        return repr(self.early), repr(self.late), error, self.at_end
+        return repr(self.early), repr(self.late), error, self.at_end, self.places
 
 
 def feed(decoder: Decoder, chunks: Iterable[bytes], outcome: Outcome) -> None:
+    def take(values: Sequence[object]) -> Sequence[object]:
+        if isinstance(decoder, JSONDocumentDecoder):
+            outcome.places += [decoder.locate(index) for index in range(len(values))]
+        return values
+
     for chunk in chunks:
-        outcome.early.extend(decoder.receive(chunk))
+        outcome.early.extend(take(decoder.receive(chunk)))
     outcome.early.extend(decoder.receive(b""))  # raises what is known already
     outcome.at_end = True
-    outcome.late.extend(decoder.finish())
+    outcome.late.extend(take(decoder.finish()))
 
 
 def run(make: Make, chunks: Iterable[bytes]) -> Outcome:
@@ -312,6 +318,12 @@ def test_a_document_is_complete_as_soon_as_it_can_be() -> None:
     assert decoder.receive(b"\n") == [True]
     assert decoder.receive(b"4") == []
     assert decoder.finish() == [4]
+
+
+def test_where_documents_begin() -> None:
+    data = '\ufeff\n[1]\r\n "€"{}\n12 true'.encode()
+    begins = [data.index(document) for document in (b"[", b'"', b"{", b"12", b"true")]
+    assert decode(JSONDocumentDecoder, data).places == begins
 
 
 json_values = st.recursive(

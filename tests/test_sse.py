@@ -29,18 +29,23 @@ class Outcome:
     late: list[ServerSentEvent] = attrs.field(factory=list)  # at the end
     error: PayloadError | None = None
     at_end: bool = False  # whether the error came with the end
+    places: list[int] = attrs.field(factory=list)  # where the events begin
 
     def view(self) -> object:
         error = self.error and (type(self.error), vars(self.error), str(self.error))
-        return self.early, self.late, error, self.at_end
+        return self.early, self.late, error, self.at_end, self.places
 
 
 def feed(decoder: EventDecoder, chunks: Iterable[bytes], outcome: Outcome) -> None:
+    def take(events: list[ServerSentEvent]) -> list[ServerSentEvent]:
+        outcome.places += [decoder.locate(index) for index in range(len(events))]
+        return events
+
     for chunk in chunks:
-        outcome.early.extend(decoder.receive(chunk))
+        outcome.early.extend(take(decoder.receive(chunk)))
     outcome.early.extend(decoder.receive(b""))  # raises what is known already
     outcome.at_end = True
-    outcome.late.extend(decoder.finish())
+    outcome.late.extend(take(decoder.finish()))
 
 
 def run(make: Make, chunks: Iterable[bytes]) -> Outcome:
@@ -176,6 +181,13 @@ def test_one_byte_order_mark_at_the_start_is_passed_over() -> None:
     assert give("\ufeff\ufeffdata: a\n\n") == []
     assert give("\ufeff\n\ufeffdata: a\n\n") == []
     assert give("\ufeff") == []
+
+
+def test_where_events_begin() -> None:
+    data = b"\xef\xbb\xbfdata: a\r\n\r\n\r\n: x\n\nid: 1\rdata\r\r\n\ndata: b\n\ndata: c"
+    outcome = decode(data)
+    begins = [data.index(line) for line in (b"\xef", b"id", b"data: b", b"data: c")]
+    assert outcome.places == begins
 
 
 # The end
