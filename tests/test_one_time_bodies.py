@@ -150,6 +150,33 @@ async def test_one_that_succeeds_is_like_any_other(
 
 
 @pytest.mark.asyncio
+async def test_what_goes_by_way_of_s3_can_be_attempted_again(
+    serve: Serve, connect: Connect, respond: Respond
+) -> None:
+    """No model runs by an upload, and what is sent to the endpoint is only its name."""
+
+    async def large() -> AsyncIterator[bytes]:
+        yield bytes(128_001)
+
+    async def answer_as_s3(seen: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(respond(503 if len(s3.requests) == 1 else 200))
+
+    async def answer(seen: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        refused = len(server.requests) == 1
+        writer.write(respond(503) if refused else respond(202, b'{"InferenceId": "i"}'))
+
+    prefix = "s3://bucket/in/"
+    async with (
+        serve(answer) as server,
+        serve(answer_as_s3) as s3,
+        connect(server, s3_endpoint_url=s3.url, s3_input_prefix=prefix, retry=AT_ONCE) as client,
+    ):
+        await client.invoke_endpoint_async(endpoint_name="e", body=large())
+        assert [len(seen.body) for seen in s3.requests] == [128_001] * 2
+        assert [seen.body for seen in server.requests] == [b""] * 2
+
+
+@pytest.mark.asyncio
 async def test_a_refused_connection_is_not_made_again(serve: Serve, connect: Connect) -> None:
     async def answer(seen: SeenRequest, writer: asyncio.StreamWriter) -> None:
         """Nobody comes here."""
@@ -210,7 +237,7 @@ def _check_note_of_clock(error: AiosmrtError) -> None:
     assert "give bytes, or a file that can seek" in note
 
 
-@pytest.mark.parametrize("name", ["invoke_endpoint", "invoke_endpoint_with_response_stream"])
+@pytest.mark.parametrize("name", CALLS)
 @pytest.mark.asyncio
 async def test_the_total_of_a_call_includes_the_wait_for_its_body(
     name: str, serve: Serve, connect: Connect
