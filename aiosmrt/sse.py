@@ -155,8 +155,8 @@ class EventDecoder:
         offset, block, number = self._begins[index]
         return offset + _measure_lines(block, number)
 
-    # It finds lines as `payload.LineDecoder` does, but needs them as bytes, since a comment need not
-    # be text, and bounds events rather than lines: a common half would cost each part a call.
+    # It finds lines as `payload.LineDecoder` does, but as bytes, since a comment need not be text,
+    # and bounds events rather than lines: a common half would cost each part a call.
     def _split(self, data: bytes, events: list[ServerSentEvent]) -> bytes:
         """Interpret all lines that have a break now, and give what is behind the last break."""
         if self._line:
