@@ -98,6 +98,20 @@ def test_every_shape_gives_its_text_at_every_split(
             assert _run(chunks, path, content_type) == (["Zw", "ölf €"], None)
 
 
+@pytest.mark.parametrize("trailing", [b"\n", b"\r", b'" ', b"1", b"\xff\n", b"data: x\n\n", b"]"])
+@pytest.mark.parametrize("documents", [[], TGI, LMI])
+@pytest.mark.parametrize("write", [_write_lines, _write_events])
+def test_what_trails_changes_nothing_that_came_before(
+    write: Callable[[Iterable[JSONValue]], bytes], documents: list[JSONValue], trailing: bytes
+) -> None:
+    data = write(documents)
+    before, _ = _run([data], "lmi")
+    whole = _run([data + trailing], "lmi")
+    assert whole[0][: len(before)] == before
+    for chunks in _every_split(data + trailing):
+        assert _run(chunks, "lmi") == whole
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [

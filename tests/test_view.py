@@ -210,6 +210,17 @@ def test_without_a_marker_every_event_is_given() -> None:
         assert _run(_mark(), chunks) == (["a", "[DONE]", "b", "c"], None)
 
 
+@pytest.mark.parametrize("trailing", [b"\n", b"\r", b":", b"data: x\n\n", b"\xff\n", b"x" * 101])
+@pytest.mark.parametrize("done", [None, "[DONE]", "c"])
+def test_what_trails_changes_nothing_that_came_before(done: str | None, trailing: bytes) -> None:
+    before = _mark(done).receive(BODY)
+    events, error = _run(_mark(done, require_done=done is not None), [BODY + trailing])
+    assert events[: len(before)] == [event.data for event in before]
+    for chunks in _every_split(BODY + trailing):
+        found, same = _run(_mark(done, require_done=done is not None), chunks)
+        assert (found, repr(same), str(same)) == (events, repr(error), str(error))
+
+
 @pytest.mark.parametrize("require_done", [False, True])
 def test_the_marker_is_not_given_and_what_follows_is(require_done: bool) -> None:
     for chunks in _every_split(BODY):

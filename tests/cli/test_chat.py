@@ -84,15 +84,17 @@ def _chat(*arguments: str, given: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_conversation_with_the_built_in_model() -> None:
-    done = _chat("--local", given="hello\n\n/stats\nzwölf\n/exit\nnot asked\n")
+    given = "hello\n\n/stats\nzwölf\n/stats\nbye\n/exit\nnot asked\n"
+    done = _chat("--local", "--stats", given=given)
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         "You said: hello (question 1 of this conversation) ",
         "You said: zwölf (question 2 of this conversation) ",
+        "You said: bye (question 3 of this conversation) ",
     ]
-    assert re.fullmatch(
-        r"\[8 tokens, \d+\.\d tokens/s, first token after \d\.\d+ s\]\n", done.stderr
-    )
+    # Of the first and the last.
+    line = r"\[8 tokens, \d+\.\d tokens/s, first token after \d\.\d+ s\]\n"
+    assert re.fullmatch(f"({line}){{2}}", done.stderr)
 
 
 def test_what_is_sent_and_what_becomes_of_failures(endless: Endless) -> None:
