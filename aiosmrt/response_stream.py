@@ -7,7 +7,6 @@ import logging
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from types import TracebackType
 from typing import Self, TypeVar
 
 import attrs
@@ -63,10 +62,13 @@ class ResponseStream:
         self._call = call
         self._operation = operation
         self._decoder = EventStreamDecoder()
-        self._first: PayloadPart | None = None
+        # Of parts that were not given yet, the last one first; the garbage collector, which would
+        # take 0.1 microseconds for each part that waits, does not look at bytes.
+        self._payloads: list[bytes] = []
+        self._part_headers: object = None  # headers that are known for those of a part
+        self._ahead: AiosmrtError | None = None  # what comes behind those parts
         self._chosen: str | None = None  # how the stream is read
         self._drop_values: Callable[[], None] | None = None  # those of a view, not given yet
-        self._offset = 0
         self._fault: AiosmrtError | None = None
         self._loop = asyncio.get_running_loop()
         self.parts_received = 0
@@ -85,31 +87,27 @@ class ResponseStream:
         Raises:
             AiosmrtError: the stream failed before its first part.
         """
-        limits = self._call.limits
-        limits.await_("first_byte")
+        call = self._call
+        call.limits.await_("first_byte")
         try:
-            self._first = await self._receive_part()
-        except BaseException:
-            self._end()  # nobody has it yet: the response is closed by who opens the stream
-            raise
-        limits.await_("idle")
-        self._call.end_attempt()
-        self._metadata = attrs.evolve(self._metadata, attempts=tuple(self._call.attempts))
-        self._call.goes_on = True
-        try:
+            await self._receive_parts()
+            call.limits.await_("idle")
+            call.end_attempt()
+            self._metadata = attrs.evolve(self._metadata, attempts=tuple(call.attempts))
+            call.goes_on = True
             await self._tell_first_part()
         except BaseException:
-            self._end()
+            self._end()  # nobody has it yet: the response is closed by who opens the stream
             raise
         return self
 
     async def _tell_first_part(self) -> None:
-        call, first = self._call, self._first
-        if first is None:
+        call = self._call
+        if not self._payloads:
             await self._tell_end()
         elif call.hooks.on_first_part is not None:
-            elapsed = time.perf_counter() - call.began
-            event = OnFirstPart(call.operation, call.endpoint_name, elapsed, len(first.bytes))
+            elapsed, size = time.perf_counter() - call.began, len(self._payloads[-1])
+            event = OnFirstPart(call.operation, call.endpoint_name, elapsed, size)
             await call.tell(call.hooks.on_first_part, event)
 
     async def _tell_end(self, error: BaseException | None = None) -> None:
@@ -128,11 +126,11 @@ class ResponseStream:
         return self
 
     async def __anext__(self) -> PayloadPart:
-        self._choose("parts")
-        part = await self._take()
-        if part is None:
-            raise StopAsyncIteration
-        return part
+        if self._chosen != "parts":
+            self._choose("parts")
+        if self._payloads or await self._receive_parts():
+            return self._give()
+        raise StopAsyncIteration
 
     def iter_text(self, errors: str = "strict") -> AsyncIterator[str]:
         """Give the payload as text, piece by piece, never splitting a character.
@@ -241,10 +239,17 @@ class ResponseStream:
 
     async def _refuse(self, error: AiosmrtError) -> AiosmrtError:
         """End the stream, whose payload is not what the view needs."""
-        ended = self._ended
         if isinstance(error, EventStreamError):
-            error.offset = self._offset  # no frame is at fault, but one is missing at the end
+            error.offset = (
+                self._decoder.offset
+            )  # no frame is at fault, but one is missing at the end
+        return await self._fail(error)
+
+    async def _fail(self, error: AiosmrtError) -> AiosmrtError:
+        """End the stream with that fault, and close its connection."""
+        ended = self._ended
         self._fault = self._place(error)
+        self._payloads.clear()
         self._end()
         self._response.close()
         if not ended:
@@ -252,56 +257,69 @@ class ResponseStream:
         return self._fault
 
     async def _take(self) -> PayloadPart | None:
-        """Give the next part, `None` at the proven end, and count it."""
-        part, self._first = self._first, None
-        if part is None:
-            part = await self._receive_part()
-        if part is not None:
-            self.parts_received += 1
-            self.bytes_received += len(part.bytes)
-        return part
-
-    async def _receive_part(self) -> PayloadPart | None:
         """Give the next part, `None` at the proven end."""
+        return self._give() if self._payloads or await self._receive_parts() else None
+
+    def _give(self) -> PayloadPart:
+        payload = self._payloads.pop()
+        self.parts_received += 1
+        self.bytes_received += len(payload)
+        return PayloadPart(payload)
+
+    async def _receive_parts(self) -> bool:
+        """Wait for the next parts, and tell whether there are any before the proven end."""
         if self._fault is not None:
             raise self._fault.with_traceback(None)
         if self._ended:
-            return None
+            return False
         try:
-            while (part := self._decode()) is None:
+            while not self._decode():
                 data = await self._response.receive()
                 if not data:
                     self._decoder.receive_eof()
                     self._end()
                     break
-                self._offset += len(data)
                 self._decoder.receive_data(data)
         except AiosmrtError as error:
-            self._fault = self._place(error)
-            self._end()
-            self._response.close()
-            await self._tell_end(self._fault)
-            raise self._fault from self._fault.__cause__
-        if part is None:
-            await self._tell_end()
-        return part
+            fault = await self._fail(error)
+            raise fault from fault.__cause__
+        if self._payloads:
+            return True
+        await self._tell_end()
+        return False
 
-    def _decode(self) -> PayloadPart | None:
-        """Give the next part of what has come, `None` where there is none yet."""
-        while (message := self._decoder.next_message()) is not None:
-            meaning = parse_message(self._operation, message)
-            if isinstance(meaning, PayloadPart):
-                return meaning
-            if isinstance(meaning, ServiceError):
-                raise meaning
-            _log.debug("%s: a message was skipped: %s", self._operation.name, meaning)
-        return None
+    def _decode(self) -> bool:
+        """Make parts of what has come, and tell whether there are any."""
+        if self._ahead is not None:
+            raise self._ahead
+        payloads, part_headers = self._payloads, self._part_headers
+        try:
+            for message in self._decoder.take_messages():
+                # A decoder gives the same object for the same headers, mostly.
+                if message.headers is part_headers:
+                    payloads.append(message.payload)
+                    continue
+                meaning = parse_message(self._operation, message)
+                if isinstance(meaning, PayloadPart):
+                    payloads.append(meaning.bytes)
+                    self._part_headers = part_headers = message.headers
+                elif isinstance(meaning, ServiceError):
+                    raise meaning
+                else:
+                    _log.debug("%s: a message was skipped: %s", self._operation.name, meaning)
+        except AiosmrtError as error:
+            if not payloads:
+                raise
+            # Without its frames, which refer to the stream: see _view.
+            self._ahead = error.with_traceback(None)
+        payloads.reverse()
+        return bool(payloads)
 
     def _place(self, error: AiosmrtError) -> AiosmrtError:
         """Tell the error where in which stream it happened."""
         if isinstance(error, ConnectionLost):
             lost = StreamConnectionLost(
-                f"the stream was cut: {error.args[0]}", offset=self._find_open_frame()
+                f"the stream was cut: {error.args[0]}", offset=self._decoder.offset
             )
             lost.__cause__ = error.__cause__
             error = lost
@@ -311,14 +329,6 @@ class ResponseStream:
         error.bytes_received = self.bytes_received
         self._call.place(error)
         return error
-
-    def _find_open_frame(self) -> int:
-        """Give the bytes of the stream before the frame that is open, or would come next."""
-        try:
-            self._decoder.receive_eof()
-        except EventStreamError as error:
-            return error.offset
-        return self._offset
 
     def _end(self) -> None:
         self._metadata = self.metadata
@@ -330,7 +340,7 @@ class ResponseStream:
         A read that is under way, and every later one, raises `StreamClosed`.
         """
         if not self._ended:
-            self._first = None
+            self._payloads.clear()
             if self._drop_values is not None:
                 self._drop_values()
             self._end()
@@ -341,12 +351,7 @@ class ResponseStream:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
@@ -380,12 +385,7 @@ class ResponseStreamOpening:
         self._stream = await self
         return self._stream
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._stream is not None:
             await self._stream.aclose()
 

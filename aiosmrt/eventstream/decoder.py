@@ -230,6 +230,13 @@ class EventStreamDecoder:
             raise self._error.with_traceback(None)
         return messages
 
+    @property
+    def offset(self) -> int:
+        """The bytes of the stream before the frame that is open, or that would come next."""
+        if self._long is not None:
+            return self._long.offset
+        return self._received - sum(map(len, self._pieces))
+
     def receive_eof(self) -> None:
         """Take note that the stream has ended.
 
@@ -241,8 +248,7 @@ class EventStreamDecoder:
             EventStreamError: what is wrong with a frame received before.
         """
         if self._missing and self._error is None:
-            held = sum(map(len, self._pieces))
-            offset = self._received - held if self._long is None else self._long.offset
+            offset = self.offset
             self._fail(
                 TruncatedStream(
                     f"the stream ended after {self._received} bytes,"
