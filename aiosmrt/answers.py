@@ -32,7 +32,8 @@ async def check_success(operation: Operation, response: PooledResponse, call: Ca
 
 async def read_body(operation: Operation, response: PooledResponse, call: Call) -> bytes:
     """Give the whole body of a success, or raise what the answer means."""
-    await check_success(operation, response, call)
+    if response.head.status != operation.status or "content-encoding" in response.head.headers:
+        await check_success(operation, response, call)
     return await response.read()
 
 

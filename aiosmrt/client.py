@@ -347,7 +347,8 @@ class SageMakerRuntimeClient:
         config = self._config
         given = options.get("timeout")
         timeout = config.timeout if given is None else Timeout.of(given, config.timeout)
-        limits = Limits(timeout)
+        pool, caller = self._pools.find(), self._caller
+        limits = Limits(timeout, None if pool is None else pool.alarm)
         constraints = choose_constraints(config.parameter_validation)
         if parameters.get("body").__class__ is not bytes and "body" in parameters:
             shape = operation.parameters["body"].shape
@@ -358,8 +359,6 @@ class SageMakerRuntimeClient:
         headers = {**config.headers, **(options.get("headers") or {})}
         if headers:
             check_headers(headers, _headers_of(operation, parameters))
-        pool = self._pools.find()
-        caller = self._caller
         if pool is None or caller is None:
             pool, caller = await self._prepare()
         resolved = self._resolution.resolve_now()
@@ -371,7 +370,7 @@ class SageMakerRuntimeClient:
             headers={
                 "user-agent": resolved.user_agent,
                 **(_read_trace() if resolved.in_lambda else {}),
-                **headers,
+                **{name.lower(): value for name, value in headers.items()},
             },
         )
         call = Call(

@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
+from aiosmrt.alarm import Alarm
 from aiosmrt.config import Timeout
 from aiosmrt.errors import (
     AiosmrtError,
@@ -41,21 +42,20 @@ class Limits:
     """
 
     __slots__ = (
+        "_alarm",
         "_cancelling",
         "_deadline",
         "_ended",
-        "_expires_at",
         "_fired",
         "_loop",
         "_sent",
         "_task",
-        "_timer",
         "awaited",
         "peer",
         "timeout",
     )
 
-    def __init__(self, timeout: Timeout) -> None:
+    def __init__(self, timeout: Timeout, alarm: Alarm | None = None) -> None:
         self.timeout = timeout
         self.awaited: Wait = "total"
         self.peer = ""  # to whom a connection is made, for people
@@ -64,8 +64,7 @@ class Limits:
         self._task: asyncio.Task[object] | None = None  # inside, whose it is
         self._cancelling = 0  # how often others had cancelled it before
         self._fired = False
-        self._expires_at: float | None = None  # when the wait has lasted too long
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop) if alarm is None else alarm
         self._ended: AiosmrtError | None = None
         self._sent = False
 
@@ -88,9 +87,7 @@ class Limits:
         traceback: TracebackType | None,
     ) -> None:
         task, self._task = self._task, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.unset(self)
         # The cancellation is our own unless somebody else has asked for one too.
         if (
             self._fired
@@ -161,25 +158,16 @@ class Limits:
     def end(self, error: AiosmrtError) -> None:
         """End the call now, with `error`."""
         self._ended = error
-        self._fire()
+        self.ring()
 
     def _move(self, when: float | None) -> None:
-        # A wait mostly begins when the timer for the one before is still far from its end: that
-        # timer is left to look again, since setting one costs more than all the rest in here.
-        self._expires_at = when
-        if when is not None and (self._timer is None or when < self._timer.when()):
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._look, when)
-
-    def _look(self, now: float) -> None:
-        self._timer = None
-        if self._expires_at is None or self._expires_at > now:
-            self._move(self._expires_at)
+        if when is None:
+            self._alarm.unset(self)
         else:
-            self._fire()
+            self._alarm.set(self, when)
 
-    def _fire(self) -> None:
+    def ring(self) -> None:
+        """Cancel what is awaited inside."""
         # Once is enough: the task may not have noticed yet.
         if self._task is not None and not self._fired:
             self._fired = True

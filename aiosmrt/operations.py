@@ -143,7 +143,7 @@ def build_request(
     *,
     origin: str,
     base_path: str = "",
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str],
 ) -> Request:
     """Put checked parameters where the service wants them.
 
@@ -152,9 +152,9 @@ def build_request(
         parameters: by our names, the body as bytes; `None` stands for one that was not given.
         origin: scheme, host and port.
         base_path: of the endpoint's URL, without a slash at its end.
-        headers: to send beside those of the parameters.
+        headers: to send beside those of the parameters, names in lower case.
     """
-    built = {name.lower(): value for name, value in headers.items()} if headers else {}
+    built = {**headers}
     body = b""
     path = base_path
     for name, value in parameters.items():

@@ -7,10 +7,10 @@ test suite and botocore apply them. The payload is always hashed: the service ta
 from __future__ import annotations
 
 import datetime
-import functools
 import hashlib
 import hmac
 import string
+from typing import TypeAlias
 from urllib.parse import quote
 
 import attrs
@@ -46,6 +46,10 @@ UNSIGNED_HEADERS = frozenset(
 )
 """Headers, names in lower case, that no signature covers."""
 
+# The canonical requests of one second but for the hashes of their bodies, by all that is signed of
+# them: the calls of an endpoint mostly differ in nothing else.
+_Known: TypeAlias = dict[tuple[object, ...], tuple[str, str]]
+
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
@@ -72,7 +76,9 @@ class Signer:
     content_sha256: bool = attrs.field(default=False, kw_only=True)
     # What was made last, with what it was made of: one tuple each, so that a reader in another
     # thread never sees the parts of two.
-    _timestamp: tuple[int, str] = attrs.field(default=(0, "19700101T000000Z"), init=False)
+    _second: tuple[int, tuple[str, str, _Known]] = attrs.field(
+        default=(-1, ("", "", {})), init=False, repr=False
+    )
     _keyed: tuple[str, str, hmac.HMAC | None] = attrs.field(
         default=("", "", None), init=False, repr=False
     )
@@ -96,8 +102,7 @@ class Signer:
             signer was asked for it `x-amz-content-sha256`; they take the place of what the
             request has under those names.
         """
-        timestamp = self._format(now)
-        date = timestamp[:8]
+        timestamp, scope, known = self._begin(now)
         added = {"x-amz-date": timestamp}
         if credentials.session_token:
             added["x-amz-security-token"] = credentials.session_token
@@ -107,21 +112,16 @@ class Signer:
         if self.content_sha256:
             added["x-amz-content-sha256"] = payload_hash
 
-        headers = {**request.headers, **added, "host": request.host}
-        names, signed_names = _order(tuple(headers))
-        canonical_headers = "".join([f"{name}:{_fold(headers[name])}\n" for name in names])
-        canonical_request = (
-            f"{request.method.upper()}\n"
-            f"{_canonical_path(request.path) if self.normalize_path else request.path}\n"
-            f"{_canonical_query(request.query)}\n"
-            f"{canonical_headers}\n"
-            f"{signed_names}\n"
-            f"{payload_hash}"
-        )
-        scope = f"{date}/{self.region}/{self.service}/aws4_request"
-        request_hash = hashlib.sha256(canonical_request.encode()).hexdigest()
+        headers = {**request.headers, **added}
+        signed = tuple([item for item in headers.items() if item[0] not in UNSIGNED_HEADERS])
+        key = (request.method, request.origin, request.path, request.query, signed)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = self._canonicalize(request, dict(signed))
+        head, signed_names = found
+        request_hash = hashlib.sha256(f"{head}{payload_hash}".encode()).hexdigest()
         string_to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{request_hash}"
-        signature = self._keyed_hash(credentials.secret_access_key, date).copy()
+        signature = self._keyed_hash(credentials.secret_access_key, timestamp[:8]).copy()
         signature.update(string_to_sign.encode())
         added["authorization"] = (
             f"{_ALGORITHM} Credential={credentials.access_key_id}/{scope}, "
@@ -129,13 +129,29 @@ class Signer:
         )
         return added
 
-    def _format(self, now: datetime.datetime) -> str:
+    def _begin(self, now: datetime.datetime) -> tuple[str, str, _Known]:
+        """Give timestamp and scope, and what is known of requests with that timestamp."""
         second = int(now.timestamp())
-        formatted_second, timestamp = self._timestamp
-        if formatted_second != second:
+        if self._second[0] != second:
             timestamp = now.astimezone(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-            self._timestamp = (second, timestamp)
-        return timestamp
+            scope = f"{timestamp[:8]}/{self.region}/{self.service}/aws4_request"
+            self._second = (second, (timestamp, scope, {}))
+        return self._second[1]
+
+    def _canonicalize(self, request: Request, headers: dict[str, str]) -> tuple[str, str]:
+        """Give the canonical request up to its last line, the body's hash, and the names in it."""
+        headers["host"] = request.host
+        names = sorted(headers)
+        signed_names = ";".join(names)
+        canonical_headers = "".join(
+            [f"{name}:{' '.join(headers[name].split())}\n" for name in names]
+        )
+        path = _canonical_path(request.path) if self.normalize_path else request.path
+        head = (
+            f"{request.method.upper()}\n{path}\n{_canonical_query(request.query)}\n"
+            f"{canonical_headers}\n{signed_names}\n"
+        )
+        return head, signed_names
 
     def _keyed_hash(self, secret: str, date: str) -> hmac.HMAC:
         """Give a hash that has taken the signing key in: copying it costs less than keying one."""
@@ -149,21 +165,6 @@ class Signer:
         return keyed
 
 
-@functools.lru_cache(256)
-def _order(names: tuple[str, ...]) -> tuple[list[str], str]:
-    """Sort the names that are signed; from call to call they are the same ones."""
-    signed = sorted(set(names) - UNSIGNED_HEADERS)
-    return signed, ";".join(signed)
-
-
-def _fold(value: str) -> str:
-    # All other white space is unprintable.
-    if value.isprintable() and " " not in value:
-        return value
-    return " ".join(value.split())
-
-
-@functools.lru_cache(1024)
 def _canonical_path(path: str) -> str:
     segments: list[str] = []
     for segment in path.split("/"):

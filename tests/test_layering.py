@@ -37,6 +37,7 @@ FLOORS: dict[str, float] = {
     "signing": 1,
     "tokens": 1,
     "validation": 1,
+    "alarm": 1.25,
     "limits": 1.5,
     "threads": 1.5,
     "credentials": 2,

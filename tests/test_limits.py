@@ -251,3 +251,19 @@ async def test_ending_a_call_whose_limit_has_fired_is_harmless() -> None:
     error = await _expire(limits, lambda: limits.end(ClientClosed("closed")))
     assert isinstance(error, ClientClosed)
     limits.end(ClientClosed("closed"))
+
+
+@pytest.mark.asyncio
+async def test_who_is_no_task_cannot_be_cancelled() -> None:
+    limits = Limits(Timeout())
+    outcome = asyncio.get_running_loop().create_future()
+
+    def enter() -> None:
+        try:
+            with limits:
+                outcome.set_result(None)
+        except RuntimeError as error:
+            outcome.set_result(error)
+
+    asyncio.get_running_loop().call_soon(enter)
+    assert "must be made in a task" in str(await outcome)

@@ -80,7 +80,7 @@ class TestRequest:
         }
 
     def test_no_content_type_is_invented(self) -> None:
-        request = build_request(INVOKE_ENDPOINT, {"endpoint_name": "e"}, origin=ORIGIN)
+        request = build_request(INVOKE_ENDPOINT, {"endpoint_name": "e"}, origin=ORIGIN, headers={})
         assert request.headers == {}
         assert request.body == b""
 

@@ -77,7 +77,15 @@ class Exchange:
         self.connection = connection
         transport = connection.transport
         try:
-            protocol = await self._send(connection, request, progress)
+            protocol = self._write(request)
+            if transport is not None and transport.get_write_buffer_size():
+                progress.writing()
+                # An answer may be there although the rest of the request was never taken.
+                with suppress(ConnectionError):
+                    await drain(StreamWriter(protocol, asyncio.get_running_loop()))
+                    self._note_sent(request, progress)
+            else:
+                self._note_sent(request, progress)
             message, self.content = await protocol.read()
             while message.code < _FINAL and message.code != _SWITCHING_PROTOCOLS:
                 message, self.content = await protocol.read()
@@ -90,11 +98,9 @@ class Exchange:
         self.status, self.reason, self.headers = message.code, message.reason, message.headers
         self.content.on_eof(connection.release)
 
-    async def _send(
-        self, connection: Connection, request: Request, progress: Progress
-    ) -> ResponseHandler:
+    def _write(self, request: Request) -> ResponseHandler:
         head = encode_head(request)
-        protocol, transport = connection.protocol, connection.transport
+        protocol, transport = self.connection.protocol, self.connection.transport
         if protocol is None or transport is None:
             raise ConnectionResetError("the connection was closed as soon as it was made")
         protocol.set_response_params(
@@ -105,14 +111,6 @@ class Exchange:
             raise disown(request)
         self.begun_at = time.perf_counter()
         transport.write(head + request.body)
-        if transport.get_write_buffer_size():
-            progress.writing()
-            # An answer may be there although the rest of the request was never taken.
-            with suppress(ConnectionError):
-                await drain(StreamWriter(protocol, asyncio.get_running_loop()))
-                self._note_sent(request, progress)
-        else:
-            self._note_sent(request, progress)
         return protocol
 
     def _note_sent(self, request: Request, progress: Progress) -> None:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import attrs
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from aiosmrt.alarm import Alarm
 from aiosmrt.errors import ClientClosed, ConfigurationError
 from aiosmrt.http import Request
 from aiosmrt.limits import Limits
@@ -71,6 +72,7 @@ class Pool:
 
     def __init__(self, options: PoolOptions) -> None:
         self.loop = asyncio.get_running_loop()
+        self.alarm = Alarm(self.loop)
         self._tls = options.tls
         self._options = options
         self._routes: dict[str, _Route] = {}
@@ -171,7 +173,8 @@ class Pool:
                 answer = await self._request(request, sending, route)
             else:
                 sending = answer = Exchange()
-                await answer.begin(await self._connect(request.origin), request, limits)
+                connection = await self._connect(request.origin)
+                await answer.begin(connection, request, limits)
         except (
             aiohttp.ClientError,
             HttpProcessingError,
@@ -190,7 +193,8 @@ class Pool:
         if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
             answer.close()
             raise refuse_proxying(request, route.proxy, answer.status, answer.reason or "")
-        pooled = PooledResponse(answer, slot, limits, time.perf_counter() - sending.begun_at)
+        first_byte = time.perf_counter() - sending.begun_at
+        pooled = PooledResponse(answer, slot, limits, self.alarm, first_byte)
         if not answer.content.is_eof():
             self._responses.add(pooled)
         return pooled
@@ -211,7 +215,7 @@ class Pool:
             proxy_headers=route.headers or None,
         )
 
-    async def _connect(self, origin: str) -> Connection:
+    def _connect(self, origin: str) -> Awaitable[Connection]:
         """Take a connection that is idle, or make one."""
         connector = self._session.connector
         if connector is None:
@@ -222,7 +226,7 @@ class Pool:
             destination = self._destinations[origin] = aiohttp.ClientRequest(
                 "POST", URL(origin), loop=self.loop, ssl=self._tls, session=self._session
             )
-        return await connector.connect(destination, traces=[], timeout=_NO_LIMIT)
+        return connector.connect(destination, traces=[], timeout=_NO_LIMIT)
 
     def _find_route(self, origin: str) -> _Route:
         route = self._routes.get(origin)
@@ -255,6 +259,7 @@ class Pool:
             limits.end(ClientClosed("the client was closed during the call"))
         for response in tuple(self._responses):
             response.fail(ClientClosed("the client was closed during the call"))
+        self.alarm.close()
         await self._session.close()
 
 

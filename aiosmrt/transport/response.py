@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 
 import aiohttp
 
+from aiosmrt.alarm import Alarm
 from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed
 from aiosmrt.http import ResponseHead
 from aiosmrt.limits import Limits
@@ -19,6 +20,10 @@ __all__ = ["PooledResponse"]
 _BODILESS = (204, 304)
 
 
+# The names of headers are always the same ones: this spares a stream that is open its own copies.
+_lower = functools.lru_cache(1024)(str.lower)
+
+
 class PooledResponse:
     """An answer on a connection of the pool: `aiosmrt.http.Response` in the flesh.
 
@@ -29,16 +34,15 @@ class PooledResponse:
 
     __slots__ = (
         "__weakref__",
+        "_alarm",
         "_content",
         "_delimited",
         "_fault",
         "_finished",
         "_limits",
-        "_loop",
         "_received",
         "_response",
         "_slot",
-        "_timer",
         "_waiting_since",
         "head",
         "time_to_first_byte",
@@ -49,11 +53,12 @@ class PooledResponse:
         response: aiohttp.ClientResponse | Exchange,
         slot: Slot,
         limits: Limits,
+        alarm: Alarm,
         time_to_first_byte: float = 0.0,
     ) -> None:
         headers: dict[str, str] = {}
         for name, value in response.headers.items():
-            lower = name.lower()
+            lower = _lower(name)
             headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
         self.head = ResponseHead(response.status, headers)
         self.time_to_first_byte = time_to_first_byte
@@ -68,12 +73,11 @@ class PooledResponse:
         )
         self._slot = slot
         self._limits = limits
-        self._loop = asyncio.get_running_loop()
+        self._alarm = alarm
         self._fault: AiosmrtError | None = None
         self._finished = False
         self._received = 0
         self._waiting_since: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
         limits.awaited = "idle"
 
     async def receive(self) -> bytes:
@@ -94,14 +98,11 @@ class PooledResponse:
         content = self._content
         try:
             if self._is_dry():
-                self._await()
-                data = await content.readany()
+                data = await self._await()
             else:
                 data = content.read_nowait()
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             return self._break_off(error)
-        finally:
-            self._waiting_since = None
         self._received += len(data)
         if not data or (self._delimited and content.at_eof()):
             self._finish()
@@ -117,9 +118,9 @@ class PooledResponse:
 
     async def read(self) -> bytes:
         """Give the whole rest of the body; errors as `receive`."""
-        chunks = []
-        while chunk := await self.receive():
-            chunks.append(chunk)
+        chunks = [await self.receive()]
+        while not self._finished:
+            chunks.append(await self.receive())
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _finish(self) -> None:
@@ -158,34 +159,32 @@ class PooledResponse:
             raise fault
         return rest
 
-    def _await(self) -> None:
-        now = self._loop.time()
-        self._waiting_since = now
-        expires_at = self._limits.expires_at(now)
-        if expires_at is None:
-            return
-        # One timer for a whole body: setting one per chunk costs more than reading the chunk.
-        if self._timer is None or self._timer.when() > expires_at:
-            self._watch_at(expires_at)
+    async def _await(self) -> bytes:
+        self._waiting_since = self._alarm.time()
+        self._set_alarm(self._waiting_since)
+        try:
+            return await self._content.readany()
+        finally:
+            self._waiting_since = None
+            self._alarm.unset(self)
 
-    def _watch_at(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._watch)
+    def _set_alarm(self, waiting_since: float) -> None:
+        expires_at = self._limits.expires_at(waiting_since)
+        if expires_at is not None:
+            self._alarm.set(self, expires_at)
 
-    def _watch(self) -> None:
-        """Fail the wait that has lasted too long, else look again when it will have."""
-        self._timer = None
-        # On a busy loop the timer can be before a reader for whom something has come already.
+    def ring(self) -> None:
+        """Fail the wait, unless its limit was lifted meanwhile."""
+        # On a busy loop the alarm can be before a reader for whom something has come already.
         if self._waiting_since is None or not self._is_dry():
             return
         expires_at = self._limits.expires_at(self._waiting_since)
         if expires_at is None:
             return
-        if self._loop.time() >= expires_at:
-            self.fail(self._limits.expire())
+        if expires_at > self._alarm.time():
+            self._set_alarm(self._waiting_since)
         else:
-            self._watch_at(expires_at)
+            self.fail(self._limits.expire())
 
     def fail(self, error: AiosmrtError) -> None:
         """Close the connection and raise `error` from the read under way and every later one."""
@@ -197,9 +196,6 @@ class PooledResponse:
 
     def close(self) -> None:
         """Close the connection unless the body was read to its end; free the slot. Idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if not self._finished:
             if self._fault is None:
                 self._fault = StreamClosed("the response stream was closed")

@@ -564,8 +564,7 @@ async def test_closing_while_a_limit_fires(pool: Pool, serve: Serve, exchange: E
         await asyncio.sleep(0.02)
         closing = asyncio.get_running_loop().create_future()
         (limits,) = pool._calls
-        when = limits._expires_at
-        assert when is not None
+        when = limits._alarm._waits[limits]
         # After the limit's own timer, and before its task goes on.
         asyncio.get_running_loop().call_at(
             when, lambda: closing.set_result(asyncio.ensure_future(pool.aclose()))

@@ -467,7 +467,7 @@ async def test_no_limits_no_timers(pool: Pool, serve: Serve, exchange: Exchange)
         await response.receive()
         reading = asyncio.create_task(response.receive())
         await asyncio.sleep(0.02)
-        assert response._timer is None
+        assert pool.alarm._timer is None
         response.close()
         with pytest.raises(StreamClosed):
             await reading
@@ -493,6 +493,23 @@ async def test_a_limit_that_is_lifted_or_lowered_in_the_middle_of_a_body(
         response._limits.await_("first_byte")
         with pytest.raises(FirstByteTimeout):
             await response.receive()
+
+
+@pytest.mark.asyncio
+async def test_a_limit_that_is_raised_in_the_middle_of_a_wait(
+    pool: Pool, serve: Serve, exchange: Exchange
+) -> None:
+    async with serve(_write(_sized(10), b"begun")) as server:
+        response = await exchange(pool, server.url, timeout=Timeout(first_byte=0.05, idle=0.15))
+        await response.receive()
+        response._limits.await_("first_byte")
+        began = asyncio.get_running_loop().time()
+        reading = asyncio.create_task(response.receive())
+        await asyncio.sleep(0.01)
+        response._limits.await_("idle")
+        with pytest.raises(IdleTimeout):
+            await reading
+        assert asyncio.get_running_loop().time() - began > 0.14
 
 
 @pytest.mark.asyncio
