@@ -22,6 +22,7 @@ from aiosmrt import (
     FirstByteTimeout,
     IdleTimeout,
     InternalStreamFailure,
+    InvalidText,
     MessageChecksumMismatch,
     ModelError,
     ModelStreamError,
@@ -917,6 +918,23 @@ async def test_a_dropped_stream_warns_and_frees_its_socket_and_slot(
         await client.invoke_endpoint(endpoint_name="llm", body=b"")
 
 
+@pytest.mark.asyncio
+async def test_a_dropped_stream_with_a_fault_ahead_needs_no_collector(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    failure = events.exception("InternalStreamFailure", b"{}")
+    answer = events.head() + events.chunk(events.part(b"a") + events.part(b"b") + failure)
+    async with serve(_play(answer, _hang)) as server, connect(server) as client:
+        streams = [await _open(client)]
+        assert (await anext(streams[0])).bytes == b"a"
+        gc.disable()
+        try:
+            with pytest.warns(ResourceWarning, match="ResponseStream was never closed"):
+                streams.clear()
+        finally:
+            gc.enable()
+
+
 def test_a_stream_that_outlives_its_loop_warns_and_does_no_harm(
     serve: Serve, connect: Connect, events: Events, respond: Respond
 ) -> None:
@@ -990,6 +1008,24 @@ async def test_memory_is_bounded(serve: Serve, connect: Connect, events: Events)
         while stream.bytes_received < 16 << 20:  # it goes on when the consumer does
             await anext(stream)
         assert written < 24 << 20
+
+
+@pytest.mark.asyncio
+async def test_nothing_comes_behind_what_a_view_has_refused(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    parts = events.part(b"sound\n") + events.part(b"\xff\n") + events.part(b"more\n")
+    async with (
+        serve(_play(events.head() + events.chunk(parts) + events.END)) as server,
+        connect(server) as client,
+        _open(client) as stream,
+    ):
+        lines = stream.iter_lines()
+        assert await anext(lines) == "sound"
+        for _ in range(3):
+            with pytest.raises(InvalidText) as caught:
+                await anext(lines)
+            assert caught.value.parts_received == stream.parts_received == 2
 
 
 @pytest.mark.asyncio
