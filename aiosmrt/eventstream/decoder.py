@@ -153,12 +153,13 @@ class EventStreamDecoder:
         try:
             missing = self._missing
             if missing:
-                pieces, long = self._pieces, self._long
+                pieces = self._pieces
                 if end < missing:
                     if end:
                         pieces.append(data)
                         self._missing = missing - end
                     return
+                long = self._long
                 if long is not None and _PIECE <= end <= long.missing - _PIECE and not pieces:
                     # The middle of a long frame, and most of its bytes.
                     long.pieces.append(data)
@@ -193,6 +194,8 @@ class EventStreamDecoder:
                             message.headers = headers
                             message.payload = payload
                             messages.append(message)
+                            if stop == end:
+                                return
                             position = stop
                             shape = None
                             continue
