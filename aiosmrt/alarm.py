@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Protocol
 
 __all__ = ["Alarm", "Waiting"]
@@ -27,18 +28,19 @@ class Alarm:
     than the end of the wait that ends first, and when it fires it is set anew.
     """
 
-    __slots__ = ("_loop", "_timer", "_waits", "time")
+    __slots__ = ("_aimed_at", "_loop", "_timer", "_waits", "time")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.time = loop.time
         self._waits: dict[Waiting, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._aimed_at = math.inf
 
     def set(self, waiting: Waiting, when: float) -> None:
         """Have it rung at `when`, in the loop's time, and no longer at the time set before."""
         self._waits[waiting] = when
-        if self._timer is None or when < self._timer.when():
+        if when < self._aimed_at:
             self._aim(when)
 
     def unset(self, waiting: Waiting) -> None:
@@ -51,16 +53,18 @@ class Alarm:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._aimed_at = math.inf
 
     def _aim(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._look, when)
+        self._timer = self._loop.call_at(when, self._look)
+        self._aimed_at = when
 
-    def _look(self, aimed_at: float) -> None:
-        self._timer = None
+    def _look(self) -> None:
         # A loop may call a little early.
-        now = max(self._loop.time(), aimed_at)
+        now = max(self._loop.time(), self._aimed_at)
+        self._timer, self._aimed_at = None, math.inf
         due = [waiting for waiting, when in self._waits.items() if when <= now]
         for waiting in due:
             del self._waits[waiting]

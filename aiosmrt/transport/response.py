@@ -98,11 +98,17 @@ class PooledResponse:
         content = self._content
         try:
             if self._is_dry():
-                data = await self._await()
+                now = self._waiting_since = self._alarm.time()
+                self._set_alarm(now)
+                data = await content.readany()
             else:
                 data = content.read_nowait()
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             return self._break_off(error)
+        finally:
+            if self._waiting_since is not None:
+                self._waiting_since = None
+                self._alarm.unset(self)
         self._received += len(data)
         if not data or (self._delimited and content.at_eof()):
             self._finish()
@@ -158,15 +164,6 @@ class PooledResponse:
         if not rest:
             raise fault
         return rest
-
-    async def _await(self) -> bytes:
-        self._waiting_since = self._alarm.time()
-        self._set_alarm(self._waiting_since)
-        try:
-            return await self._content.readany()
-        finally:
-            self._waiting_since = None
-            self._alarm.unset(self)
 
     def _set_alarm(self, waiting_since: float) -> None:
         expires_at = self._limits.expires_at(waiting_since)
