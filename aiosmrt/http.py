@@ -25,6 +25,7 @@ class Request:
     headers: dict[str, str]  # names in lower case; without host and content-length
     body: bytes = attrs.field(default=b"", repr=False)
     query: str = ""  # percent-encoded, without "?"
+    body_hash: str | None = None  # SHA-256 in hexadecimal digits, where somebody has it already
 
     @property
     def host(self) -> str:

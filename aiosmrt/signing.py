@@ -108,7 +108,7 @@ class Signer:
             added["x-amz-security-token"] = credentials.session_token
         payload_hash = None if self.content_sha256 else request.headers.get("x-amz-content-sha256")
         if payload_hash is None:
-            payload_hash = hashlib.sha256(request.body).hexdigest()
+            payload_hash = request.body_hash or hashlib.sha256(request.body).hexdigest()
         if self.content_sha256:
             added["x-amz-content-sha256"] = payload_hash
 

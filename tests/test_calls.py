@@ -7,12 +7,14 @@ import contextlib
 import datetime
 import email.utils
 import functools
+import hashlib
 import itertools
 import json
 import logging
 import re
 import socket
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
@@ -509,6 +511,33 @@ async def test_every_attempt_is_signed_anew(pool: Pool, serve: Serve, respond: R
         request = Request("POST", server.url, path, {"accept": "text/csv"}, b"{}")
         expected = Signer("us-east-1").sign(request, _KEYS, now)
         assert seen.headers["x-amz-date"] == expected["x-amz-date"]
+        assert seen.headers["authorization"] == expected["authorization"]
+
+
+@pytest.mark.asyncio
+async def test_a_large_body_is_hashed_once_and_not_on_the_loop(
+    pool: Pool, serve: Serve, respond: Respond, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256, hashed_in = hashlib.sha256, []
+
+    def note(data: bytes) -> object:
+        if len(data) == 300_000:
+            hashed_in.append(threading.current_thread())
+        return sha256(data)
+
+    monkeypatch.setattr(hashlib, "sha256", note)
+    clock = _ServersClock()
+    body = b"x" * 300_000
+    async with serve(_in_turn(respond(503), respond())) as server:
+        clock.requests = server.requests
+        call = _call(server.url, body=body)
+        await _caller(shared=Shared(clock=clock)).call(call, pool, _judge)
+    assert len(hashed_in) == 1
+    assert threading.current_thread() not in hashed_in
+    for number, seen in enumerate(server.requests):
+        now = datetime.datetime(2026, 11, 22, 12, 0, number, tzinfo=datetime.UTC)
+        request = Request("POST", server.url, "/endpoints/mine/invocations", {}, body)
+        expected = Signer("us-east-1").sign(request, _KEYS, now)
         assert seen.headers["authorization"] == expected["authorization"]
 
 
