@@ -13,9 +13,9 @@ import sys
 import time
 import urllib.request
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias, Unpack
+from typing import Any, Protocol, TypeAlias, Unpack
 
 import attrs
 import pytest
@@ -23,6 +23,7 @@ import trustme
 
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import Timeout
+from aiosmrt.errors import AiosmrtError, PayloadError
 from aiosmrt.eventstream import encode_message
 from aiosmrt.http import Request
 from aiosmrt.limits import Limits
@@ -380,3 +381,123 @@ class EventStreams:
 def events() -> type[EventStreams]:
     """Give what writes answers of event streams."""
     return EventStreams
+
+
+class Decoder(Protocol):
+    """What turns payload bytes into values: see `aiosmrt.payload`."""
+
+    def receive(self, data: bytes, /) -> Iterable[object]: ...
+    def finish(self) -> Iterable[object]: ...
+
+
+MakeDecoder: TypeAlias = Callable[[], Decoder]
+
+
+@attrs.define
+class Decoded:
+    """What a decoder made of a payload."""
+
+    early: list[Any] = attrs.field(factory=list)  # before the end; of text, its characters
+    late: list[Any] = attrs.field(factory=list)  # at the end
+    error: AiosmrtError | None = None
+    at_end: bool = False  # whether the error came with the end
+    places: list[int] = attrs.field(factory=list)  # where the values begin, if the decoder tells
+
+    @property
+    def values(self) -> list[Any]:
+        return self.early + self.late
+
+    def view(self) -> object:
+        """Give what two of the same payload have in common."""
+        error = self.error and (type(self.error), vars(self.error), str(self.error))
+        return repr(self.early), repr(self.late), error, self.at_end, self.places
+
+
+class Decoding:
+    """Decodes payloads in many splits, which must agree."""
+
+    # What of documents, lines and events begins, ends or breaks them.
+    TRAILING = (b"\n", b"\r", b"\n\n", b'" ', b"1", b":", b"]", b"data: x\n\n", b"\xff\n", b"\xbf")
+
+    @staticmethod
+    def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+        """Cut at any places."""
+        ends = [*sorted({place % (len(data) + 1) for place in places}), len(data)]
+        return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    @classmethod
+    def run(cls, make: MakeDecoder, chunks: Iterable[bytes]) -> Decoded:
+        """Decode one split, and see to it that an error stays."""
+        decoder = make()
+        decoded = Decoded()
+        try:
+            cls._feed(decoder, chunks, decoded)
+        except AiosmrtError as error:
+            decoded.error = error
+        if decoded.error is not None:
+            again = (decoder.finish, *(lambda d=d: decoder.receive(d) for d in (b"", b"1 \n\n")))
+            for repeat in again:
+                with pytest.raises(type(decoded.error)) as caught:
+                    repeat()
+                assert caught.value is decoded.error
+        return decoded
+
+    @staticmethod
+    def _feed(decoder: Decoder, chunks: Iterable[bytes], decoded: Decoded) -> None:
+        locate = getattr(decoder, "locate", None)
+
+        def take(values: Iterable[object]) -> list[object]:
+            taken = list(values)
+            if locate is not None:
+                decoded.places += map(locate, range(len(taken)))
+            return taken
+
+        for chunk in chunks:
+            decoded.early += take(decoder.receive(chunk))
+        assert not decoder.receive(b"")  # raises what is known already
+        decoded.at_end = True
+        decoded.late += take(decoder.finish())
+        assert not decoder.finish()  # nothing is given twice, and a fault behind values is raised
+
+    @classmethod
+    def decode(cls, make: MakeDecoder, data: bytes) -> Decoded:
+        """Decode whole, byte by byte, at every split point and with trailing bytes."""
+        decoded = cls.run(make, [data])
+        view = decoded.view()
+        for size in (1, 2, 3, 7, 100):
+            assert cls.run(make, cls.cut(data, range(0, len(data), size))).view() == view, size
+        for split in range(len(data) + 1) if len(data) < 500 else ():
+            assert cls.run(make, [data[:split], b"", data[split:]]).view() == view, split
+        for trailing in cls.TRAILING:
+            more = cls.run(make, [data + trailing])
+            for chunks in ([data, trailing], cls.cut(data + trailing, range(len(data)))):
+                assert cls.run(make, chunks).view() == more.view(), trailing
+            if decoded.at_end:
+                assert more.early[: len(decoded.early)] == decoded.early, trailing
+            else:
+                assert more.view() == view, trailing  # a fault before the end is final
+        return decoded
+
+    @classmethod
+    def give(cls, make: MakeDecoder, data: bytes) -> list[Any]:
+        """Decode what is sound, and give the values."""
+        decoded = cls.decode(make, data)
+        assert decoded.error is None
+        return decoded.values
+
+    @classmethod
+    def fail(
+        cls, make: MakeDecoder, data: bytes, expected: type[PayloadError]
+    ) -> tuple[list[Any], int, str]:
+        """Decode what has a fault before its end: values before it, its offset and its text."""
+        decoded = cls.decode(make, data)
+        assert type(decoded.error) is expected
+        assert isinstance(decoded.error, PayloadError)
+        assert not decoded.late
+        return decoded.early, decoded.error.offset, str(decoded.error)
+
+
+@pytest.fixture(scope="session")
+def decoding() -> type[Decoding]:
+    """Give what decodes payloads in many splits."""
+    return Decoding

@@ -7,105 +7,20 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiosmrt.errors import AiosmrtError, InvalidJSON, InvalidText, PayloadError, PayloadTooLarge
+from aiosmrt.errors import AiosmrtError, InvalidJSON, InvalidText, PayloadTooLarge
 from aiosmrt.models import JSONValue
 from aiosmrt.payload import JSONDocumentDecoder, LineDecoder, TextDecoder
 
-
-class Decoder(Protocol):
-    def receive(self, data: bytes) -> Sequence[object]: ...
-    def finish(self) -> Sequence[object]: ...
-
-
-Make = Callable[[], Decoder]
-
-
-@attrs.define
-class Outcome:
-    early: list[object] = attrs.field(factory=list)  # before the end; of text, its characters
-    late: list[object] = attrs.field(factory=list)  # at the end
-    error: PayloadError | None = None
-    at_end: bool = False  # whether the error came with the end
-    places: list[int] = attrs.field(factory=list)  # where JSON documents begin
-
-    def view(self) -> object:
-        error = self.error and (type(self.error), vars(self.error), str(self.error))
-        return repr(self.early), repr(self.late), error, self.at_end, self.places
-
-
-def feed(decoder: Decoder, chunks: Iterable[bytes], outcome: Outcome) -> None:
-    def take(values: Sequence[object]) -> Sequence[object]:
-        if isinstance(decoder, JSONDocumentDecoder):
-            outcome.places += [decoder.locate(index) for index in range(len(values))]
-        return values
-
-    for chunk in chunks:
-        outcome.early.extend(take(decoder.receive(chunk)))
-    outcome.early.extend(decoder.receive(b""))  # raises what is known already
-    outcome.at_end = True
-    outcome.late.extend(take(decoder.finish()))
-
-
-def run(make: Make, chunks: Iterable[bytes]) -> Outcome:
-    decoder = make()
-    outcome = Outcome()
-    try:
-        feed(decoder, chunks, outcome)
-    except PayloadError as error:
-        outcome.error = error
-    if outcome.error is None:
-        assert not decoder.finish()  # nothing is given twice
-        return outcome
-    for again in (decoder.finish, lambda: decoder.receive(b""), lambda: decoder.receive(b"1 ")):
-        with pytest.raises(PayloadError) as caught:
-            again()
-        assert caught.value is outcome.error
-    return outcome
-
-
-def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    ends = [*sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def decode(make: Make, data: bytes) -> Outcome:
-    """Decode in many splits, which must agree, and give what came of it."""
-    outcome = run(make, [data])
-    view = outcome.view()
-    for size in (1, 2, 3, 7, 100):
-        assert run(make, cut(data, range(0, len(data), size))).view() == view, size
-    for split in range(len(data) + 1) if len(data) < 500 else ():
-        assert run(make, [data[:split], b"", data[split:]]).view() == view, split
-    for trailing in (b"\n", b"\r", b'" ', b"1", b"\xff\n", b"\xbf"):
-        more = run(make, [data + trailing])
-        assert run(make, [data, trailing]).view() == more.view(), trailing
-        if outcome.at_end:
-            assert more.early[: len(outcome.early)] == outcome.early, trailing
-        else:
-            assert more.view() == view, trailing  # a fault before the end is final
-    return outcome
-
-
-def give(make: Make, data: bytes) -> list[object]:
-    outcome = decode(make, data)
-    assert outcome.error is None
-    return outcome.early + outcome.late
-
-
-def fail(make: Make, data: bytes, expected: type[PayloadError]) -> tuple[list[object], int, str]:
-    outcome = decode(make, data)
-    assert type(outcome.error) is expected
-    assert not outcome.late
-    return outcome.early, outcome.error.offset, str(outcome.error)
+if TYPE_CHECKING:
+    from tests.conftest import Decoder, Decoding, MakeDecoder
 
 
 cuts = st.lists(st.integers(0, 10_000), max_size=12)
@@ -114,40 +29,39 @@ cuts = st.lists(st.integers(0, 10_000), max_size=12)
 # Text
 
 
-def text_of(data: bytes) -> str:
-    return "".join(map(str, give(TextDecoder, data)))
-
-
 @pytest.mark.parametrize(
     "text", ["", "a", "ä", "€", "𝄞", "十二\uff01", "a\r\nb\0c", "\ufeffx\ufeff"]
 )
-def test_text_of_any_split_is_the_text_of_the_whole(text: str) -> None:
-    assert text_of(text.encode()) == text
+def test_text_of_any_split_is_the_text_of_the_whole(decoding: type[Decoding], text: str) -> None:
+    assert "".join(decoding.give(TextDecoder, text.encode())) == text
 
 
 @given(st.text(), cuts)
-def test_text_of_any_text_and_split(text: str, places: list[int]) -> None:
-    assert "".join(map(str, run(TextDecoder, cut(text.encode(), places)).early)) == text
+def test_text_of_any_text_and_split(decoding: type[Decoding], text: str, places: list[int]) -> None:
+    assert (
+        "".join(map(str, decoding.run(TextDecoder, decoding.cut(text.encode(), places)).early))
+        == text
+    )
 
 
 @given(st.binary(max_size=40), cuts, st.sampled_from(["replace", "ignore", "backslashreplace"]))
 def test_bytes_that_are_not_text_as_python_replaces_them(
-    data: bytes, places: list[int], errors: str
+    decoding: type[Decoding], data: bytes, places: list[int], errors: str
 ) -> None:
-    outcome = run(lambda: TextDecoder(errors), cut(data, places))
+    outcome = decoding.run(lambda: TextDecoder(errors), decoding.cut(data, places))
     assert "".join(map(str, outcome.early + outcome.late)) == data.decode(errors=errors)
 
 
 @settings(max_examples=200)
 @given(st.lists(st.sampled_from([b"a", b"\xe4\xb8\x80", b"\xe4", b"\xb8", b"\xf0\x9d", b"\xed"])))
-def test_bytes_that_are_not_text(pieces: list[bytes]) -> None:
+def test_bytes_that_are_not_text(decoding: type[Decoding], pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     text = data.decode(errors="surrogateescape")
     place = next((place for place, sign in enumerate(text) if "\udc80" <= sign <= "\udcff"), None)
     if place is None:
-        assert text_of(data) == text
+        assert "".join(decoding.give(TextDecoder, data)) == text
     else:
-        before, offset, _ = fail(TextDecoder, data, InvalidText)
+        before, offset, _ = decoding.fail(TextDecoder, data, InvalidText)
         assert before == list(text[:place])
         assert offset == len(text[:place].encode())
 
@@ -162,13 +76,17 @@ def test_text_before_a_fault_comes_first_and_the_fault_says_where() -> None:
     assert isinstance(caught.value.__cause__, UnicodeDecodeError)
 
 
-def test_a_character_that_the_end_cuts() -> None:
-    outcome = decode(TextDecoder, "ab€".encode()[:-1])
+def test_a_character_that_the_end_cuts(decoding: type[Decoding]) -> None:
+    outcome = decoding.decode(TextDecoder, "ab€".encode()[:-1])
     assert outcome.early == ["a", "b"]
     assert outcome.at_end
     assert isinstance(outcome.error, InvalidText)
     assert outcome.error.offset == 2
-    assert give(lambda: TextDecoder("replace"), "ab€".encode()[:-1]) == ["a", "b", "\ufffd"]
+    assert decoding.give(lambda: TextDecoder("replace"), "ab€".encode()[:-1]) == [
+        "a",
+        "b",
+        "\ufffd",
+    ]
 
 
 def test_text_is_not_kept_back() -> None:
@@ -176,8 +94,8 @@ def test_text_is_not_kept_back() -> None:
     assert [decoder.receive(bytes([byte])) for byte in "a€b".encode()] == ["a", "", "", "€", "b"]
 
 
-def test_text_before_a_fault_is_decoded_like_all_text() -> None:
-    outcome = decode(lambda: TextDecoder("surrogatepass"), b"a\xed\xa0\x80\xff")
+def test_text_before_a_fault_is_decoded_like_all_text(decoding: type[Decoding]) -> None:
+    outcome = decoding.decode(lambda: TextDecoder("surrogatepass"), b"a\xed\xa0\x80\xff")
     assert outcome.early == ["a", "\ud800"]
     assert isinstance(outcome.error, InvalidText)
     assert outcome.error.offset == 4
@@ -212,21 +130,21 @@ OTHER_BREAKS = "a\x0bb\x0cc\x1cd\x1de\x1ef\x85g\u2028h\u2029i"  # of str.splitli
         ("十二\uff01\r\n€", ["十二\uff01", "€"]),
     ],
 )  # fmt: skip
-def test_lines(data: str, lines: list[str]) -> None:
-    assert give(LineDecoder, data.encode()) == lines
+def test_lines(decoding: type[Decoding], data: str, lines: list[str]) -> None:
+    assert decoding.give(LineDecoder, data.encode()) == lines
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8"))), st.data(), cuts)
 def test_any_lines_with_any_breaks(
-    lines: list[str], data: st.DataObject, places: list[int]
+    decoding: type[Decoding], lines: list[str], data: st.DataObject, places: list[int]
 ) -> None:
     breaks = [data.draw(st.sampled_from(["\n", "\r\n", "\r"])) for _ in lines]
     for number, line in enumerate(lines[1:]):
         if not line and breaks[number] == "\r" and breaks[number + 1] == "\n":
             breaks[number + 1] = "\r"  # or the two would be one break
     text = "".join(map(str.__add__, lines, breaks))
-    assert run(LineDecoder, cut(text.encode(), places)).early == lines
-    outcome = run(LineDecoder, cut((text + "last").encode(), places))
+    assert decoding.run(LineDecoder, decoding.cut(text.encode(), places)).early == lines
+    outcome = decoding.run(LineDecoder, decoding.cut((text + "last").encode(), places))
     assert (outcome.early, outcome.late) == (lines, ["last"])
 
 
@@ -240,16 +158,16 @@ def test_a_line_is_given_at_its_carriage_return() -> None:
     assert decoder.finish() == ["d"]
 
 
-def test_lines_before_one_that_is_not_text_come_first() -> None:
+def test_lines_before_one_that_is_not_text_come_first(decoding: type[Decoding]) -> None:
     data = b"good\r\n\xe2\x82\xac\nx\xe2\x82\nmore\n"
-    lines, offset, message = fail(LineDecoder, data, InvalidText)
+    lines, offset, message = decoding.fail(LineDecoder, data, InvalidText)
     assert lines == ["good", "€"]
     assert offset == 11
     assert "byte 11 of the payload is not UTF-8" in message
 
 
-def test_a_last_line_that_is_not_text() -> None:
-    outcome = decode(LineDecoder, b"good\n\xe2\x82")
+def test_a_last_line_that_is_not_text(decoding: type[Decoding]) -> None:
+    outcome = decoding.decode(LineDecoder, b"good\n\xe2\x82")
     assert outcome.early == ["good"]
     assert outcome.at_end
     assert isinstance(outcome.error, InvalidText)
@@ -259,8 +177,10 @@ def test_a_last_line_that_is_not_text() -> None:
 @pytest.mark.parametrize(
     "data", [b"1\r\n1234\r12345\nmore", b"1\r\n1234\r12345", b"1\r\n1234\r123456789"]
 )
-def test_a_line_longer_than_its_bound(data: bytes) -> None:
-    lines, offset, message = fail(lambda: LineDecoder(max_line_length=4), data, PayloadTooLarge)
+def test_a_line_longer_than_its_bound(decoding: type[Decoding], data: bytes) -> None:
+    lines, offset, message = decoding.fail(
+        lambda: LineDecoder(max_line_length=4), data, PayloadTooLarge
+    )
     assert lines == ["1", "1234"]
     assert offset == 8
     assert "the line at byte 8 of the payload is longer than 4 bytes" in message
@@ -271,10 +191,6 @@ def test_a_line_longer_than_its_bound(data: bytes) -> None:
 
 
 MANY = [*["x"] * 600, "\\" * 600 + "\n" * 600]  # members and escape sequences in a row
-
-
-def values_of(data: str) -> list[object]:
-    return give(JSONDocumentDecoder, data.encode())
 
 
 @pytest.mark.parametrize(
@@ -302,8 +218,8 @@ def values_of(data: str) -> list[object]:
         (json.dumps(MANY), [MANY]),
     ],
 )  # fmt: skip
-def test_json_documents(data: str, values: list[object]) -> None:
-    assert values_of(data) == values
+def test_json_documents(decoding: type[Decoding], data: str, values: list[object]) -> None:
+    assert decoding.give(JSONDocumentDecoder, data.encode()) == values
 
 
 def test_a_document_is_complete_as_soon_as_it_can_be() -> None:
@@ -320,10 +236,10 @@ def test_a_document_is_complete_as_soon_as_it_can_be() -> None:
     assert decoder.finish() == [4]
 
 
-def test_where_documents_begin() -> None:
+def test_where_documents_begin(decoding: type[Decoding]) -> None:
     data = '\ufeff\n[1]\r\n "€"{}\n12 true'.encode()
     begins = [data.index(document) for document in (b"[", b'"', b"{", b"12", b"true")]
-    assert decode(JSONDocumentDecoder, data).places == begins
+    assert decoding.decode(JSONDocumentDecoder, data).places == begins
 
 
 json_values = st.recursive(
@@ -336,7 +252,7 @@ json_values = st.recursive(
 @settings(max_examples=150)
 @given(st.lists(json_values, max_size=6), st.data(), cuts)
 def test_any_json_documents(
-    values: list[JSONValue], data: st.DataObject, places: list[int]
+    decoding: type[Decoding], values: list[JSONValue], data: st.DataObject, places: list[int]
 ) -> None:
     space = st.text(" \t\r\n", max_size=3)
     text = data.draw(space)
@@ -349,7 +265,7 @@ def test_any_json_documents(
             ensure_ascii=data.draw(st.booleans()),
         )
         text += data.draw(space)
-    outcome = run(JSONDocumentDecoder, cut(text.encode(), places))
+    outcome = decoding.run(JSONDocumentDecoder, decoding.cut(text.encode(), places))
     assert repr(outcome.early + outcome.late) == repr(values)
     assert outcome.error is None
 
@@ -377,16 +293,18 @@ def test_any_json_documents(
         ("[" + "9" * 5000 + "]", [], 0, "4300 digits"),
     ],
 )
-def test_malformed_json(data: str, values: list[object], offset: int, words: str) -> None:
-    before, found, message = fail(JSONDocumentDecoder, data.encode(), InvalidJSON)
+def test_malformed_json(
+    decoding: type[Decoding], data: str, values: list[object], offset: int, words: str
+) -> None:
+    before, found, message = decoding.fail(JSONDocumentDecoder, data.encode(), InvalidJSON)
     assert before == values
     assert found == offset
     assert f"malformed JSON at byte {offset} of the payload" in message
     assert words in message
 
 
-def test_a_malformed_last_number() -> None:
-    outcome = decode(JSONDocumentDecoder, b"[1] 12a")
+def test_a_malformed_last_number(decoding: type[Decoding]) -> None:
+    outcome = decoding.decode(JSONDocumentDecoder, b"[1] 12a")
     assert outcome.early == [[1]]
     assert outcome.at_end
     assert isinstance(outcome.error, InvalidJSON)
@@ -402,18 +320,20 @@ def test_documents_before_a_malformed_one_come_first() -> None:
     assert isinstance(caught.value.__cause__, json.JSONDecodeError)
 
 
-def test_json_nested_too_deeply() -> None:
+def test_json_nested_too_deeply(decoding: type[Decoding]) -> None:
     data = b"[" * 100_000 + b"]" * 100_000 + b" 1 "
-    for chunks in ([data], cut(data, range(0, len(data), 1000))):
-        outcome = run(JSONDocumentDecoder, [b"7 ", *chunks])
+    for chunks in ([data], decoding.cut(data, range(0, len(data), 1000))):
+        outcome = decoding.run(JSONDocumentDecoder, [b"7 ", *chunks])
         assert outcome.early == [7]
         assert isinstance(outcome.error, InvalidJSON)
         assert outcome.error.offset == 2
         assert "malformed JSON at byte 2" in str(outcome.error)
 
 
-def test_json_that_is_not_text() -> None:
-    values, offset, _ = fail(JSONDocumentDecoder, b'[1] ["\xe2\x82\xac\xff"] 2 ', InvalidText)
+def test_json_that_is_not_text(decoding: type[Decoding]) -> None:
+    values, offset, _ = decoding.fail(
+        JSONDocumentDecoder, b'[1] ["\xe2\x82\xac\xff"] 2 ', InvalidText
+    )
     assert values == [[1]]
     assert offset == 9
 
@@ -421,9 +341,9 @@ def test_json_that_is_not_text() -> None:
 @pytest.mark.parametrize(
     "document", ["[", '{"a": ', '"ab', '["a\\', '"a\\"', "[[1]", '{"a": "}"', '{"a": [1, 2}']
 )
-def test_a_payload_that_ends_inside_a_document(document: str) -> None:
+def test_a_payload_that_ends_inside_a_document(decoding: type[Decoding], document: str) -> None:
     data = b"{} 5 " + document.encode()
-    outcome = decode(JSONDocumentDecoder, data)
+    outcome = decoding.decode(JSONDocumentDecoder, data)
     assert outcome.early == [{}, 5]
     assert outcome.at_end
     assert isinstance(outcome.error, InvalidJSON)
@@ -435,12 +355,12 @@ def test_a_payload_that_ends_inside_a_document(document: str) -> None:
 @pytest.mark.parametrize(
     "document", ["[1, 2]", '"abcd"', "123456", "[1, 2,", "[[[[[[[[", "123456 ", "[1aaa}"]
 )
-def test_a_document_longer_than_its_bound(document: str) -> None:
+def test_a_document_longer_than_its_bound(decoding: type[Decoding], document: str) -> None:
     def make() -> JSONDocumentDecoder:
         return JSONDocumentDecoder(max_document_length=5)
 
     data = b"[123]\n" + document.encode()
-    values, offset, message = fail(make, data, PayloadTooLarge)
+    values, offset, message = decoding.fail(make, data, PayloadTooLarge)
     assert values == [[123]]
     assert offset == 6
     assert "the JSON document at byte 6 of the payload is longer than 5 bytes" in message
@@ -455,10 +375,13 @@ pieces_of_anything = st.lists(
 @settings(max_examples=200)
 @given(pieces_of_anything, cuts)
 def test_nothing_but_a_payload_error_comes_out_and_no_split_matters(
-    data: bytes, places: list[int]
+    decoding: type[Decoding], data: bytes, places: list[int]
 ) -> None:
     for make in (TextDecoder, LineDecoder, JSONDocumentDecoder):
-        assert run(make, cut(data, places)).view() == run(make, [data]).view()
+        assert (
+            decoding.run(make, decoding.cut(data, places)).view()
+            == decoding.run(make, [data]).view()
+        )
 
 
 # Streams as containers frame them
@@ -470,19 +393,19 @@ def framing_cases(folder: Path) -> list[dict[str, JSONValue]]:
     return cases
 
 
-def test_lines_of_containers(vectors: Path) -> None:
+def test_lines_of_containers(decoding: type[Decoding], vectors: Path) -> None:
     for case in framing_cases(vectors):
         parts = case["parts_b64"]
         assert isinstance(parts, list)
         chunks = [base64.b64decode(str(part)) for part in parts]
         lines = case["expected_lines"]
-        outcome = run(LineDecoder, chunks)
+        outcome = decoding.run(LineDecoder, chunks)
         assert outcome.early + outcome.late == lines, case["name"]
-        assert give(LineDecoder, b"".join(chunks)) == lines, case["name"]
-        assert text_of(b"".join(chunks)) == b"".join(chunks).decode()
+        assert decoding.give(LineDecoder, b"".join(chunks)) == lines, case["name"]
+        assert "".join(decoding.give(TextDecoder, b"".join(chunks))) == b"".join(chunks).decode()
 
 
-def test_json_lines_of_containers(vectors: Path) -> None:
+def test_json_lines_of_containers(decoding: type[Decoding], vectors: Path) -> None:
     cases = [case for case in framing_cases(vectors) if str(case["name"]).startswith("jsonlines")]
     assert len(cases) >= 2
     for case in cases:
@@ -490,7 +413,7 @@ def test_json_lines_of_containers(vectors: Path) -> None:
         assert isinstance(parts, list)
         assert isinstance(lines, list)
         data = b"".join(base64.b64decode(str(part)) for part in parts)
-        assert give(JSONDocumentDecoder, data) == [json.loads(str(line)) for line in lines]
+        assert decoding.give(JSONDocumentDecoder, data) == [json.loads(str(line)) for line in lines]
 
 
 # Errors
@@ -504,8 +427,8 @@ def test_json_lines_of_containers(vectors: Path) -> None:
         (lambda: LineDecoder(max_line_length=3), b"four"),
     ],
 )
-def test_the_errors_pickle(make: Make, data: bytes) -> None:
-    error = run(make, [data]).error
+def test_the_errors_pickle(decoding: type[Decoding], make: MakeDecoder, data: bytes) -> None:
+    error = decoding.run(make, [data]).error
     assert isinstance(error, AiosmrtError)
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
@@ -534,7 +457,7 @@ class Idle:
         return []
 
 
-def seconds(make: Make, chunks: Sequence[bytes]) -> float:
+def seconds(make: MakeDecoder, chunks: Sequence[bytes]) -> float:
     # Of the processor: what else the machine does is not counted.
     def once() -> float:
         decoder = make()
@@ -558,7 +481,7 @@ def seconds(make: Make, chunks: Sequence[bytes]) -> float:
     ],
 )
 def test_what_only_goes_on_costs_little_more_than_nothing(
-    make: Make, begin: bytes, end: bytes
+    make: MakeDecoder, begin: bytes, end: bytes
 ) -> None:
     data = begin + b"a" * 200_000 + end
 
@@ -582,7 +505,7 @@ def test_what_only_goes_on_costs_little_more_than_nothing(
         (JSONDocumentDecoder, b'["' + b'\\"' * 100_000 + b'"]'),
     ],
 )
-def test_one_byte_at_a_time_costs_a_multiple_of_nothing(make: Make, data: bytes) -> None:
+def test_one_byte_at_a_time_costs_a_multiple_of_nothing(make: MakeDecoder, data: bytes) -> None:
     chunks = [data[start : start + 1] for start in range(len(data))]
     assert seconds(make, chunks) < 50 * seconds(Idle, chunks)  # measured: 12 to 24
 
@@ -600,7 +523,7 @@ def test_one_byte_at_a_time_costs_a_multiple_of_nothing(make: Make, data: bytes)
         (JSONDocumentDecoder, b"1 "),
     ],
 )
-def test_many_in_one_chunk_cost_no_more_than_one_by_one(make: Make, item: bytes) -> None:
+def test_many_in_one_chunk_cost_no_more_than_one_by_one(make: MakeDecoder, item: bytes) -> None:
     items = [item] * 10_000
     assert seconds(make, [b"".join(items)]) < 4 * seconds(make, items)  # measured: 0.2 to 1
 
@@ -609,13 +532,15 @@ def test_many_in_one_chunk_cost_no_more_than_one_by_one(make: Make, item: bytes)
     "unit", [b"[", b"{", b'"a",', b'"\\"a",', b'[""],', b'"', b'["a\\n\\n', b'\\"', b"\\\\"]
 )
 @pytest.mark.parametrize("begin", [b"[", b'"', b'["'])
-def test_no_document_costs_more_than_its_length(begin: bytes, unit: bytes) -> None:
+def test_no_document_costs_more_than_its_length(
+    decoding: type[Decoding], begin: bytes, unit: bytes
+) -> None:
     def cost(length: int) -> float:
         data = begin + unit * (length // len(unit))
 
         def once() -> float:
             began = time.thread_time()
-            run(JSONDocumentDecoder, [data])
+            decoding.run(JSONDocumentDecoder, [data])
             return time.thread_time() - began
 
         return min(once() for _ in range(3))

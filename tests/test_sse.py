@@ -8,91 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import attrs
 import httpx
 import pytest
 from httpx_sse import EventSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiosmrt.errors import AiosmrtError, InvalidText, PayloadError, PayloadTooLarge
+from aiosmrt.errors import AiosmrtError, InvalidText, PayloadTooLarge
 from aiosmrt.models import JSONValue
 from aiosmrt.sse import EventDecoder, ServerSentEvent, encode, encode_comment
 
-Make = Callable[[], EventDecoder]
-
-
-@attrs.define
-class Outcome:
-    early: list[ServerSentEvent] = attrs.field(factory=list)  # before the end
-    late: list[ServerSentEvent] = attrs.field(factory=list)  # at the end
-    error: PayloadError | None = None
-    at_end: bool = False  # whether the error came with the end
-    places: list[int] = attrs.field(factory=list)  # where the events begin
-
-    def view(self) -> object:
-        error = self.error and (type(self.error), vars(self.error), str(self.error))
-        return self.early, self.late, error, self.at_end, self.places
-
-
-def feed(decoder: EventDecoder, chunks: Iterable[bytes], outcome: Outcome) -> None:
-    def take(events: list[ServerSentEvent]) -> list[ServerSentEvent]:
-        outcome.places += [decoder.locate(index) for index in range(len(events))]
-        return events
-
-    for chunk in chunks:
-        outcome.early.extend(take(decoder.receive(chunk)))
-    outcome.early.extend(decoder.receive(b""))  # raises what is known already
-    outcome.at_end = True
-    outcome.late.extend(take(decoder.finish()))
-
-
-def run(make: Make, chunks: Iterable[bytes]) -> Outcome:
-    decoder = make()
-    outcome = Outcome()
-    try:
-        feed(decoder, chunks, outcome)
-    except PayloadError as error:
-        outcome.error = error
-    if outcome.error is None:
-        assert decoder.finish() == []  # nothing is given twice
-        return outcome
-    for again in (decoder.finish, lambda: decoder.receive(b""), lambda: decoder.receive(b"\n\n")):
-        with pytest.raises(PayloadError) as caught:
-            again()
-        assert caught.value is outcome.error
-    return outcome
-
-
-def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    ends = [*sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def decode(data: bytes, make: Make = EventDecoder) -> Outcome:
-    """Decode in many splits, which must agree, and give what came of it."""
-    outcome = run(make, [data])
-    view = outcome.view()
-    for size in (1, 2, 3, 7, 100):
-        assert run(make, cut(data, range(0, len(data), size))).view() == view, size
-    for split in range(len(data) + 1):
-        assert run(make, [data[:split], b"", data[split:]]).view() == view, split
-    for trailing in (b"\n", b"\r", b"\n\n", b":", b"data: x\n\n", b"\xff\n", b"\xbf"):
-        more = run(make, [data + trailing])
-        assert run(make, [data, trailing]).view() == more.view(), trailing
-        if outcome.at_end:
-            assert more.early[: len(outcome.early)] == outcome.early, trailing
-        else:
-            assert more.view() == view, trailing  # a fault before the end is final
-    return outcome
-
-
-def give(data: str, make: Make = EventDecoder) -> list[ServerSentEvent]:
-    outcome = decode(data.encode(), make)
-    assert outcome.error is None
-    return outcome.early + outcome.late
-
+if TYPE_CHECKING:
+    from tests.conftest import Decoding
 
 cuts = st.lists(st.integers(0, 10_000), max_size=12)
 E = ServerSentEvent
@@ -125,8 +54,8 @@ E = ServerSentEvent
         ("data: [DONE]\n\n", [E(data="[DONE]")]),
     ],
 )
-def test_events(data: str, events: list[ServerSentEvent]) -> None:
-    assert give(data) == events
+def test_events(decoding: type[Decoding], data: str, events: list[ServerSentEvent]) -> None:
+    assert decoding.give(EventDecoder, data.encode()) == events
 
 
 @pytest.mark.parametrize(
@@ -140,8 +69,8 @@ def test_events(data: str, events: list[ServerSentEvent]) -> None:
         ("data: a\n\nid: 1\ndata: b\n\n", ["", "1"]),
     ],
 )
-def test_an_id_stays_until_the_next(data: str, ids: list[str]) -> None:
-    assert [event.id for event in give(data)] == ids
+def test_an_id_stays_until_the_next(decoding: type[Decoding], data: str, ids: list[str]) -> None:
+    assert [event.id for event in decoding.give(EventDecoder, data.encode())] == ids
 
 
 @pytest.mark.parametrize(
@@ -161,31 +90,38 @@ def test_an_id_stays_until_the_next(data: str, ids: list[str]) -> None:
         ("9" * 5000, None),
     ],
 )
-def test_a_retry_is_digits_only(value: str, retry: int | None) -> None:
-    (event,) = run(EventDecoder, [f"retry: {value}\ndata: a\n\n".encode()]).early
+def test_a_retry_is_digits_only(decoding: type[Decoding], value: str, retry: int | None) -> None:
+    (event,) = decoding.run(EventDecoder, [f"retry: {value}\ndata: a\n\n".encode()]).early
     assert event.retry == retry
 
 
-def test_a_retry_comes_with_the_next_event_and_once() -> None:
-    events = give("retry: 10\n\nretry: 20\n\ndata: a\n\ndata: b\n\nretry: 30\ndata: c\n\n")
+def test_a_retry_comes_with_the_next_event_and_once(decoding: type[Decoding]) -> None:
+    events = decoding.give(
+        EventDecoder,
+        b"retry: 10\n\nretry: 20\n\ndata: a\n\ndata: b\n\nretry: 30\ndata: c\n\n",
+    )
     assert [event.retry for event in events] == [20, None, 30]
 
 
-def test_a_block_without_data_forgets_its_type() -> None:
-    assert give("event: x\nid: 1\n\ndata: a\n\n") == [E("message", "a", "1")]
+def test_a_block_without_data_forgets_its_type(decoding: type[Decoding]) -> None:
+    assert decoding.give(EventDecoder, b"event: x\nid: 1\n\ndata: a\n\n") == [
+        E("message", "a", "1")
+    ]
 
 
-def test_one_byte_order_mark_at_the_start_is_passed_over() -> None:
-    assert give("\ufeffdata: a\n\n\ufeffdata: b\n\n") == [E(data="a")]
-    assert give("\ufeffdata: a") == [E(data="a")]
-    assert give("\ufeff\ufeffdata: a\n\n") == []
-    assert give("\ufeff\n\ufeffdata: a\n\n") == []
-    assert give("\ufeff") == []
+def test_one_byte_order_mark_at_the_start_is_passed_over(decoding: type[Decoding]) -> None:
+    assert decoding.give(EventDecoder, "\ufeffdata: a\n\n\ufeffdata: b\n\n".encode()) == [
+        E(data="a")
+    ]
+    assert decoding.give(EventDecoder, "\ufeffdata: a".encode()) == [E(data="a")]
+    assert decoding.give(EventDecoder, "\ufeff\ufeffdata: a\n\n".encode()) == []
+    assert decoding.give(EventDecoder, "\ufeff\n\ufeffdata: a\n\n".encode()) == []
+    assert decoding.give(EventDecoder, "\ufeff".encode()) == []
 
 
-def test_where_events_begin() -> None:
+def test_where_events_begin(decoding: type[Decoding]) -> None:
     data = b"\xef\xbb\xbfdata: a\r\n\r\n\r\n: x\n\nid: 1\rdata\r\r\n\ndata: b\n\ndata: c"
-    outcome = decode(data)
+    outcome = decoding.decode(EventDecoder, data)
     begins = [data.index(line) for line in (b"\xef", b"id", b"data: b", b"data: c")]
     assert outcome.places == begins
 
@@ -194,12 +130,12 @@ def test_where_events_begin() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r", "\r\n"])
-def test_a_last_event_without_its_blank_line(end: str) -> None:
+def test_a_last_event_without_its_blank_line(decoding: type[Decoding], end: str) -> None:
     data = f"data: a\n\nid: 7\nevent: x\ndata: b\ndata: c{end}".encode()
-    outcome = decode(data)
+    outcome = decoding.decode(EventDecoder, data)
     assert outcome.early == [E(data="a")]
     assert outcome.late == [E("x", "b\nc", "7")]
-    outcome = decode(data, lambda: EventDecoder(drop_incomplete=True))
+    outcome = decoding.decode(lambda: EventDecoder(drop_incomplete=True), data)
     assert outcome.early == [E(data="a")]
     assert outcome.late == []
 
@@ -214,17 +150,17 @@ def test_an_event_is_given_at_its_last_break() -> None:
     assert decoder.finish() == []
 
 
-def test_a_last_block_without_data_is_no_event() -> None:
-    assert give("data: a\n\nevent: x\nid: 1\nretry: 5") == [E(data="a")]
-    assert give("data: a\n\n: bye") == [E(data="a")]
+def test_a_last_block_without_data_is_no_event(decoding: type[Decoding]) -> None:
+    assert decoding.give(EventDecoder, b"data: a\n\nevent: x\nid: 1\nretry: 5") == [E(data="a")]
+    assert decoding.give(EventDecoder, b"data: a\n\n: bye") == [E(data="a")]
 
 
 # Faults
 
 
-def test_events_before_bytes_that_are_not_text_come_first() -> None:
+def test_events_before_bytes_that_are_not_text_come_first(decoding: type[Decoding]) -> None:
     data = "data: €\r\n\r\n: x\nid: é\ndata: b".encode() + b"\xff\n\ndata: c\n\n"
-    outcome = decode(data)
+    outcome = decoding.decode(EventDecoder, data)
     assert outcome.early == [E(data="€")]
     assert isinstance(outcome.error, InvalidText)
     assert outcome.error.offset == data.index(b"\xff")
@@ -234,26 +170,26 @@ def test_events_before_bytes_that_are_not_text_come_first() -> None:
 
 @pytest.mark.parametrize("field", ["data: ", "event:", "id: ", "\ufeffdata:"])
 @pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x82", b"\xed\xa0\x80"])
-def test_a_field_that_is_not_text(field: str, bad: bytes) -> None:
+def test_a_field_that_is_not_text(decoding: type[Decoding], field: str, bad: bytes) -> None:
     start = field.encode() + b"ab"
     for end in (b"", b"\n\n", b"cd\n\ndata: x\n\n"):
-        outcome = decode(start + bad + end)
+        outcome = decoding.decode(EventDecoder, start + bad + end)
         assert outcome.early == outcome.late == []
         assert isinstance(outcome.error, InvalidText)
         assert outcome.error.offset == len(start)
         assert outcome.at_end == (not end)
 
 
-def test_bytes_that_are_not_text_can_be_replaced() -> None:
+def test_bytes_that_are_not_text_can_be_replaced(decoding: type[Decoding]) -> None:
     data = b"data: a\xffb\xe2\x82\nevent: \xf0\x9f\x98\nid: \xff\n\n"
-    outcome = decode(data, lambda: EventDecoder(errors="replace"))
+    outcome = decoding.decode(lambda: EventDecoder(errors="replace"), data)
     assert outcome.early == [E("\ufffd", "a\ufffdb\ufffd", "\ufffd")]
     with pytest.raises(LookupError, match="relaxed"):
         EventDecoder(errors="relaxed")
 
 
-def test_what_counts_for_nothing_need_not_be_text() -> None:
-    assert decode(b": \xff\n\xff: \xff\ndata: a\n\n").early == [E(data="a")]
+def test_what_counts_for_nothing_need_not_be_text(decoding: type[Decoding]) -> None:
+    assert decoding.decode(EventDecoder, b": \xff\n\xff: \xff\ndata: a\n\n").early == [E(data="a")]
 
 
 @pytest.mark.parametrize(
@@ -268,8 +204,10 @@ def test_what_counts_for_nothing_need_not_be_text() -> None:
         ("id: 12345678\ndata: 1\n\n", 9),
     ],
 )
-def test_an_event_longer_than_its_bound(data: str, offset: int) -> None:
-    outcome = decode(f"data: 0\n\n{data}".encode(), lambda: EventDecoder(max_event_length=10))
+def test_an_event_longer_than_its_bound(decoding: type[Decoding], data: str, offset: int) -> None:
+    outcome = decoding.decode(
+        lambda: EventDecoder(max_event_length=10), f"data: 0\n\n{data}".encode()
+    )
     assert outcome.early == [E(data="0")]
     assert isinstance(outcome.error, PayloadTooLarge)
     assert (outcome.error.limit, outcome.error.offset) == (10, offset)
@@ -277,24 +215,27 @@ def test_an_event_longer_than_its_bound(data: str, offset: int) -> None:
     assert "is longer than 10 bytes: give a larger max_event_length" in str(outcome.error)
 
 
-def test_only_what_is_kept_counts_for_the_bound() -> None:
+def test_only_what_is_kept_counts_for_the_bound(decoding: type[Decoding]) -> None:
     data = "data: 1234\n\n: 23456789\n: 23456789\n\nid: 567890\nevent: 890\n\ndata: 1234\n\n"
-    events = give(data, lambda: EventDecoder(max_event_length=10))
+    events = decoding.give(lambda: EventDecoder(max_event_length=10), data.encode())
     assert events == [E(data="1234"), E(data="1234", id="567890")]
 
 
-def test_a_byte_order_mark_counts_for_the_bound_in_every_split() -> None:
+def test_a_byte_order_mark_counts_for_the_bound_in_every_split(decoding: type[Decoding]) -> None:
     def make() -> EventDecoder:
         return EventDecoder(max_event_length=10)
 
-    assert give("\ufeffdata: 1\n\ndata: 1234\n\n", make) == [E(data="1"), E(data="1234")]
-    assert isinstance(decode("\ufeffdata: 12\n\n".encode(), make).error, PayloadTooLarge)
+    assert decoding.give(make, "\ufeffdata: 1\n\ndata: 1234\n\n".encode()) == [
+        E(data="1"),
+        E(data="1234"),
+    ]
+    assert isinstance(decoding.decode(make, "\ufeffdata: 12\n\n".encode()).error, PayloadTooLarge)
 
 
-def test_the_errors_pickle() -> None:
+def test_the_errors_pickle(decoding: type[Decoding]) -> None:
     for error in (
-        run(EventDecoder, [b"data: \xff\n"]).error,
-        run(lambda: EventDecoder(max_event_length=3), [b"data"]).error,
+        decoding.run(EventDecoder, [b"data: \xff\n"]).error,
+        decoding.run(lambda: EventDecoder(max_event_length=3), [b"data"]).error,
     ):
         assert isinstance(error, AiosmrtError)
         copy = pickle.loads(pickle.dumps(error))
@@ -313,7 +254,7 @@ def test_the_default_bound_admits_what_a_part_can_hold() -> None:
 # Judges
 
 
-def test_events_of_containers(vectors: Path) -> None:
+def test_events_of_containers(decoding: type[Decoding], vectors: Path) -> None:
     cases: list[dict[str, JSONValue]] = json.loads((vectors / "llm-framing/cases.json").read_text())
     judged = 0
     for case in cases:
@@ -327,9 +268,11 @@ def test_events_of_containers(vectors: Path) -> None:
             expected = ['{"error": "Test error"}']
         if expected is not None:
             judged += 1
-            outcome = run(EventDecoder, chunks)
+            outcome = decoding.run(EventDecoder, chunks)
             assert [event.data for event in outcome.early + outcome.late] == expected, case["name"]
-            assert decode(b"".join(chunks)).view() == outcome.view(), case["name"]
+            assert decoding.decode(EventDecoder, b"".join(chunks)).view() == outcome.view(), case[
+                "name"
+            ]
     assert judged >= 4
 
 
@@ -370,17 +313,24 @@ lines = st.one_of(
 
 @settings(max_examples=300)
 @given(st.lists(st.tuples(lines, st.sampled_from(["\n", "\r\n", "\r"])), max_size=25), cuts)
-def test_httpx_sse_agrees(stream: list[tuple[str, str]], places: list[int]) -> None:
+def test_httpx_sse_agrees(
+    decoding: type[Decoding], stream: list[tuple[str, str]], places: list[int]
+) -> None:
     data = "".join(line + end for line, end in stream).encode()
-    chunks = cut(data, places)
-    outcome = run(lambda: EventDecoder(drop_incomplete=True), chunks)
+    chunks = decoding.cut(data, places)
+    outcome = decoding.run(lambda: EventDecoder(drop_incomplete=True), chunks)
     assert outcome.early == judge(chunks)
     assert outcome.error is None
 
 
 @given(st.binary(max_size=60), cuts)
-def test_nothing_but_a_payload_error_comes_out(data: bytes, places: list[int]) -> None:
-    assert run(EventDecoder, cut(data, places)).view() == run(EventDecoder, [data]).view()
+def test_nothing_but_a_payload_error_comes_out(
+    decoding: type[Decoding], data: bytes, places: list[int]
+) -> None:
+    assert (
+        decoding.run(EventDecoder, decoding.cut(data, places)).view()
+        == decoding.run(EventDecoder, [data]).view()
+    )
 
 
 # Encoding
@@ -398,12 +348,24 @@ def test_the_bytes_of_an_event() -> None:
 fields = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=8)
 
 
-@given(st.text(), fields, fields, st.none() | st.integers(0, 10**18 - 1), cuts)
+@given(
+    data=st.text(),
+    event=fields,
+    identifier=fields,
+    retry=st.none() | st.integers(0, 10**18 - 1),
+    places=cuts,
+)
 def test_what_is_encoded_comes_back(
-    data: str, event: str, identifier: str, retry: int | None, places: list[int]
+    *,
+    decoding: type[Decoding],
+    data: str,
+    event: str,
+    identifier: str,
+    retry: int | None,
+    places: list[int],
 ) -> None:
     encoded = encode(data, event=event, id=identifier, retry=retry) + encode_comment(data)
-    (decoded,) = run(EventDecoder, cut(encoded, places)).early
+    (decoded,) = decoding.run(EventDecoder, decoding.cut(encoded, places)).early
     data = data.replace("\r\n", "\n").replace("\r", "\n")
     assert decoded == E(event or "message", data, identifier, retry)
 
@@ -421,10 +383,10 @@ def test_a_retry_below_zero_cannot_be_encoded() -> None:
         encode("a", retry=-1)
 
 
-def test_a_comment_keeps_a_connection_alive_and_is_no_event() -> None:
+def test_a_comment_keeps_a_connection_alive_and_is_no_event(decoding: type[Decoding]) -> None:
     assert encode_comment() == b": \n\n"
     assert encode_comment("still\nhere") == b": still\n: here\n\n"
-    assert give((encode("a") + encode_comment("x\ry") + encode("b")).decode()) == [
+    assert decoding.give(EventDecoder, (encode("a") + encode_comment("x\ry") + encode("b"))) == [
         E(data="a"),
         E(data="b"),
     ]

@@ -8,6 +8,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,9 @@ from aiosmrt.errors import (
 from aiosmrt.models import JSONValue
 from aiosmrt.sse import encode
 from aiosmrt.tokens import PRESETS, TokenDecoder, find_error
+
+if TYPE_CHECKING:
+    from tests.conftest import Decoding, MakeDecoder
 
 CHAT: list[JSONValue] = [
     {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
@@ -79,37 +83,21 @@ def _run(
     return tokens, None
 
 
-def _every_split(data: bytes) -> Iterable[list[bytes]]:
-    yield [data]
-    yield [data[i : i + 1] for i in range(len(data))]
-    for cut in range(len(data) + 1):
-        yield [data[:cut], data[cut:]]
+def _make(path: str, content_type: str | None = None) -> MakeDecoder:
+    return lambda: TokenDecoder(path, content_type)
 
 
 @pytest.mark.parametrize(("path", "documents"), SHAPES)
 @pytest.mark.parametrize("write", [_write_lines, _write_events])
 def test_every_shape_gives_its_text_at_every_split(
-    path: str, documents: list[JSONValue], write: object
+    decoding: type[Decoding],
+    path: str,
+    documents: list[JSONValue],
+    write: Callable[[Iterable[JSONValue]], bytes],
 ) -> None:
-    assert callable(write)
-    data = write(documents)
     for content_type in (None, "application/octet-stream"):
-        for chunks in _every_split(data):
-            assert _run(chunks, path, content_type) == (["Zw", "ölf €"], None)
-
-
-@pytest.mark.parametrize("trailing", [b"\n", b"\r", b'" ', b"1", b"\xff\n", b"data: x\n\n", b"]"])
-@pytest.mark.parametrize("documents", [[], TGI, LMI])
-@pytest.mark.parametrize("write", [_write_lines, _write_events])
-def test_what_trails_changes_nothing_that_came_before(
-    write: Callable[[Iterable[JSONValue]], bytes], documents: list[JSONValue], trailing: bytes
-) -> None:
-    data = write(documents)
-    before, _ = _run([data], "lmi")
-    whole = _run([data + trailing], "lmi")
-    assert whole[0][: len(before)] == before
-    for chunks in _every_split(data + trailing):
-        assert _run(chunks, "lmi") == whole
+        tokens = decoding.give(_make(path, content_type), write(documents))
+        assert tokens == ["Zw", "ölf €"]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +119,10 @@ def test_what_trails_changes_nothing_that_came_before(
         (b'data:{"t": "a"}\n\ndata:\n\ndata: [DONE]\n\ndata:{"t": "b"}\n\n', None),
     ],
 )
-def test_lines_and_events_are_told_apart(body: bytes, content_type: str | None) -> None:
-    for chunks in _every_split(body):
-        assert _run(chunks, "t", content_type) == (["a", "b"], None)
+def test_lines_and_events_are_told_apart(
+    decoding: type[Decoding], body: bytes, content_type: str | None
+) -> None:
+    assert decoding.give(_make("t", content_type), body) == ["a", "b"]
 
 
 def test_a_list_or_a_string_may_be_a_document() -> None:
@@ -141,9 +130,9 @@ def test_a_list_or_a_string_may_be_a_document() -> None:
     assert _run([b'"a" "b"'], "@") == (["a", "b"], None)
 
 
-def test_nothing_has_no_text() -> None:
-    for chunks in ([], [b""], [b" \n", b"\r\t"]):
-        assert _run(chunks, "t") == ([], None)
+def test_nothing_has_no_text(decoding: type[Decoding]) -> None:
+    for body in (b"", b" \n\r\t"):
+        assert decoding.give(_make("t"), body) == []
 
 
 @pytest.mark.parametrize("path", ["", "a b", "a[", "tgii-chat", "`"])
@@ -184,15 +173,9 @@ BAD = [
 
 @pytest.mark.parametrize(("body", "kind", "words"), BAD)
 def test_what_is_sound_comes_before_the_fault_at_every_split(
-    body: bytes, kind: type[AiosmrtError], words: str
+    decoding: type[Decoding], body: bytes, kind: type[AiosmrtError], words: str
 ) -> None:
-    splits = _every_split(body) if len(body) < 100 else [[body]]
-    expected: tuple[list[str], str | None] | None = None
-    for chunks in splits:
-        outcome = _run(chunks, "t")
-        expected = expected or outcome
-        assert outcome == expected
-        assert outcome[0] == ["a"]
+    assert decoding.decode(_make("t"), body).values == ["a"]
     decoder = TokenDecoder("t")
     assert decoder.receive(body) == ["a"]
     with pytest.raises(kind, match=words) as caught:

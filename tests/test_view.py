@@ -7,7 +7,7 @@ import functools
 import json
 import time
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -23,6 +23,9 @@ from aiosmrt.models import PayloadPart
 from aiosmrt.payload import JSONDocumentDecoder, LineDecoder
 from aiosmrt.sse import EventDecoder, ServerSentEvent, encode
 from aiosmrt.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
+
+if TYPE_CHECKING:
+    from tests.conftest import Decoding
 
 T = TypeVar("T")
 
@@ -195,56 +198,35 @@ def _run(
     return [event.data for event in events], None
 
 
-def _every_split(data: bytes) -> Iterable[list[bytes]]:
-    yield [data]
-    yield [data[i : i + 1] for i in range(len(data))]
-    for cut in range(len(data) + 1):
-        yield [data[:cut], data[cut:]]
-
-
 BODY = encode("a") + encode("[DONE]") + encode("b") + b"data: c"
 
 
-def test_without_a_marker_every_event_is_given() -> None:
-    for chunks in _every_split(BODY):
-        assert _run(_mark(), chunks) == (["a", "[DONE]", "b", "c"], None)
-
-
-@pytest.mark.parametrize("trailing", [b"\n", b"\r", b":", b"data: x\n\n", b"\xff\n", b"x" * 101])
-@pytest.mark.parametrize("done", [None, "[DONE]", "c"])
-def test_what_trails_changes_nothing_that_came_before(done: str | None, trailing: bytes) -> None:
-    before = _mark(done).receive(BODY)
-    events, error = _run(_mark(done, require_done=done is not None), [BODY + trailing])
-    assert events[: len(before)] == [event.data for event in before]
-    for chunks in _every_split(BODY + trailing):
-        found, same = _run(_mark(done, require_done=done is not None), chunks)
-        assert (found, repr(same), str(same)) == (events, repr(error), str(error))
+def test_without_a_marker_every_event_is_given(decoding: type[Decoding]) -> None:
+    events = decoding.give(_mark, BODY)
+    assert [event.data for event in events] == ["a", "[DONE]", "b", "c"]
 
 
 @pytest.mark.parametrize("require_done", [False, True])
-def test_the_marker_is_not_given_and_what_follows_is(require_done: bool) -> None:
-    for chunks in _every_split(BODY):
-        decoder = _mark("[DONE]", require_done=require_done)
-        assert _run(decoder, chunks) == (["a", "b", "c"], None)
+def test_the_marker_is_not_given_and_what_follows_is(
+    decoding: type[Decoding], require_done: bool
+) -> None:
+    make = functools.partial(_mark, "[DONE]", require_done=require_done)
+    assert [event.data for event in decoding.give(make, BODY)] == ["a", "b", "c"]
     # A marker without its blank line is one too.
-    decoder = _mark("[DONE]", require_done=require_done)
-    assert _run(decoder, [b"data: a\n\ndata: [DONE]"]) == (["a"], None)
+    events = decoding.give(make, b"data: a\n\ndata: [DONE]")
+    assert [event.data for event in events] == ["a"]
 
 
 @pytest.mark.parametrize("body", [b"", encode("a"), b"data: a", encode("[DONE] "), b": [DONE]"])
-def test_an_end_without_the_marker_is_an_error_where_it_is_required(body: bytes) -> None:
-    whole, nothing = _run(_mark("[DONE]"), [body])
-    assert nothing is None
-    for chunks in _every_split(body):
-        decoder = _mark("[DONE]", require_done=True)
-        events, error = _run(decoder, chunks)
-        assert events == whole
-        assert isinstance(error, TruncatedStream)
-        assert "'[DONE]'" in str(error)
-        for _ in range(2):
-            with pytest.raises(TruncatedStream) as caught:
-                decoder.finish()
-            assert caught.value is error
+def test_an_end_without_the_marker_is_an_error_where_it_is_required(
+    decoding: type[Decoding], body: bytes
+) -> None:
+    whole = decoding.give(lambda: _mark("[DONE]"), body)
+    decoded = decoding.decode(lambda: _mark("[DONE]", require_done=True), body)
+    assert decoded.values == whole
+    assert decoded.at_end
+    assert isinstance(decoded.error, TruncatedStream)
+    assert "'[DONE]'" in str(decoded.error)
 
 
 def test_the_marker_must_be_named_to_be_required() -> None:
@@ -255,20 +237,15 @@ def test_the_marker_must_be_named_to_be_required() -> None:
 @pytest.mark.parametrize(
     "sent", ['{"error": "Test error"}', '{"error": {"message": "Test error"}}']
 )
-def test_an_error_object_is_given_or_raised(sent: str) -> None:
+def test_an_error_object_is_given_or_raised(decoding: type[Decoding], sent: str) -> None:
     body = encode("a") + encode(sent) + encode("b")
-    assert _run(_mark(), [body]) == (["a", sent, "b"], None)
-    for chunks in _every_split(body):
-        decoder = _mark("[DONE]", require_done=True, raise_on_error=True)
-        events, error = _run(decoder, chunks)
-        assert events == ["a"]
-        assert isinstance(error, ModelStreamError)
-        assert error.message == "Test error"
-        assert error.fields == json.loads(sent)
-        for again in (functools.partial(decoder.receive, encode("c")), decoder.finish):
-            with pytest.raises(ModelStreamError) as caught:
-                again()
-            assert caught.value is error
+    assert [event.data for event in decoding.give(_mark, body)] == ["a", sent, "b"]
+    make = functools.partial(_mark, "[DONE]", require_done=True, raise_on_error=True)
+    decoded = decoding.decode(make, body)
+    assert [event.data for event in decoded.values] == ["a"]
+    assert isinstance(decoded.error, ModelStreamError)
+    assert decoded.error.message == "Test error"
+    assert decoded.error.fields == json.loads(sent)
 
 
 @pytest.mark.parametrize("data", ["{}", "{", '{"error": null}', "[" * 5, '{"a":' * 15, "x"])
