@@ -62,8 +62,7 @@ class ResponseStream:
         self._call = call
         self._operation = operation
         self._decoder = EventStreamDecoder()
-        # Of parts that were not given yet, the last one first; the garbage collector, which would
-        # take 0.1 microseconds for each part that waits, does not look at bytes.
+        # Of parts not given yet, the last one first; the collector does not look at bytes.
         self._payloads: list[bytes] = []
         self._part_headers: object = None  # headers that are known for those of a part
         self._ahead: AiosmrtError | None = None  # what comes behind those parts
@@ -273,13 +272,16 @@ class ResponseStream:
         if self._ended:
             return False
         try:
-            while not self._decode():
+            if self._ahead is not None:
+                raise self._ahead
+            while not self._payloads:
                 data = await self._response.receive()
                 if not data:
                     self._decoder.receive_eof()
                     self._end()
                     break
                 self._decoder.receive_data(data)
+                self._decode()
         except AiosmrtError as error:
             fault = await self._fail(error)
             raise fault from fault.__cause__
@@ -288,10 +290,8 @@ class ResponseStream:
         await self._tell_end()
         return False
 
-    def _decode(self) -> bool:
-        """Make parts of what has come, and tell whether there are any."""
-        if self._ahead is not None:
-            raise self._ahead
+    def _decode(self) -> None:
+        """Make parts of what has come, up to a fault, which is raised only if there are none."""
         payloads, part_headers = self._payloads, self._part_headers
         try:
             for message in self._decoder.take_messages():
@@ -307,20 +307,20 @@ class ResponseStream:
                     raise meaning
                 else:
                     _log.debug("%s: a message was skipped: %s", self._operation.name, meaning)
+            if self._decoder.error is not None:
+                raise self._decoder.error
         except AiosmrtError as error:
             if not payloads:
                 raise
             # Without its frames, which refer to the stream: see _view.
             self._ahead = error.with_traceback(None)
         payloads.reverse()
-        return bool(payloads)
 
     def _place(self, error: AiosmrtError) -> AiosmrtError:
         """Tell the error where in which stream it happened."""
         if isinstance(error, ConnectionLost):
-            lost = StreamConnectionLost(
-                f"the stream was cut: {error.args[0]}", offset=self._decoder.offset
-            )
+            text = f"the stream was cut: {error.args[0]}"
+            lost = StreamConnectionLost(text, offset=self._decoder.offset)
             lost.__cause__ = error.__cause__
             error = lost
         # A stream is the model's output, so the model was at work.

@@ -99,10 +99,12 @@ class EventStreamDecoder:
     Args:
         max_message_length: the most bytes of a frame, its 16 bytes of lengths and CRCs included.
         max_headers_length: the most bytes of a frame's header block.
+
+    Attributes:
+        error: what is wrong with the frame behind the messages that wait, `None` so far.
     """
 
     __slots__ = (
-        "_error",
         "_long",
         "_max_headers_length",
         "_max_message_length",
@@ -113,6 +115,7 @@ class EventStreamDecoder:
         "_shape",
         "_shape_of",
         "_shapes",
+        "error",
     )
 
     def __init__(
@@ -125,7 +128,7 @@ class EventStreamDecoder:
         self._max_headers_length = max_headers_length
         self._received = 0  # bytes of the stream
         self._messages = _NO_MESSAGES  # verified, not fetched yet
-        self._error: EventStreamError | None = None
+        self.error: EventStreamError | None = None
         self._pieces: list[bytes] = []  # received, but not enough to go on
         self._missing = 0  # bytes it takes to go on; 0 between frames
         self._shape: _Shape | None = None  # of the frame that the pieces begin, if it is known
@@ -166,7 +169,7 @@ class EventStreamDecoder:
                     long.missing -= end
                     long.crc = crc32(data, long.crc)
                     return
-                if self._error is not None:
+                if self.error is not None:
                     return
                 pieces.append(data)
                 data = b"".join(pieces)
@@ -218,8 +221,8 @@ class EventStreamDecoder:
         """
         if self._messages:
             return self._messages.popleft()
-        if self._error is not None:
-            raise self._error.with_traceback(None)  # or it would grow with every call
+        if self.error is not None:
+            raise self.error.with_traceback(None)  # or it would grow with every call
         return None
 
     def take_messages(self) -> deque[Message]:
@@ -229,8 +232,8 @@ class EventStreamDecoder:
             EventStreamError: as `next_message`, where no message waits.
         """
         messages, self._messages = self._messages, _NO_MESSAGES
-        if not messages and self._error is not None:
-            raise self._error.with_traceback(None)
+        if not messages and self.error is not None:
+            raise self.error.with_traceback(None)
         return messages
 
     @property
@@ -250,7 +253,7 @@ class EventStreamDecoder:
             TruncatedStream: a frame is open.
             EventStreamError: what is wrong with a frame received before.
         """
-        if self._missing and self._error is None:
+        if self._missing and self.error is None:
             offset = self.offset
             self._fail(
                 TruncatedStream(
@@ -259,11 +262,11 @@ class EventStreamDecoder:
                     offset=offset,
                 )
             )
-        if self._error is not None:
-            raise self._error.with_traceback(None)
+        if self.error is not None:
+            raise self.error.with_traceback(None)
 
     def _fail(self, error: EventStreamError) -> None:
-        self._error = error.with_traceback(None)  # or its frames would keep the data alive
+        self.error = error.with_traceback(None)  # or its frames would keep the data alive
         self._missing = 1  # which leads receive_data to the error
         self._pieces.clear()
         self._long = None
