@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from aiosmrt import eventstream, sse
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import UNSIGNED, Config, Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
@@ -61,24 +60,31 @@ from aiosmrt.models import (
     PayloadPart,
     ResponseMetadata,
 )
-from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 from aiosmrt.version import __version__
 
-# What only asynchronous inference needs is imported when it is asked for. Type checkers must not
-# see how: for them, any name would do.
+# What a first `invoke_endpoint` can do without is imported when it is asked for. Type checkers must
+# not see how: for them, any name would do.
 if TYPE_CHECKING:
+    from aiosmrt import eventstream, sse
     from aiosmrt.async_inference import AsyncInvocation
     from aiosmrt.async_results import AsyncInferenceResult
+    from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 else:
     _LATE = {
         "AsyncInferenceResult": "aiosmrt.async_results",
         "AsyncInvocation": "aiosmrt.async_inference",
+        "ResponseStream": "aiosmrt.response_stream",
+        "ResponseStreamOpening": "aiosmrt.response_stream",
+        "eventstream": "aiosmrt.eventstream",
+        "sse": "aiosmrt.sse",
     }
 
     def __getattr__(name: str) -> object:
         if name not in _LATE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
+        module = importlib.import_module(_LATE[name])
+        # Two of the names are modules, which have no name like their own.
+        value = globals()[name] = getattr(module, name, module)
         return value
 
     def __dir__() -> list[str]:

@@ -44,7 +44,6 @@ from aiosmrt.parameters import (
 )
 from aiosmrt.request_body import collect_body
 from aiosmrt.resolution import Resolution
-from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 from aiosmrt.service_model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from aiosmrt.async_client import AsyncInferenceClient, S3State
     from aiosmrt.async_inference import AsyncInvocation
     from aiosmrt.async_results import AsyncInferenceResult
+    from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 
 __all__ = ["SageMakerRuntimeClient"]
 
@@ -269,6 +269,8 @@ class SageMakerRuntimeClient:
             TypeError: a keyword that the operation does not have; everything else when opened,
                 as `invoke_endpoint`, and `EventStreamError` for frames that are not sound.
         """
+        from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening  # noqa: PLC0415 - start-up time
+
         operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
         check_names(operation, parameters)
 

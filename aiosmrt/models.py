@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from aiosmrt.payload import JSONDocumentDecoder, LineDecoder
-from aiosmrt.sse import EventDecoder, ServerSentEvent
+if TYPE_CHECKING:
+    from aiosmrt.sse import ServerSentEvent
 
 __all__ = [
     "AsyncInferenceOutput",
@@ -86,6 +86,8 @@ class _Whole:
         Raises:
             InvalidText: a line is not UTF-8, after those before it were given.
         """
+        from aiosmrt.payload import LineDecoder  # noqa: PLC0415 - start-up time
+
         return _decode(LineDecoder(), self.body)
 
     def iter_json(self) -> Iterator[JSONValue]:
@@ -94,6 +96,8 @@ class _Whole:
         Raises:
             InvalidJSON: a document is none, after those before it were given.
         """
+        from aiosmrt.payload import JSONDocumentDecoder  # noqa: PLC0415 - start-up time
+
         return _decode(JSONDocumentDecoder(), self.body)
 
     def iter_events(self) -> Iterator[ServerSentEvent]:
@@ -102,6 +106,8 @@ class _Whole:
         Raises:
             InvalidText: a field is not UTF-8, after the events before it were given.
         """
+        from aiosmrt.sse import EventDecoder  # noqa: PLC0415 - start-up time
+
         return _decode(EventDecoder(), self.body)
 
     def json(self) -> JSONValue:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 
 from aiosmrt.service_model import spell
@@ -88,5 +87,7 @@ def _explain(name: str, known: Collection[str]) -> str:
     for prefix, whose in _PREFIXES.items():
         if name.startswith(prefix):
             return whose
+    import difflib  # noqa: PLC0415 - start-up time
+
     near = difflib.get_close_matches(spell(name), known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 
 import attrs
@@ -90,6 +89,8 @@ def configure(config: object, options: ClientOptions) -> Config:
     choose_constraints(configured.parameter_validation)
     for name in configured.params:
         if name not in _PARAMETERS:
+            import difflib  # noqa: PLC0415 - start-up time
+
             near = difflib.get_close_matches(spell(name), _PARAMETERS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_PARAMETERS)}"
             raise TypeError(f"params: no operation has a parameter {name!r}: {hint}")

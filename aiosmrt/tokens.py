@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 from typing import Final
 
-import jmespath
-import jmespath.exceptions
-
 from aiosmrt.errors import (
     ConfigurationError,
     InvalidJSON,
@@ -58,9 +55,13 @@ class TokenDecoder:
     """
 
     def __init__(self, path: str, content_type: str | None = None) -> None:
+        import jmespath  # noqa: PLC0415 - start-up time
+        import jmespath.exceptions  # noqa: PLC0415
+
+        self._misfit = jmespath.exceptions.JMESPathError
         try:
             self._path = jmespath.compile(PRESETS.get(path, path))
-        except jmespath.exceptions.JMESPathError as error:
+        except self._misfit as error:
             raise ConfigurationError(
                 f"{path!r} is neither a preset ({', '.join(PRESETS)}) nor a JMESPath expression: "
                 f"{' '.join(str(error).split())}"
@@ -141,7 +142,7 @@ class TokenDecoder:
             raise error
         try:
             text: JSONValue = self._path.search(document)
-        except jmespath.exceptions.JMESPathError as error:
+        except self._misfit as error:
             raise InvalidJSON(
                 f"the path {self._path.expression!r} does not fit: {' '.join(str(error).split())}"
             ) from error

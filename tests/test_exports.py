@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 import aiosmrt
-from aiosmrt import config, errors, local, models
+from aiosmrt import config, errors, local, models, sse
 
 MODULES = (aiosmrt, aiosmrt.eventstream, local)
 
@@ -25,6 +25,7 @@ MODULES = (aiosmrt, aiosmrt.eventstream, local)
 _NAMES: dict[str, object] = {
     **vars(models),
     **vars(errors),
+    **vars(sse),
     **{name: getattr(aiosmrt, name) for name in aiosmrt.__all__},
     "aiohttp": aiohttp,
     "ssl": ssl,
