@@ -70,8 +70,7 @@ class ResponseStream:
         self._drop_values: Callable[[], None] | None = None  # those of a view, not given yet
         self._fault: AiosmrtError | None = None
         self._loop = asyncio.get_running_loop()
-        self.parts_received = 0
-        self.bytes_received = 0
+        self.parts_received = self.bytes_received = 0
         headers = response.head.headers
         self.content_type = headers.get("x-amzn-sagemaker-content-type")
         self.invoked_production_variant = headers.get("x-amzn-invoked-production-variant")
@@ -94,6 +93,7 @@ class ResponseStream:
             call.end_attempt()
             self._metadata = attrs.evolve(self._metadata, attempts=tuple(call.attempts))
             call.goes_on = True
+            call.request.body = b""  # it is not sent again, and may have megabytes
             await self._tell_first_part()
         except BaseException:
             self._end()  # nobody has it yet: the response is closed by who opens the stream

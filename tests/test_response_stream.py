@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import random
+import sys
 import threading
 import traceback
 import warnings
@@ -1008,6 +1009,22 @@ async def test_memory_is_bounded(serve: Serve, connect: Connect, events: Events)
         while stream.bytes_received < 16 << 20:  # it goes on when the consumer does
             await anext(stream)
         assert written < 24 << 20
+
+
+@pytest.mark.asyncio
+async def test_an_open_stream_does_not_hold_the_body_that_was_sent(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    body = bytes(100_000)
+    before = sys.getrefcount(body)
+    answer = events.head() + events.chunk(events.part(b"a"))
+    async with (
+        serve(_play(answer, _hang)) as server,
+        connect(server) as client,
+        client.invoke_endpoint_with_response_stream(endpoint_name="llm", body=body) as stream,
+    ):
+        assert (await anext(stream)).bytes == b"a"
+        assert sys.getrefcount(body) == before
 
 
 @pytest.mark.asyncio
