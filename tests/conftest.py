@@ -13,7 +13,15 @@ import sys
 import time
 import urllib.request
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, Unpack
 
@@ -21,6 +29,7 @@ import attrs
 import pytest
 import trustme
 
+import aiosmrt
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, PayloadError
@@ -247,6 +256,102 @@ async def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not come about"
         await asyncio.sleep(0.005)
+
+
+_PACKAGE = os.path.dirname(aiosmrt.__file__)  # noqa: PTH120 - as code objects have it
+
+
+class Cancellation:
+    """Cancels a task when it, or a task that the package made for it, is suspended the n-th time.
+
+    Either while it waits, or just when what it waits for has come ("woken"), or because the time
+    is over that somebody has set for it ("timeout").
+    """
+
+    def __init__(self, number: int, moment: str = "waiting") -> None:
+        self._left = number
+        self._moment = moment
+        self._scope = asyncio.timeout(None)
+        self._task: asyncio.Task[Any] | None = None
+
+    @property
+    def struck(self) -> bool:
+        return self._left <= 0
+
+    async def strike(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Give what the coroutine returns, `None` where it was cancelled."""
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(self._make_task)
+        try:
+            self._task = asyncio.create_task(self._run(coroutine))
+            with contextlib.suppress(
+                TimeoutError if self._moment == "timeout" else asyncio.CancelledError
+            ):
+                return await self._task
+            return None
+        finally:
+            loop.set_task_factory(None)
+
+    async def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        async with self._scope:
+            return await _Counted(coroutine, self._suspend)
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        if coroutine.cr_code.co_filename.startswith(_PACKAGE):
+            coroutine = _await(_Counted(coroutine, self._suspend))
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    def _suspend(self, awaited: asyncio.Future[object] | None) -> None:
+        self._left -= 1
+        if self._left != 0:
+            return
+        assert self._task is not None
+        cancel = self._task.cancel
+        if self._moment == "timeout":
+            self._scope.reschedule(asyncio.get_running_loop().time())
+        elif awaited is None or self._moment == "waiting":
+            asyncio.get_running_loop().call_soon(cancel)
+        else:
+            awaited.add_done_callback(lambda _: cancel())
+
+
+class _Counted:
+    """A coroutine that tells whenever it is suspended, and by what."""
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        suspend: Callable[[asyncio.Future[object] | None], None],
+    ) -> None:
+        self._coroutine = coroutine
+        self._suspend = suspend
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        steps = self._coroutine.__await__()
+        thrown: BaseException | None = None
+        while True:
+            try:
+                awaited = steps.send(None) if thrown is None else steps.throw(thrown)
+            except StopIteration as end:
+                return end.value
+            thrown = None
+            self._suspend(awaited)
+            try:
+                yield awaited
+            except BaseException as error:  # noqa: BLE001 - passed on, as `yield from` does
+                thrown = error
+
+
+async def _await(counted: _Counted) -> Any:
+    return await counted
+
+
+@pytest.fixture
+def cancellation() -> type[Cancellation]:
+    """Give what cancels a coroutine at its n-th await."""
+    return Cancellation
 
 
 _ESTABLISHED = 1  # TCP_ESTABLISHED of Linux' include/net/tcp_states.h

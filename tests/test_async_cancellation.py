@@ -3,95 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-import aiosmrt
 from aiosmrt import AsyncInvocation, RetryPolicy, SageMakerRuntimeClient
+
+if TYPE_CHECKING:
+    from tests.conftest import Cancellation
 
 Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 Wait: TypeAlias = Callable[[SageMakerRuntimeClient, Path], Coroutine[Any, Any, bytes]]
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 
-_PACKAGE = os.path.dirname(aiosmrt.__file__)  # noqa: PTH120 - as code objects have it
 _BODY = b"half" * 2
-
-
-class _Cancellation:
-    """Cancels a task when it, or a task that the package made for it, is suspended the n-th time.
-
-    Either while it waits, or just when what it waits for has come.
-    """
-
-    def __init__(self, number: int, moment: str) -> None:
-        self.left = number
-        self._moment = moment
-        self._task: asyncio.Task[bytes] | None = None
-
-    async def strike(self, coroutine: Coroutine[Any, Any, bytes]) -> bytes | None:
-        """Give what the coroutine returns, `None` where it was cancelled."""
-        loop = asyncio.get_running_loop()
-        loop.set_task_factory(self._make_task)
-        try:
-            self._task = asyncio.create_task(_run(self._count(coroutine)))
-            with contextlib.suppress(asyncio.CancelledError):
-                return await self._task
-            return None
-        finally:
-            loop.set_task_factory(None)
-
-    def _make_task(
-        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
-    ) -> asyncio.Task[Any]:
-        if coroutine.cr_code.co_filename.startswith(_PACKAGE):
-            coroutine = _run(self._count(coroutine))
-        return asyncio.Task(coroutine, loop=loop, **options)
-
-    def _count(self, coroutine: Coroutine[Any, Any, Any]) -> _Counted:
-        return _Counted(coroutine, self)
-
-    def suspended(self, awaited: asyncio.Future[object] | None) -> None:
-        self.left -= 1
-        if self.left == 0:
-            assert self._task is not None
-            if awaited is None or self._moment == "waiting":
-                asyncio.get_running_loop().call_soon(self._task.cancel)
-            else:
-                awaited.add_done_callback(lambda _: self._task and self._task.cancel())
-
-
-class _Counted:
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], cancellation: _Cancellation) -> None:
-        self._coroutine = coroutine
-        self._cancellation = cancellation
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        steps = self._coroutine.__await__()
-        thrown: BaseException | None = None
-        while True:
-            try:
-                awaited = steps.send(None) if thrown is None else steps.throw(thrown)
-            except StopIteration as end:
-                return end.value
-            thrown = None
-            self._cancellation.suspended(awaited)
-            try:
-                yield awaited
-            except BaseException as error:  # noqa: BLE001 - passed on, as `yield from` does
-                thrown = error
-
-
-async def _run(counted: _Counted) -> Any:
-    return await counted
 
 
 class _S3:
@@ -161,7 +93,14 @@ async def _wait_for_results(client: SageMakerRuntimeClient, folder: Path) -> byt
 @pytest.mark.parametrize("wait", [_result, _iter_output, _download, _wait_for_results])
 @pytest.mark.asyncio
 async def test_a_wait_can_be_cancelled_at_every_await(
-    *, wait: Wait, moment: str, serve: Any, connect: Any, until: Until, tmp_path: Path
+    *,
+    wait: Wait,
+    moment: str,
+    cancellation: type[Cancellation],
+    serve: Any,
+    connect: Any,
+    until: Until,
+    tmp_path: Path,
 ) -> None:
     async def strike(number: int) -> tuple[bytes | None, bool]:
         """Give the result, and whether there was a cancellation."""
@@ -169,8 +108,8 @@ async def test_a_wait_can_be_cancelled_at_every_await(
         async with serve(_S3()) as server:
             options = {"poll_interval": 0.001, "retry": RetryPolicy(base_delay=0.0)}
             async with connect(server, s3_endpoint_url=server.url, **options) as client:
-                cancellation = _Cancellation(number, moment)
-                result = await cancellation.strike(wait(client, tmp_path))
+                attempt = cancellation(number, moment)
+                result = await attempt.strike(wait(client, tmp_path))
                 assert set(os.listdir(tmp_path)) <= {"output"}  # noqa: PTH208 - no Path in a loop
                 pool = client._pools.find()
                 if pool is not None:
@@ -182,7 +121,7 @@ async def test_a_wait_can_be_cancelled_at_every_await(
                 await until(lambda: server.open_connections <= idle)
             await until(lambda: server.open_connections == 0)
         await until(lambda: asyncio.all_tasks() <= before)
-        return result, cancellation.left <= 0
+        return result, attempt.struck
 
     for number in itertools.count(1):
         result, struck = await strike(number)

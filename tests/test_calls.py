@@ -17,9 +17,9 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import pytest
@@ -48,6 +48,9 @@ from aiosmrt.retries import RateLimiter
 from aiosmrt.service_model import INVOKE_ENDPOINT
 from aiosmrt.signing import Signer
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
+
+if TYPE_CHECKING:
+    from tests.conftest import Cancellation
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 
@@ -1007,59 +1010,6 @@ def _refuse_first(respond: Respond) -> Answer:
     return answer
 
 
-class _CancelledAt:
-    """A coroutine whose task is cancelled at its n-th suspension.
-
-    Either while it waits, or just when what it waits for has come, or because the time is over
-    that somebody has set for it.
-    """
-
-    def __init__(self, coroutine: Coroutine[Any, Any, bytes], number: int, moment: str) -> None:
-        self._coroutine = coroutine
-        self._number = number
-        self._moment = moment
-        self._scope = asyncio.timeout(None)
-        self.suspensions = 0
-
-    async def run(self) -> bytes | None:
-        try:
-            async with self._scope:
-                return await self
-        except TimeoutError:
-            assert self._moment == "timeout"
-        except asyncio.CancelledError:
-            assert self._moment != "timeout"
-        return None
-
-    def __await__(self) -> Generator[Any, None, bytes]:
-        steps = self._coroutine.__await__()
-        thrown: BaseException | None = None
-        while True:
-            try:
-                awaited = steps.send(None) if thrown is None else steps.throw(thrown)
-            except StopIteration as end:
-                result: bytes = end.value
-                return result
-            self.suspensions += 1
-            thrown = None
-            if self.suspensions == self._number:
-                self._cancel_soon(awaited)
-            try:
-                yield awaited
-            except BaseException as error:  # noqa: BLE001 - passed on, as `yield from` does
-                thrown = error
-
-    def _cancel_soon(self, awaited: asyncio.Future[object] | None) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        if self._moment == "timeout":
-            self._scope.reschedule(asyncio.get_running_loop().time())
-        elif awaited is None or self._moment == "waiting":
-            asyncio.get_running_loop().call_soon(task.cancel)
-        else:
-            awaited.add_done_callback(lambda _: task.cancel())
-
-
 class _Stations(RateLimiter):
     """Where a call waits that is neither the pool's nor the server's affair, and if it does now."""
 
@@ -1100,7 +1050,13 @@ class _Stations(RateLimiter):
 )
 @pytest.mark.asyncio
 async def test_a_call_can_be_cancelled_at_every_await(
-    secure: bool, moment: str, tls: _Tls, until: Until, request: pytest.FixtureRequest
+    *,
+    secure: bool,
+    moment: str,
+    cancellation: type[Cancellation],
+    tls: _Tls,
+    until: Until,
+    request: pytest.FixtureRequest,
 ) -> None:
     """A slot, credentials, a large body, a refusal, a pause, a body in chunks, and all hooks."""
     serve: Serve = request.getfixturevalue("serve")
@@ -1123,8 +1079,8 @@ async def test_a_call_can_be_cancelled_at_every_await(
                 caller = _caller(
                     stations.policy, credentials=stations.fetch, shared=Shared(limiter=stations)
                 )
-                cancelled = _CancelledAt(caller.call(call, pool, _judge), number, moment)
-                result = await asyncio.create_task(cancelled.run())
+                attempt = cancellation(number, moment)
+                result = await attempt.strike(caller.call(call, pool, _judge))
                 ended_at |= stations.here
                 await caller.credentials.aclose()
                 await until(lambda pool=pool: _clean(pool))
@@ -1137,7 +1093,7 @@ async def test_a_call_can_be_cancelled_at_every_await(
             await until(lambda before=before: asyncio.all_tasks() <= before)
             if result is not None:
                 assert result == b"okokok"
-                assert cancelled.suspensions < number
+                assert not attempt.struck
                 break
     assert number > 7
     hooks = {"before_send", "after_headers", "on_retry", "on_end"}
