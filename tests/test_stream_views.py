@@ -467,6 +467,22 @@ async def test_a_cancelled_read_of_a_view_loses_nothing(
 
 
 @pytest.mark.asyncio
+async def test_a_cancelled_read_of_the_whole_gives_it_up(
+    serve: Serve, connect: Connect, events: Events, until: Until
+) -> None:
+    data = events.head() + events.chunk(events.part(b"first"))
+    async with serve(_write_and_hang(data)) as server, connect(server) as client:
+        async with _open(client) as stream:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.read(), 0.02)
+            assert (stream.parts_received, stream.bytes_received) == (1, 5)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="read as bytes already"):
+                    await stream.read()
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
 async def test_a_dropped_stream_with_a_view_warns_at_once(
     serve: Serve, connect: Connect, events: Events, until: Until
 ) -> None:
