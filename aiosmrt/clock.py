@@ -17,7 +17,7 @@ _TOLERANCE = 240.0
 _NONSENSE = 1e10
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Clock:
     """This machine's clock and its distance from the service's, which clients share.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import attrs
 
 from aiosmrt.errors import AiosmrtError, ConfigurationError, ModelError
+from aiosmrt.value import Value
 
 if TYPE_CHECKING:
     import aiohttp
@@ -43,8 +44,8 @@ UNSIGNED = Unsigned.UNSIGNED
 """As `signature_version`: requests are sent without a signature, and no credentials are needed."""
 
 
-@attrs.frozen
-class Credentials:
+@attrs.frozen(eq=False, repr=False)
+class Credentials(Value):
     """A key pair, for a session also its token; `expires_at` is an aware datetime or `None`."""
 
     access_key_id: str
@@ -62,8 +63,8 @@ def _check_limit(_: object, attribute: attrs.Attribute[float], value: object) ->
         )
 
 
-@attrs.frozen
-class Timeout:
+@attrs.frozen(eq=False, repr=False)
+class Timeout(Value):
     """Time limits in seconds, `None` is no limit; each is named in the error it causes.
 
     The service gives a model 60 seconds and advises a client to wait 70 (service model,
@@ -100,8 +101,8 @@ def _freeze_statuses(
     return frozenset(value) if isinstance(value, Collection) else value
 
 
-@attrs.frozen
-class RetryPolicy:
+@attrs.frozen(eq=False, repr=False)
+class RetryPolicy(Value):
     """Which failures are attempted again, how often, and after how many seconds.
 
     The defaults are those of the SDKs' retry specification 2.1, with one difference: what may have
@@ -318,8 +319,8 @@ def _check_pause(_: object, attribute: attrs.Attribute[float], value: object) ->
         raise ConfigurationError(f"{attribute.name}={value!r}: seconds above 0")
 
 
-@attrs.frozen(kw_only=True)
-class Config:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Config(Value):
     """Everything a client can be told; `None` leaves it to the environment and the profile."""
 
     region_name: str | None = None

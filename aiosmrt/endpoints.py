@@ -18,7 +18,7 @@ from aiosmrt.errors import ConfigurationError
 __all__ = ["PARTITIONS", "Partition", "resolve_endpoint", "validate_region"]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Partition:
     """A part of AWS with accounts and host names of its own; each has FIPS and dual-stack hosts."""
 
@@ -52,11 +52,10 @@ PARTITIONS = (
     ),
 )
 
-# A host label (RFC 1123) that is not all digits: what botocore takes for a region.
-_REGION = re.compile(r"(?![0-9]+\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_LABEL = 63  # characters of a host label, at most
 # A host name (container networks have underscores in theirs) or an IPv6 address, and a port.
-_NETLOC = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
-_USERINFO = re.compile(r"//.*@")
+# As text: compiling it would take its time whenever the package is imported.
+_NETLOC = r"([A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"
 
 
 def resolve_endpoint(
@@ -110,7 +109,7 @@ def validate_region(region_name: str | None) -> str:
             "AWS_DEFAULT_REGION or AWS_REGION, or set region in the profile of the shared config "
             "file (~/.aws/config)."
         )
-    if not _REGION.fullmatch(region_name):
+    if not _is_host_label(region_name) or region_name.isdigit():
         raise ConfigurationError(
             f"The AWS region {region_name!r} is malformed: a region is made of letters, digits "
             f"and inner hyphens, as in 'us-east-1'."
@@ -124,6 +123,12 @@ def validate_region(region_name: str | None) -> str:
     return region_name
 
 
+def _is_host_label(text: str) -> bool:
+    """Tell what RFC 1123 allows between two dots of a host name."""
+    inner = text.isascii() and text.replace("-", "").isalnum()
+    return inner and len(text) <= _LABEL and not text.startswith("-") and not text.endswith("-")
+
+
 def _validate_url(url: str) -> str:
     if not (url.isascii() and url.isprintable()) or " " in url:
         # urlsplit would drop some of these characters silently.
@@ -134,7 +139,7 @@ def _validate_url(url: str) -> str:
         raise _malformed(url, "a user name or password has no place in it")
     try:
         parts = urlsplit(url)
-        usable = _NETLOC.fullmatch(parts.netloc) is not None and parts.port != 0
+        usable = re.fullmatch(_NETLOC, parts.netloc) is not None and parts.port != 0
     except ValueError as error:  # brackets that do not match, a port above 65535
         raise _malformed(url, "it has no usable host name or port") from error
     if parts.scheme not in ("http", "https"):
@@ -152,4 +157,4 @@ def _malformed(url: str, why: str) -> ConfigurationError:
 
 
 def _show(url: str) -> str:
-    return repr(_USERINFO.sub("//***@", url))
+    return repr(re.sub(r"//.*@", "//***@", url))

@@ -347,7 +347,7 @@ class ModelError(ServiceError):
 
         `None` without an ARN, and in a partition whose console is not known here.
         """
-        match = _LOG_ARN.match(self.log_stream_arn or "")
+        match = re.match(_LOG_ARN, self.log_stream_arn or "")
         if match is None or match["partition"] not in _CONSOLES:
             return None
         console = _CONSOLES[match["partition"]]
@@ -367,9 +367,7 @@ class ModelError(ServiceError):
         return f"{self.code} (HTTP {self.status}): the model answered{status}: {said}{advice}{log}"
 
 
-_LOG_ARN = re.compile(
-    r"arn:(?P<partition>[^:]+):logs:(?P<region>[^:]+):[^:]*:log-group:(?P<group>[^:]+)"
-)
+_LOG_ARN = r"arn:(?P<partition>[^:]+):logs:(?P<region>[^:]+):[^:]*:log-group:(?P<group>[^:]+)"
 _CONSOLES = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import attrs
 
 from aiosmrt.errors import AiosmrtError, ConfigurationError
+from aiosmrt.value import Value
 
 if TYPE_CHECKING:
     from aiosmrt.models import Attempt, ResponseMetadata
@@ -29,8 +30,8 @@ __all__ = [
 ]
 
 
-@attrs.frozen
-class BeforeSend:
+@attrs.frozen(eq=False, repr=False)
+class BeforeSend(Value):
     """An attempt is about to be signed and sent."""
 
     operation: str
@@ -40,8 +41,8 @@ class BeforeSend:
     headers: dict[str, str] = attrs.field(repr=False)
 
 
-@attrs.frozen
-class AfterHeaders:
+@attrs.frozen(eq=False, repr=False)
+class AfterHeaders(Value):
     """The head of an answer has come, a refusal's too."""
 
     operation: str
@@ -52,8 +53,8 @@ class AfterHeaders:
     time_to_first_byte: float  # seconds since the first byte of the request went out
 
 
-@attrs.frozen
-class OnRetry:
+@attrs.frozen(eq=False, repr=False)
+class OnRetry(Value):
     """An attempt has failed, and there will be another one."""
 
     operation: str
@@ -62,8 +63,8 @@ class OnRetry:
     error: AiosmrtError
 
 
-@attrs.frozen
-class OnFirstPart:
+@attrs.frozen(eq=False, repr=False)
+class OnFirstPart(Value):
     """The first part of a response stream has come."""
 
     operation: str
@@ -72,8 +73,8 @@ class OnFirstPart:
     size: int  # bytes of the part
 
 
-@attrs.frozen
-class OnEnd:
+@attrs.frozen(eq=False, repr=False)
+class OnEnd(Value):
     """A call is over: done, failed, cancelled, or its stream was left before its end."""
 
     operation: str
@@ -93,8 +94,8 @@ def _check_hook(_: object, attribute: attrs.Attribute[Hook[Event] | None], value
         raise ConfigurationError(f"Hooks({attribute.name}={value!r}): a function of one event")
 
 
-@attrs.frozen(kw_only=True)
-class Hooks:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Hooks(Value):
     """Functions to call at the stations of every call; `None` for none."""
 
     before_send: Hook[BeforeSend] | None = attrs.field(default=None, validator=_check_hook)

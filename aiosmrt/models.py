@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import attrs
 
+from aiosmrt.value import Value
+
 if TYPE_CHECKING:
     from aiosmrt.sse import ServerSentEvent
 
@@ -36,8 +38,8 @@ class _Decoder(Protocol[T_co]):
     def finish(self) -> Sequence[T_co]: ...
 
 
-@attrs.frozen
-class Attempt:
+@attrs.frozen(eq=False, repr=False)
+class Attempt(Value):
     """One request of a call, times in seconds."""
 
     number: int  # counts from 1
@@ -51,8 +53,8 @@ class Attempt:
     delay: float | None = None  # the pause before the next attempt, None for the last one
 
 
-@attrs.frozen
-class ResponseMetadata:
+@attrs.frozen(eq=False, repr=False)
+class ResponseMetadata(Value):
     """What is known of a call beside its result, times in seconds."""
 
     request_id: str | None
@@ -64,8 +66,8 @@ class ResponseMetadata:
     total: float  # from the call to its result; for a stream, so far or to its end
 
 
-@attrs.frozen
-class _Whole:
+@attrs.frozen(eq=False, repr=False)
+class _Whole(Value):
     """A body that came whole, and its views."""
 
     body: bytes = attrs.field(repr=False)
@@ -120,7 +122,7 @@ class _Whole:
         return parsed
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class InvokeEndpointResponse(_Whole):
     """The answer of InvokeEndpoint."""
 
@@ -132,15 +134,15 @@ class InvokeEndpointResponse(_Whole):
     metadata: ResponseMetadata
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class AsyncInferenceOutput(_Whole):
     """The output of an asynchronous invocation."""
 
     metadata: ResponseMetadata  # of the request to S3 that gave it
 
 
-@attrs.frozen
-class InvokeEndpointAsyncResponse:
+@attrs.frozen(eq=False, repr=False)
+class InvokeEndpointAsyncResponse(Value):
     """The answer of InvokeEndpointAsync: where the output, or the failure, will be."""
 
     inference_id: str | None
@@ -150,8 +152,8 @@ class InvokeEndpointAsyncResponse:
 
 
 # Not frozen: one is made per frame, and attrs' frozen slotted __init__ costs three times as much.
-@attrs.define(unsafe_hash=True)
-class PayloadPart:
+@attrs.define(eq=False, repr=False)
+class PayloadPart(Value):
     """One part of a response stream."""
 
     bytes: bytes

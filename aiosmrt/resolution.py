@@ -23,7 +23,7 @@ from aiosmrt.version import __version__
 __all__ = ["Resolution", "Resolved"]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Resolved:
     """The options together with the environment and the profile."""
 
@@ -32,10 +32,10 @@ class Resolved:
     endpoint_url: str
     origin: str  # of the endpoint's URL: scheme, host, port
     base_path: str  # of the endpoint's URL, without a slash at its end
-    tls: ssl.SSLContext | bool = attrs.field(repr=False)  # aiohttp's `ssl` argument
+    tls: ssl.SSLContext | bool  # aiohttp's `ssl` argument
     retry: RetryPolicy
     signer: Signer | None  # None where requests are not signed
-    proxy: Setting[str | None] = attrs.field(repr=False)  # its URL may hold a password
+    proxy: Setting[str | None]
     user_agent: str
     in_lambda: bool  # whether this is a Lambda function, whose trace is passed on
 

@@ -43,6 +43,7 @@ from aiosmrt.errors import (
     TruncatedStream,
 )
 from aiosmrt.service_model import THROTTLING_CODES
+from aiosmrt.value import Value
 
 __all__ = [
     "FailureKind",
@@ -93,15 +94,15 @@ class Stop(enum.Enum):
     QUOTA = "the client's retry quota is used up: too many of its latest calls have failed"
 
 
-@attrs.frozen
-class Retry:
+@attrs.frozen(eq=False, repr=False)
+class Retry(Value):
     """There is a further attempt."""
 
     delay: float  # seconds until then
     cost: int  # tokens that were taken from the quota
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class RetryQuota:
     """The retries that one client may still make: a bucket of tokens, full at first.
 
@@ -228,7 +229,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class RateLimiter:
     """The pace of a client in adaptive mode: how soon it may send after it was throttled.
 

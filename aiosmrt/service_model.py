@@ -6,7 +6,6 @@ One line per member: a field that the service adds next year is one line here an
 
 from __future__ import annotations
 
-import re
 from typing import Literal, TypeAlias
 
 import attrs
@@ -52,7 +51,7 @@ Kind: TypeAlias = Literal["string", "integer", "blob", "stream"]
 Location: TypeAlias = Literal["uri", "header", "payload", "json"]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Shape:
     """The constraints of a value: lengths of strings in characters, of blobs in bytes."""
 
@@ -67,12 +66,15 @@ class Shape:
 
 def spell(name: str) -> str:
     """Turn the service's spelling into ours: `RequestTTLSeconds` into `request_ttl_seconds`."""
-    # "S3" is one word, as it is for botocore's xform_name.
-    words = re.sub(r"([a-z])([A-Z])|([A-Z]+)([A-Z][a-z])|(S3)([A-Z])", r"\1\3\5_\2\4\6", name)
-    return words.lower()
+    spelled = ""
+    for before, letter, after in zip(f" {name}", name, f"{name[1:]} ", strict=False):
+        # "S3" is one word, as it is for botocore's xform_name.
+        ends = before.islower() or before.isdigit() or (before.isupper() and after.islower())
+        spelled += f"_{letter}" if letter.isupper() and ends else letter
+    return spelled.lower()
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Member:
     """One member of a request or a response."""
 
@@ -93,7 +95,7 @@ class Member:
         return (self.header or "").lower()
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Operation:
     """One operation: `POST /endpoints/{EndpointName}<path>`."""
 
@@ -103,8 +105,8 @@ class Operation:
     request: tuple[Member, ...]
     response: tuple[Member, ...]
     errors: tuple[str, ...]
-    parameters: dict[str, Member] = attrs.field(init=False, repr=False)
-    required: tuple[Member, ...] = attrs.field(init=False, repr=False)
+    parameters: dict[str, Member] = attrs.field(init=False)
+    required: tuple[Member, ...] = attrs.field(init=False)
 
     @parameters.default
     def _index(self) -> dict[str, Member]:

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from aiosmrt.errors import ConfigurationError
+from aiosmrt.value import Value
 
 __all__ = ["Setting", "Settings", "resolve_settings", "shared_files_exist"]
 
@@ -23,15 +24,15 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-@attrs.frozen
-class Setting(Generic[T]):
+@attrs.frozen(eq=False, repr=False)
+class Setting(Value, Generic[T]):
     """A value and, for people, its source: `argument`, `environment variable AWS_REGION`, ..."""
 
     value: T
     source: str
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Settings:
     """What `resolve_settings` found. `None` and the source `default`: nobody said anything."""
 

@@ -23,6 +23,7 @@ from typing import Final
 import attrs
 
 from aiosmrt.errors import InvalidText, PayloadError, PayloadTooLarge
+from aiosmrt.value import Value
 
 __all__ = ["EventDecoder", "ServerSentEvent", "encode", "encode_comment"]
 
@@ -39,8 +40,8 @@ _MAX_RETRY_DIGITS: Final = 18  # more milliseconds than anybody waits
 
 
 # Not frozen: one is made per event, and attrs' frozen slotted __init__ costs three times as much.
-@attrs.define(unsafe_hash=True)
-class ServerSentEvent:
+@attrs.define(eq=False, repr=False)
+class ServerSentEvent(Value):
     """One event of a stream."""
 
     event: str = "message"  # its type

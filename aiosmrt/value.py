@@ -1,0 +1,46 @@
+"""What makes a class a value: equality, hash and representation by its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import attrs
+
+__all__ = ["Value"]
+
+
+class Value:
+    """The base of attrs classes made with `eq=False, repr=False` that are values all the same.
+
+    attrs writes these three methods for each class, and compiles them whenever the package is
+    imported: that takes longer than all else about a class. What comes of them here is the same,
+    with `repr=False` of a field, too.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return tuple(_read(self)) == tuple(_read(other))
+
+    def __hash__(self) -> int:
+        return hash((self.__class__, *_read(self)))
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}" for field in _fields(self) if field.repr
+        ]
+        return f"{self.__class__.__qualname__}({', '.join(shown)})"
+
+
+def _fields(value: object) -> tuple[attrs.Attribute[object], ...]:
+    fields: tuple[attrs.Attribute[object], ...] = attrs.fields(
+        cast("type[attrs.AttrsInstance]", value.__class__)
+    )
+    return fields
+
+
+def _read(value: object) -> Iterator[object]:
+    return (getattr(value, field.name) for field in _fields(value))
