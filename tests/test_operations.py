@@ -67,7 +67,7 @@ class TestRequest:
             },
             origin=ORIGIN,
             base_path="/prefix",
-            headers={"X-New": "1"},
+            headers={"x-new": "1"},
         )
         assert request.method == "POST"
         assert request.origin == ORIGIN
