@@ -301,9 +301,13 @@ class AsyncInvocation:
         """Build the error of a wait that came to its deadline; `trouble` is S3's last answer."""
         if trouble is not None and is_denied(trouble):
             return trouble
+        told = ""
+        if trouble is not None:
+            self.place(trouble)
+            told = f"; the last look into S3 failed: {trouble}"
         error = AsyncInferenceTimeout(
             f"neither output nor failure within {wait.timeout:g} s: call result() again, or keep "
-            f"to_json() for later; awaited: {self.output_location}",
+            f"to_json() for later; awaited: {self.output_location}{told}",
             invocation=self,
             seconds=wait.timeout or 0.0,
         )

@@ -52,9 +52,12 @@ async def wait_for_results(
         polling: the pauses between rounds; after a round that found something, short again.
         invocations: what to wait for; one that is there twice is given once.
         seconds: until those that are not complete are given with an error.
+
+    Raises:
+        TypeError: something among them is no invocation.
     """
     wait = Wait(polling, seconds)
-    open_ = dict.fromkeys(attrs.evolve(one, s3=s3, polling=polling) for one in invocations)
+    open_ = dict.fromkeys(_adopt(one, s3, polling) for one in invocations)
     # What S3 said last of each that it did not tell about.
     troubles: dict[AsyncInvocation, AiosmrtError | None] = dict(open_)
     folders = _Folders(s3)
@@ -73,6 +76,15 @@ async def wait_for_results(
             break
     for invocation, trouble in troubles.items():
         yield _fail(invocation, invocation.give_up(wait, trouble))
+
+
+def _adopt(invocation: object, s3: S3, polling: Polling) -> AsyncInvocation:
+    if not isinstance(invocation, AsyncInvocation):
+        raise TypeError(
+            "wait_for_results() takes AsyncInvocations, which client.resume_async_invocation() "
+            f"makes of what to_json() gave, not {invocation!r}"
+        )
+    return attrs.evolve(invocation, s3=s3, polling=polling)
 
 
 async def _read_all(

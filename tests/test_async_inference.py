@@ -396,6 +396,8 @@ async def test_s3s_own_trouble_is_outlasted(serve: Any, connect: Any, respond: A
             with pytest.raises(AsyncInferenceTimeout) as caught:
                 await _invocation(client).result(timeout=0)
             assert isinstance(caught.value.__cause__, ServiceError)
+            assert "the last look into S3 failed: SlowDown (HTTP 503)" in str(caught.value)
+            assert "did not run" not in str(caught.value)
 
 
 @pytest.mark.asyncio

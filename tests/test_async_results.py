@@ -218,6 +218,16 @@ async def test_few_are_looked_at_and_wrong_ones_told(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.asyncio
+async def test_what_is_no_invocation_is_refused_with_what_makes_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with _open_bed(monkeypatch) as bed:
+        given: list[Any] = [bed.make(1), bed.make(2).to_json()]
+        with pytest.raises(TypeError, match=r"resume_async_invocation\(\) .* not '{"):
+            await anext(bed.client.wait_for_results(given))
+
+
+@pytest.mark.asyncio
 async def test_leaving_early_leaves_nothing_behind_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
