@@ -273,7 +273,7 @@ class CredentialProvider:
         return CredentialsError(f"{text} {_ADVICE}" if isinstance(self._source, _Chain) else text)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Flight:
     """One fetch. Its outcome is never an exception of the future, which has many waiters."""
 

@@ -41,7 +41,7 @@ class Resolved:
 
 
 class Resolution:
-    """Resolves a `Config`: lazily, once, and never on the event loop."""
+    """Resolves a `Config`: lazily, once, and in a thread where files have to be read."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -49,13 +49,15 @@ class Resolution:
         self.resolved: Resolved | None = None
 
     async def resolve(self) -> Resolved:
-        """Resolve, in a thread.
+        """Resolve without blocking the event loop.
 
         Raises:
             ConfigurationError: an option, a variable or a profile cannot be used.
         """
         if self.resolved is None:
-            self.resolved = await self._flight.join()
+            # A thread takes longer to start than all of this without a file.
+            reads = _reads_files(self._config)
+            self.resolved = await self._flight.join() if reads else _resolve(self._config)
         return self.resolved
 
     def resolve_now(self) -> Resolved:

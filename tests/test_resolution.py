@@ -63,13 +63,22 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
 
 
 @pytest.mark.asyncio
-async def test_everybody_resolves_once_and_off_the_loop(threads: list[threading.Thread]) -> None:
-    resolution = Resolution(_BASE)
+async def test_everybody_resolves_once_and_reads_files_off_the_loop(
+    threads: list[threading.Thread], bundle: str
+) -> None:
+    resolution = Resolution(Config(region_name="eu-west-1", verify=bundle))
     first, second = await asyncio.gather(resolution.resolve(), resolution.resolve())
     assert first is second is await resolution.resolve() is resolution.resolve_now()
     assert resolution.resolved is first
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
+
+
+@pytest.mark.asyncio
+async def test_without_a_file_nobody_waits_for_a_thread(threads: list[threading.Thread]) -> None:
+    resolution = Resolution(_BASE)
+    assert await resolution.resolve() is await resolution.resolve() is resolution.resolved
+    assert threads == [threading.current_thread()]
 
 
 @pytest.mark.asyncio
