@@ -8,13 +8,15 @@ import sys
 
 import attrs
 
-from aiosmrt.config import Config
+from aiosmrt.config import BotocoreCredentials, Config
 from aiosmrt.credentials import CredentialProvider
 from aiosmrt.errors import CredentialsError
 from aiosmrt.resolution import Resolution, Resolved
 from aiosmrt.settings import Setting
 
 __all__ = ["show_configuration"]
+
+_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
 def show_configuration(config: Config) -> None:
@@ -50,17 +52,16 @@ def _list_settings(config: Config, resolved: Resolved) -> list[tuple[str, str, s
         settings[name] = Setting(value, "argument" if given else "default")
     settings["user_agent"] = Setting(resolved.user_agent, "all of the above")
     return [
-        (name, _show(name, setting.value), setting.source)
-        for name, setting in sorted(settings.items())
+        (name, _show(setting.value), setting.source) for name, setting in sorted(settings.items())
     ]
 
 
-def _show(name: str, value: object) -> str:
+def _show(value: object) -> str:
     if value is None:
         return "-"
-    if name == "proxy":
+    scheme, separator, rest = str(value).partition("://")
+    if separator:
         # Between scheme and host there may be a name and a password.
-        scheme, _, rest = str(value).partition("://")
         return f"{scheme}://{'****@' if '@' in rest else ''}{rest.rpartition('@')[2]}"
     return str(value)
 
@@ -76,18 +77,35 @@ def _list_credentials(config: Config, resolved: Resolved) -> list[tuple[str, str
         profile_name=config.profile_name,
         region_name=resolved.region_name,
     )
-    source = provider.description
-    named = config.profile_name or config.aws_access_key_id
-    if not named and os.environ.get("AWS_ACCESS_KEY_ID"):
-        source = "environment variable AWS_ACCESS_KEY_ID"
+    sources: list[str] | None = None
+    if config.aws_access_key_id is None:
+        if config.profile_name is None and os.environ.get("AWS_ACCESS_KEY_ID"):
+            sources = [f"environment variable {name.upper()}" for name in _KEYS]
+        else:
+            found = _ask_botocore(config.profile_name, resolved.region_name)
+            if found is not None:
+                where = provider.description.partition(" (")[0]
+                provider = CredentialProvider(credentials=found)
+                provider.description = f"{where}: {getattr(found, 'method', found)}"
     try:
         credentials = asyncio.run(provider.get())
     except CredentialsError as error:
-        return [("aws_access_key_id", "-", str(error))]
-    rows = [
-        ("aws_access_key_id", f"****{credentials.access_key_id[-4:]}", source),
-        ("aws_secret_access_key", "****", source),
-    ]
+        return [(_KEYS[0], "-", str(error))]
+    values = [f"****{credentials.access_key_id[-4:]}", "****"]
     if credentials.session_token is not None:
-        rows.append(("aws_session_token", "****", source))
-    return rows
+        values.append("****")
+    return list(zip(_KEYS, values, sources or [provider.description] * 3, strict=False))
+
+
+def _ask_botocore(profile_name: str | None, region_name: str) -> BotocoreCredentials | None:
+    """Find credentials as a client does, but such as tell where they are from."""
+    import botocore.exceptions  # noqa: PLC0415 - slow, and not needed for every source
+    import botocore.session  # noqa: PLC0415 - as above
+
+    session = botocore.session.Session(profile=profile_name)
+    session.set_config_variable("region", region_name)
+    try:
+        found: BotocoreCredentials | None = session.get_credentials()
+    except botocore.exceptions.BotoCoreError:
+        return None  # a client says in its own words what is wrong
+    return found

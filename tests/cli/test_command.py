@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -220,7 +221,7 @@ def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
         environment={
             "AWS_CONFIG_FILE": str(tmp_path / "config"),
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://localhost:8080/",
-            "AWS_ENDPOINT_URL_S3": "http://localhost:9000",
+            "AWS_ENDPOINT_URL_S3": "http://my-name:my-password@localhost:9000",
             "AWS_RETRY_MODE": "adaptive",
             "HTTP_PROXY": "http://me:my-password@proxy:3128",
         },
@@ -233,7 +234,7 @@ def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
     assert "http://localhost:8080" in rows["endpoint_url"]
     assert rows["endpoint_url"].endswith("environment variable AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
     assert rows["s3_endpoint_url"].split(maxsplit=2)[1:] == [
-        "http://localhost:9000",
+        "http://****@localhost:9000",
         "environment variable AWS_ENDPOINT_URL_S3",
     ]
     assert rows["retry.mode"].split(maxsplit=2)[1:] == [
@@ -261,11 +262,47 @@ def test_config_masks_keys() -> None:
     text = done.stdout.decode()
     assert done.returncode == 0
     assert "****MPLE" in text
-    assert "environment variable AWS_ACCESS_KEY_ID" in text
+    for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"):
+        assert re.search(
+            rf"^{name} +\*{{4}}\S* +environment variable {name.upper()}$", text, re.MULTILINE
+        )
     assert "AKIDEXAMPLE" not in text
     assert "my-secret" not in text
     assert "my-token" not in text
     assert _run("config").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "source"),
+    [
+        ((), "the default chain: shared-credentials-file"),
+        (("--profile", "dev"), "the profile 'dev': custom-process"),
+        (("--access-key-id", "ID", "--secret-access-key", "s"), "the keys given as arguments"),
+        (("--profile", "none"), None),
+    ],
+)
+def test_config_tells_where_keys_are_from(
+    tmp_path: Path, arguments: tuple[str, ...], source: str | None
+) -> None:
+    keys = '{"Version": 1, "AccessKeyId": "I", "SecretAccessKey": "s"}'
+    (tmp_path / "keys").write_text(keys)
+    process = f"credential_process = cat {tmp_path / 'keys'}"
+    (tmp_path / "config").write_text(f"[profile dev]\n{process}\n")
+    shared = "[default]\naws_access_key_id = A\naws_secret_access_key = s\n"
+    (tmp_path / "credentials").write_text(shared)
+    done = _run(
+        *("config", "--region", "us-east-1", *arguments),
+        environment={
+            "AWS_CONFIG_FILE": str(tmp_path / "config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        },
+    )
+    if source is None:
+        assert done.returncode == 1
+        assert b"profile 'none' does not exist" in done.stderr
+    else:
+        rows = [line for line in done.stdout.decode().splitlines() if line.startswith("aws_")]
+        assert [row.endswith(f"  {source}") for row in rows] == [True, True]
 
 
 def test_the_demo_runs_all_three_operations() -> None:
