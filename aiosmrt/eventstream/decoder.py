@@ -126,7 +126,7 @@ class EventStreamDecoder:
     ) -> None:
         self._max_message_length = max_message_length
         self._max_headers_length = max_headers_length
-        self._received = 0  # bytes of the stream
+        self._received = 0  # bytes of the stream, but for the pieces
         self._messages = _NO_MESSAGES  # verified, not fetched yet
         self.error: EventStreamError | None = None
         self._pieces: list[bytes] = []  # received, but not enough to go on
@@ -147,27 +147,23 @@ class EventStreamDecoder:
         if type(data) is not bytes:
             data = memoryview(data).tobytes()  # the caller may go on using its buffer
         end = len(data)
-        self._received += end
+        missing = self._missing
+        if end < missing:
+            if end:
+                self._pieces.append(data)
+                self._missing = missing - end
+            return
         position = 0
-        shape = None
-        messages = self._messages
-        if messages is _NO_MESSAGES:
-            messages = self._messages = deque()
+        shape_of = self._shape_of
         try:
-            missing = self._missing
             if missing:
-                pieces = self._pieces
-                if end < missing:
-                    if end:
-                        pieces.append(data)
-                        self._missing = missing - end
-                    return
-                long = self._long
+                pieces, long = self._pieces, self._long
                 if long is not None and _PIECE <= end <= long.missing - _PIECE and not pieces:
                     # The middle of a long frame, and most of its bytes.
                     long.pieces.append(data)
                     long.missing -= end
                     long.crc = crc32(data, long.crc)
+                    self._received += end
                     return
                 if self.error is not None:
                     return
@@ -177,15 +173,15 @@ class EventStreamDecoder:
                 pieces.clear()
                 self._missing = 0
                 if long is None:
-                    shape = self._shape
+                    shape = self._shape or shape_of(data[:_PRELUDE_LENGTH])
                 else:
                     position = self._continue(long, data)
-            shape_of = self._shape_of
+                    shape = shape_of(data[position : position + _PRELUDE_LENGTH])
+            else:
+                shape = shape_of(data[:_PRELUDE_LENGTH])
             while position < end:
                 # Most frames are like an earlier one: same prelude, same header block. Then the
                 # head is compared, not parsed again, and the message's CRC goes on from the head's.
-                if shape is None:
-                    shape = shape_of(data[position : position + _PRELUDE_LENGTH])
                 if shape is not None:
                     length, layout, known_head, headers, head_crc = shape
                     stop = position + length
@@ -196,19 +192,27 @@ class EventStreamDecoder:
                             message = _new(Message)
                             message.headers = headers
                             message.payload = payload
-                            messages.append(message)
+                            if self._messages is _NO_MESSAGES:
+                                self._messages = deque()
+                            self._messages.append(message)
                             if stop == end:
+                                self._received += end
                                 return
                             position = stop
-                            shape = None
+                            shape = shape_of(data[position : position + _PRELUDE_LENGTH])
                             continue
                     elif length <= _PIECE:
-                        self._pieces.append(data[position:] if position else data)
+                        if position:
+                            data = data[position:]
+                            self._received += position
+                        self._pieces.append(data)
                         self._missing = stop - end
                         self._shape = shape
                         return
-                shape = self._shape = None
+                self._shape = None
                 position = self._take_frame(data, position)
+                shape = shape_of(data[position : position + _PRELUDE_LENGTH])
+            self._received += end - sum(map(len, self._pieces))
         except EventStreamError as error:
             self._fail(error)
 
@@ -241,7 +245,7 @@ class EventStreamDecoder:
         """The bytes of the stream before the frame that is open, or that would come next."""
         if self._long is not None:
             return self._long.offset
-        return self._received - sum(map(len, self._pieces))
+        return self._received
 
     def receive_eof(self) -> None:
         """Take note that the stream has ended.
@@ -255,10 +259,11 @@ class EventStreamDecoder:
         """
         if self._missing and self.error is None:
             offset = self.offset
+            received = self._received + sum(map(len, self._pieces))
             self._fail(
                 TruncatedStream(
-                    f"the stream ended after {self._received} bytes,"
-                    f" {self._received - offset} bytes into the frame at byte {offset}",
+                    f"the stream ended after {received} bytes,"
+                    f" {received - offset} bytes into the frame at byte {offset}",
                     offset=offset,
                 )
             )
@@ -275,7 +280,7 @@ class EventStreamDecoder:
         """Take the frame at `position`, or keep what is there of it, and give the end of that."""
         end = len(data)
         available = end - position
-        offset = self._received - available
+        offset = self._received + position
         prelude = data[position : position + _PRELUDE_LENGTH]
         if available < _PRELUDE_LENGTH:
             self._pieces.append(prelude)
@@ -375,4 +380,6 @@ class EventStreamDecoder:
             layout = Struct(f">{len(head)}s{len(payload)}sI").unpack_from
             shape = (length, layout, head, headers, crc32(head))
             _remember(self._shapes, head[:_PRELUDE_LENGTH], shape)
+        if self._messages is _NO_MESSAGES:
+            self._messages = deque()
         self._messages.append(Message(headers, payload))
