@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aiosmrt.calls import Call, read_refusal
+from aiosmrt.attempts import Call
+from aiosmrt.calls import read_refusal
 from aiosmrt.errors import UnexpectedResponse
 from aiosmrt.http import Response, ResponseHead
 from aiosmrt.operations import check_stream_head, parse_error

@@ -12,7 +12,8 @@ from aiosmrt.answers import read_body, refuse
 from aiosmrt.async_inference import AsyncInvocation, Polling
 from aiosmrt.async_input import advise_on_inline_body, stage_body
 from aiosmrt.async_results import AsyncInferenceResult, wait_for_results
-from aiosmrt.calls import Call, Caller
+from aiosmrt.attempts import Call
+from aiosmrt.calls import Caller
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError, ValidationError
 from aiosmrt.limits import Limits

@@ -15,7 +15,8 @@ from urllib.parse import quote
 import attrs
 
 from aiosmrt.answers import check_stream, check_success, read_body
-from aiosmrt.calls import NO_HOOKS, Call, Caller, Shared
+from aiosmrt.attempts import NO_HOOKS, Call
+from aiosmrt.calls import Caller, Shared
 from aiosmrt.clock import Clock
 from aiosmrt.config import UNSIGNED, Config, Timeout
 from aiosmrt.credentials import CredentialProvider

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 import attrs
 
-from aiosmrt.calls import Call
+from aiosmrt.attempts import Call
 from aiosmrt.errors import (
     AiosmrtError,
     ConnectionLost,

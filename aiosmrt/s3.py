@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import attrs
 
-from aiosmrt.calls import Call, Caller, Shared, read_refusal
+from aiosmrt.attempts import Call
+from aiosmrt.calls import Caller, Shared, read_refusal
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead

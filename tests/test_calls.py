@@ -25,7 +25,8 @@ import attrs
 import pytest
 import pytest_asyncio
 
-from aiosmrt.calls import NO_HOOKS, Call, Caller, Shared, read_refusal
+from aiosmrt.attempts import NO_HOOKS, Call
+from aiosmrt.calls import Caller, Shared, read_refusal
 from aiosmrt.clock import Clock
 from aiosmrt.config import Credentials, RetryPolicy, Timeout
 from aiosmrt.credentials import CredentialProvider

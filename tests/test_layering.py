@@ -46,6 +46,7 @@ FLOORS: dict[str, float] = {
     "options": 2,
     "request_body": 2,
     "settings": 2,
+    "attempts": 2,
     "transport": 2,
     "calls": 3,
     "resolution": 3,
