@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 from email.utils import parsedate_to_datetime
 
-import attrs
-
 __all__ = ["Clock"]
 
 # Seconds by which the two clocks must differ before a refused signature is put down to that: the
@@ -17,7 +15,6 @@ _TOLERANCE = 240.0
 _NONSENSE = 1e10
 
 
-@attrs.define(eq=False, repr=False)
 class Clock:
     """This machine's clock and its distance from the service's, which clients share.
 
@@ -25,7 +22,10 @@ class Clock:
         offset: seconds that are added to this machine's time.
     """
 
-    offset: float = 0.0
+    __slots__ = ("offset",)
+
+    def __init__(self, offset: float = 0.0) -> None:
+        self.offset = offset
 
     def now(self) -> datetime.datetime:
         """Give the service's time, as far as it is known (UTC)."""

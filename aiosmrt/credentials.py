@@ -27,8 +27,6 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
-import attrs
-
 from aiosmrt.config import BotocoreCredentials, Credentials, CredentialsSource
 from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError
 
@@ -273,13 +271,13 @@ class CredentialProvider:
         return CredentialsError(f"{text} {_ADVICE}" if isinstance(self._source, _Chain) else text)
 
 
-@attrs.frozen(eq=False, repr=False)
 class _Flight:
     """One fetch. Its outcome is never an exception of the future, which has many waiters."""
 
-    outcome: _Outcome
-    task: asyncio.Task[Credentials] | None = None
-    pid: int = attrs.field(factory=os.getpid)
+    def __init__(self, outcome: _Outcome, task: asyncio.Task[Credentials] | None = None) -> None:
+        self.outcome = outcome
+        self.task = task
+        self.pid = os.getpid()
 
     def is_lost(self) -> bool:
         """Say whether its thread did not come along in a fork, or its task is on another loop."""

@@ -102,19 +102,16 @@ class Retry(Value):
     cost: int  # tokens that were taken from the quota
 
 
-@attrs.define(eq=False, repr=False)
 class RetryQuota:
     """The retries that one client may still make: a bucket of tokens, full at first.
 
     It keeps a client whose calls keep failing from multiplying its own load.
     """
 
-    capacity: int = 500
-    available: int = attrs.field(init=False)
+    __slots__ = ("available", "capacity")
 
-    @available.default
-    def _full(self) -> int:
-        return self.capacity
+    def __init__(self, capacity: int = 500) -> None:
+        self.capacity = self.available = capacity
 
     def acquire(self, cost: int) -> bool:
         """Take `cost` tokens; give `False`, and take none, where there are fewer."""
@@ -229,7 +226,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-@attrs.define(eq=False, repr=False)
 class RateLimiter:
     """The pace of a client in adaptive mode: how soon it may send after it was throttled.
 
@@ -241,22 +237,19 @@ class RateLimiter:
         now: the time.
     """
 
-    _filled_at: float = attrs.field(alias="now")
-    enabled: bool = attrs.field(default=False, init=False)  # whether it ever was throttled
-    rate: float = attrs.field(default=0.0, init=False)  # attempts a second that may be sent
-    measured_rate: float = attrs.field(default=0.0, init=False)  # answers a second, smoothed
-    # The bucket of attempts that may be sent at once.
-    _available: float = attrs.field(default=0.0, init=False)
-    # Where the curve begins.
-    _throttled_rate: float = attrs.field(default=0.0, init=False)
-    _throttled_at: float = attrs.field(init=False)
-    # The answers since the last measurement.
-    _answers: int = attrs.field(default=0, init=False)
-    _measured_at: float = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._throttled_at = self._filled_at
-        self._measured_at = math.floor(self._filled_at)
+    def __init__(self, now: float) -> None:
+        self.enabled = False  # whether it ever was throttled
+        self.rate = 0.0  # attempts a second that may be sent
+        self.measured_rate = 0.0  # answers a second, smoothed
+        # The bucket of attempts that may be sent at once.
+        self._available = 0.0
+        self._filled_at = now
+        # Where the curve begins.
+        self._throttled_rate = 0.0
+        self._throttled_at = now
+        # The answers since the last measurement.
+        self._answers = 0
+        self._measured_at: float = math.floor(now)
 
     def acquire(self, now: float) -> float:
         """Ask to send one attempt: 0.0 is yes; else ask again after so many seconds, 2 at most."""
