@@ -58,7 +58,9 @@ class PythonModel:
                 session = make_new_session_id(head.new_session_id, now)
                 head = attrs.evolve(head, new_session_id=session)
             head, source = self._open(head)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_asked_for(error):
+                raise
             raise _convert(request, error) from error
         async with contextlib.aclosing(_guard(request, source)) as parts:
             yield Answer(head, parts)
@@ -145,7 +147,9 @@ async def _guard(
                 raise TypeError(  # noqa: TRY301 - it is a fault of the model like any other
                     f"a part of a stream is bytes or str, not {type(part).__qualname__}"
                 )
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if _is_asked_for(error):
+            raise
         raise _convert(request, error) from error
     finally:
         # What goes wrong here has nobody to be told to, and must not stand in for a cancellation.
@@ -155,7 +159,13 @@ async def _guard(
             logger.exception("the model failed while its stream was closed")
 
 
-def _convert(request: InvocationRequest, error: Exception) -> ModelError:
+def _is_asked_for(error: BaseException) -> bool:
+    """Tell the end of this task from a cancellation that the model met with somewhere else."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _convert(request: InvocationRequest, error: BaseException) -> ModelError:
     if isinstance(error, ModelFailure):
         return make_model_error(request.endpoint_name, error.status, error.message)
     logger.error("the model failed on endpoint %r", request.endpoint_name, exc_info=error)

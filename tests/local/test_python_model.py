@@ -153,14 +153,14 @@ async def test_a_sync_model_does_not_block_the_loop(executor: ThreadPoolExecutor
     assert (await run)[1] == ["1", "2"]
 
 
-def _raise(error: Exception) -> Model:
+def _raise(error: BaseException) -> Model:
     def model(request: InvocationRequest) -> bytes:
         raise error
 
     return model
 
 
-def _raise_late(error: Exception) -> Model:
+def _raise_late(error: BaseException) -> Model:
     def model(request: InvocationRequest) -> Iterator[bytes]:
         yield b"1"
         raise error
@@ -168,7 +168,7 @@ def _raise_late(error: Exception) -> Model:
     return model
 
 
-def _raise_late_async(error: Exception) -> Model:
+def _raise_late_async(error: BaseException) -> Model:
     async def model(request: InvocationRequest) -> AsyncIterator[bytes]:
         yield b"1"
         raise error
@@ -183,12 +183,14 @@ def _raise_late_async(error: Exception) -> Model:
         (ModelFailure(400, "bad input"), (400, "bad input")),
         (KeyError("inputs"), (500, "KeyError: 'inputs'")),
         (ConnectionResetError("database"), (500, "ConnectionResetError: database")),
+        # That of something the model awaits; nobody has cancelled the call.
+        (asyncio.CancelledError("database"), (500, "CancelledError: database")),
     ],
 )
 @pytest.mark.asyncio
 async def test_what_a_model_raises_is_a_model_error(
-    wrap: Callable[[Exception], Model],
-    error: Exception,
+    wrap: Callable[[BaseException], Model],
+    error: BaseException,
     told: tuple[int, str],
     executor: ThreadPoolExecutor,
     caplog: pytest.LogCaptureFixture,
