@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, Protocol, Self, TypeVar
@@ -32,10 +30,6 @@ class Decoder(Protocol[T_co]):
 
 _NOTHING: Final = PayloadPart(b"")
 
-# A model faster than its reader has the next part always there, and a loop over a view would never
-# let others run: a server could not take note that its client hung up.
-_SLICE: Final = 0.01  # seconds
-
 
 class View(Generic[T]):
     """The values that a decoder finds in the parts of a stream, in order."""
@@ -47,7 +41,6 @@ class View(Generic[T]):
         "_fail",
         "_ready",
         "_receive",
-        "_since",
         "drop",
     )
 
@@ -63,7 +56,6 @@ class View(Generic[T]):
         self._ready: deque[T] = deque()
         self._ask_again = False
         self._ended = False
-        self._since = time.monotonic()  # when others could run
         self.drop: Callable[[], None] = self._ready.clear  # forgets what was not given yet
 
     def __aiter__(self) -> Self:
@@ -74,7 +66,7 @@ class View(Generic[T]):
             if self._ended:
                 raise StopAsyncIteration
             # Behind sound values there may be a fault, which is not to wait for the next part.
-            part = _NOTHING if self._ask_again else await self._take()
+            part = _NOTHING if self._ask_again else await self._receive()
             try:
                 if part is None:
                     self._ready.extend(self._decoder.finish())
@@ -86,12 +78,6 @@ class View(Generic[T]):
                 raise await self._fail(error) from error.__cause__
             self._ask_again = bool(self._ready)
         return self._ready.popleft()
-
-    async def _take(self) -> PayloadPart | None:
-        if time.monotonic() - self._since > _SLICE:
-            await asyncio.sleep(0)  # before there is a part that a cancelled read would lose
-            self._since = time.monotonic()
-        return await self._receive()
 
 
 class TextPieceDecoder:

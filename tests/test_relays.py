@@ -62,18 +62,31 @@ class RelayResponse(StreamingResponse):
 
     async def relay(self) -> AsyncIterator[bytes]:
         try:
-            async for text in self.stream.iter_text():
+            async for text in self.read():
                 yield aiosmrt.sse.encode(text)
             yield aiosmrt.sse.encode("", event="done")
         except aiosmrt.AiosmrtError as error:
             yield aiosmrt.sse.encode(str(error), event="error")
+
+    def read(self) -> AsyncIterator[str]:
+        return self.stream.iter_text()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self.stream:
             await super().__call__(scope, receive, send)
 
 
-def relay_by_starlette(client: aiosmrt.SageMakerRuntimeClient) -> Starlette:
+class PartsRelayResponse(RelayResponse):
+    """Not in the README: text may be cut inside a character."""
+
+    async def read(self) -> AsyncIterator[str]:
+        async for part in self.stream:
+            yield part.bytes.decode()
+
+
+def relay_by_starlette(
+    client: aiosmrt.SageMakerRuntimeClient, response_type: type[RelayResponse] = RelayResponse
+) -> Starlette:
     async def relay(request: Request) -> Response:
         try:
             stream = await client.invoke_endpoint_with_response_stream(
@@ -81,7 +94,7 @@ def relay_by_starlette(client: aiosmrt.SageMakerRuntimeClient) -> Starlette:
             )
         except aiosmrt.AiosmrtError as error:
             return JSONResponse({"error": str(error)}, status_code=502)
-        return RelayResponse(stream)
+        return response_type(stream)
 
     return Starlette(routes=[Route("/chat", relay, methods=["POST"])])
 
@@ -103,12 +116,13 @@ async def _run_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def _run_uvicorn(client: aiosmrt.SageMakerRuntimeClient) -> AsyncIterator[str]:
+async def _run_uvicorn(
+    client: aiosmrt.SageMakerRuntimeClient, response_type: type[RelayResponse] = RelayResponse
+) -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
+    application = relay_by_starlette(client, response_type)
     server = uvicorn.Server(
-        uvicorn.Config(
-            relay_by_starlette(client), log_level="error", lifespan="off", loop="none", ws="none"
-        )
+        uvicorn.Config(application, log_level="error", lifespan="off", loop="none", ws="none")
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -169,6 +183,10 @@ async def upstream() -> AsyncIterator[Upstream]:
         yield seen
 
 
+def _run_uvicorn_by_parts(client: aiosmrt.SageMakerRuntimeClient) -> Running:
+    return _run_uvicorn(client, PartsRelayResponse)
+
+
 RUNNING = [_run_aiohttp, _run_uvicorn]
 running = pytest.mark.parametrize("run", RUNNING)
 
@@ -204,7 +222,7 @@ async def test_events_arrive_as_they_come(
         ]
 
 
-@running
+@pytest.mark.parametrize("run", [*RUNNING, _run_uvicorn_by_parts])
 @pytest.mark.parametrize("body", [b"hang", b"push", b"flood"])
 @pytest.mark.asyncio
 async def test_a_browser_that_hangs_up_ends_the_generation_within_a_second(

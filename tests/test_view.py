@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import time
@@ -121,43 +120,6 @@ async def test_what_is_dropped_is_not_given() -> None:
     assert await anext(view) == "a"
     view.drop()
     assert await _collect(view) == (["d"], None)
-
-
-@pytest.mark.asyncio
-async def test_a_model_that_is_always_ready_lets_others_run() -> None:
-    given_up = time.monotonic() + 2
-
-    async def receive() -> PayloadPart | None:
-        return PayloadPart(b"a\n") if time.monotonic() < given_up else None
-
-    async def read() -> None:
-        async for line in View(receive, LineDecoder(), _Source().fail):
-            assert line == "a"
-
-    reading = asyncio.create_task(read())
-    await asyncio.sleep(0.05)
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
-
-
-@pytest.mark.asyncio
-async def test_nothing_is_lost_where_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiosmrt.view._SLICE", 0)
-    view = _Source(*(b"%d\n" % number for number in range(50))).view(LineDecoder())
-    lines: list[str] = []
-
-    async def read() -> None:
-        async for line in view:
-            lines.append(line)  # noqa: PERF401 - a cancelled read has given some
-
-    for _ in range(20):  # ends at a time of its own each
-        reading = asyncio.create_task(read())
-        await asyncio.sleep(0)
-        reading.cancel()
-        await asyncio.wait([reading])
-    await read()
-    assert lines == [str(number) for number in range(50)]
 
 
 @pytest.mark.asyncio

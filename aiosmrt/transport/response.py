@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 
 import aiohttp
@@ -20,6 +21,11 @@ __all__ = ["PooledResponse"]
 _BODILESS = (204, 304)
 
 
+# Seconds. With a peer faster than its reader the next bytes are always there, at once or as soon as
+# the loop has looked. A reader that was not kept waiting for so long, for so long, lets others run,
+# or a server would never notice that its client hung up: anyio cancels only what waits.
+_SLICE = 0.01
+
 # The names of headers are always the same ones: this spares a stream that is open its own copies.
 _lower = functools.lru_cache(1024)(str.lower)
 
@@ -35,6 +41,7 @@ class PooledResponse:
     __slots__ = (
         "__weakref__",
         "_alarm",
+        "_busy_since",
         "_content",
         "_delimited",
         "_fault",
@@ -78,6 +85,7 @@ class PooledResponse:
         self._finished = False
         self._received = 0
         self._waiting_since: float | None = None
+        self._busy_since = alarm.time()  # when the reader last had to wait
         limits.awaited = "idle"
 
     async def receive(self) -> bytes:
@@ -89,18 +97,20 @@ class PooledResponse:
             ClientClosed, StreamClosed: somebody closed it meanwhile.
             RuntimeError: another task is in here.
         """
-        if self._fault is not None:
-            raise self._fault
-        if self._finished:
-            return b""
-        if self._waiting_since is not None:
-            raise RuntimeError("this response is being read by another task")
+        if self._finished or self._fault is not None or self._waiting_since is not None:
+            return self._give_nothing()
         content = self._content
+        now = self._alarm.time()
         try:
+            if now - self._busy_since > _SLICE:
+                await self._let_others_run(now)
             if self._is_dry():
-                now = self._waiting_since = self._alarm.time()
+                self._waiting_since = now
                 self._set_alarm(now)
                 data = await content.readany()
+                resumed = self._alarm.time()
+                if resumed - now > _SLICE:
+                    self._busy_since = resumed
             else:
                 data = content.read_nowait()
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
@@ -112,10 +122,21 @@ class PooledResponse:
         self._received += len(data)
         if not data or (self._delimited and content.at_eof()):
             self._finish()
-        elif self._limits.are_over() and not content.is_eof():
+        elif self._limits.are_over():
             # A consumer so slow that it never waits would otherwise go on for ever.
             self.fail(self._limits.expire())
         return data
+
+    def _give_nothing(self) -> bytes:
+        if self._fault is not None:
+            raise self._fault
+        if not self._finished:
+            raise RuntimeError("this response is being read by another task")
+        return b""
+
+    async def _let_others_run(self, now: float) -> None:
+        self._waiting_since = self._busy_since = now
+        await asyncio.sleep(0)
 
     def _is_dry(self) -> bool:
         """Tell whether there is nothing to read until something comes."""
