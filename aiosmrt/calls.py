@@ -55,7 +55,7 @@ _LARGE = 1 << 18
 _REFUSAL = 1 << 18
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Shared:
     """What the calls of a client and of those derived from it have in common."""
 
@@ -64,7 +64,7 @@ class Shared:
     limiter: RateLimiter = attrs.field(factory=lambda: RateLimiter(time.monotonic()))
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Caller:
     """Carries calls out, each by the same rules."""
 

@@ -12,11 +12,13 @@ from typing import Protocol
 
 import attrs
 
+from aiosmrt.value import Value
+
 __all__ = ["Progress", "Request", "Response", "ResponseHead", "Transport"]
 
 
-@attrs.define
-class Request:
+@attrs.define(eq=False, repr=False)
+class Request(Value):
     """A request as it goes out; the body is whole because the signature covers it."""
 
     method: str
@@ -34,8 +36,8 @@ class Request:
         return host.removesuffix(":443" if scheme == "https" else ":80")
 
 
-@attrs.frozen
-class ResponseHead:
+@attrs.frozen(eq=False, repr=False)
+class ResponseHead(Value):
     """Status and headers of an answer."""
 
     status: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import functools
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aiosmrt.errors import (
@@ -25,7 +25,6 @@ from aiosmrt.errors import (
     UnexpectedResponse,
     ValidationError,
 )
-from aiosmrt.eventstream import Message
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import (
     InvokeEndpointAsyncResponse,
@@ -35,6 +34,9 @@ from aiosmrt.models import (
     ResponseMetadata,
 )
 from aiosmrt.service_model import OPERATIONS, THROTTLING_CODES, Operation, spell
+
+if TYPE_CHECKING:
+    from aiosmrt.eventstream import Message
 
 __all__ = [
     "EVENT_STREAM",
@@ -114,6 +116,8 @@ def check_names(operation: Operation, names: Mapping[str, object]) -> None:
     for name in names:
         if name not in operation.parameters and name not in _CALL_OPTIONS:
             known = [*operation.parameters, *_CALL_OPTIONS]
+            import difflib  # noqa: PLC0415 - start-up time
+
             near = difflib.get_close_matches(spell(name), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
             method = spell(operation.name)
@@ -131,6 +135,8 @@ def respell(operation: str, parameters: Mapping[str, object]) -> dict[str, objec
     spelled = {member.name: member.parameter for member in OPERATIONS[operation].request}
     for name in parameters:
         if name not in spelled:
+            import difflib  # noqa: PLC0415 - start-up time
+
             near = difflib.get_close_matches(name, spelled, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(spelled)}"
             raise TypeError(f"{operation} has no parameter {name!r}: {hint}")

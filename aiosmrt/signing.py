@@ -53,7 +53,7 @@ _Known: TypeAlias = dict[tuple[object, ...], tuple[str, str]]
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Signer:
     """Signs requests for one service in one region, whoever's credentials they carry.
 

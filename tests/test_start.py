@@ -11,6 +11,7 @@ import aiosmrt
 # What only mistakes, streams, asynchronous inference, shared config files and observers need.
 _NOT_NEEDED = {
     "aiosmrt.async_client",
+    "aiosmrt.eventstream",
     "aiosmrt.payload",
     "aiosmrt.response_stream",
     "aiosmrt.s3",
@@ -19,6 +20,7 @@ _NOT_NEEDED = {
     "aiosmrt.view",
     "botocore",
     "concurrent.futures.thread",
+    "difflib",
     "jmespath",
 }
 

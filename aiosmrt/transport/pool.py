@@ -46,7 +46,7 @@ _URLS = 1024
 _NO_LIMIT = aiohttp.ClientTimeout()
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class PoolOptions:
     """What shapes a pool; `tls` is aiohttp's `ssl` argument: a context, or False for no check."""
 
@@ -59,7 +59,7 @@ class PoolOptions:
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Route:
     """The way to an origin: through which proxy, and with which headers for that one."""
 
