@@ -317,7 +317,12 @@ async def test_the_deadline_is_looked_at_once_more() -> None:
 @pytest.mark.asyncio
 async def test_pauses_grow_and_are_jittered(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
+    spread: set[tuple[float, float]] = set()
     sleep = asyncio.sleep
+
+    def draw(low: float, high: float) -> float:
+        spread.add((low, high))
+        return high
 
     async def note(seconds: float) -> None:
         pauses.append(seconds)
@@ -325,7 +330,7 @@ async def test_pauses_grow_and_are_jittered(monkeypatch: pytest.MonkeyPatch) -> 
 
     async with _bed(poll_interval=0.5, max_poll_interval=15.0) as bed:
         with monkeypatch.context() as patched:
-            patched.setattr(random, "uniform", lambda low, high: high)
+            patched.setattr(random, "uniform", draw)
             patched.setattr("aiosmrt.async_inference.asyncio.sleep", note)
             waiting = asyncio.create_task(_invocation(bed.client).result())
             while len(pauses) < 12:
@@ -336,6 +341,7 @@ async def test_pauses_grow_and_are_jittered(monkeypatch: pytest.MonkeyPatch) -> 
     pauses = [pause for pause in pauses if pause]
     assert pauses[:4] == pytest.approx([0.5, 0.8, 1.28, 2.048])
     assert max(pauses) == 15.0
+    assert spread == {(0.5, 1)}
 
 
 @pytest.mark.asyncio

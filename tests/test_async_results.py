@@ -139,6 +139,28 @@ async def test_five_hundred_cost_one_listing_a_round(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.asyncio
+async def test_after_a_result_the_next_look_is_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with _open_bed(monkeypatch) as bed:
+        pauses: list[float] = []
+        rest = asyncio.sleep
+
+        async def pause(seconds: float) -> None:
+            if seconds:  # or others were let run
+                pauses.append(seconds)
+            if len(pauses) in (5, 8):
+                bed.put(f"s3://bucket/p/{len(pauses)}.out", b"done")
+            await rest(0)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("aiosmrt.async_inference.random.uniform", lambda low, high: high)
+            patched.setattr("aiosmrt.async_inference.asyncio.sleep", pause)
+            waiting = bed.client.wait_for_results([bed.make(5), bed.make(8)])
+            assert len([result async for result in waiting]) == 2
+        assert pauses[4] == 0.1  # the longest
+        assert pauses[5:] == pytest.approx([0.02, 0.032, 0.0512])
+
+
+@pytest.mark.asyncio
 async def test_what_is_not_complete_is_given_at_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -435,6 +435,18 @@ async def test_another_range_is_noticed(s3_of: Converse, second: bytes) -> None:
 
 
 @pytest.mark.asyncio
+async def test_many_cuts_are_mended_as_long_as_bytes_come(s3_of: Converse) -> None:
+    whole = bytes(range(10))
+    pieces = [
+        _reply(206, whole[n : n + 1], 10 - n, etag='"1"', content_range=f"bytes {n}-9/10")
+        for n in range(1, 10)
+    ]
+    async with s3_of(_reply(200, whole[:1], 10, etag='"1"'), *pieces) as (s3, server):
+        assert await _read(s3) == whole
+        assert len(server.requests) == 10
+
+
+@pytest.mark.asyncio
 async def test_a_cut_is_an_error_where_it_cannot_be_mended(s3_of: Converse) -> None:
     for replies, requests, options in (
         ([_reply(200, b"half", length=8)], 1, {}),  # without an ETag it might be another
