@@ -52,6 +52,7 @@ def test_a_cgi_script_does_not_take_its_callers_header_for_a_proxy() -> None:
         ("example.com", 8443, "example.com:443", False),
         ("10.1.2.3", None, "10.0.0.0/8", True),
         ("11.1.2.3", None, "10.0.0.0/8", False),
+        ("10.1.2.3", None, "10.9.9.9/8", True),
         ("10.1.2.3", None, "10.1.2.3", True),
         ("10.1.2.3", 80, "10.1.2.3:80", True),
         ("10.1.2.3", 81, "10.1.2.3:80", False),
