@@ -28,6 +28,7 @@ from aiosmrt import (
     AsyncInvocation,
     ConfigurationError,
     ConnectError,
+    Credentials,
     ParameterError,
     RetryPolicy,
     SageMakerRuntimeClient,
@@ -404,6 +405,54 @@ async def test_s3s_own_trouble_is_outlasted(serve: Any, connect: Any, respond: A
             assert isinstance(caught.value.__cause__, ServiceError)
             assert "the last look into S3 failed: SlowDown (HTTP 503)" in str(caught.value)
             assert "did not run" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_a_wait_outlasts_its_credentials(serve: Any, connect: Any, respond: Any) -> None:
+    fetched = 0
+
+    async def fetch() -> Credentials:
+        nonlocal fetched
+        fetched += 1
+        return Credentials(f"KEYS{fetched}", "secret")
+
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        expired = "=KEYS2/" not in request.headers["authorization"] or always
+        error = b"<Error><Code>ExpiredToken</Code></Error>"
+        writer.write(respond(400, error) if expired else respond(200, b"done"))
+
+    always = False
+    keys = {"aws_access_key_id": None, "aws_secret_access_key": None, "credentials": fetch}
+    async with serve(answer) as server, connect(server, **keys) as made:
+        client = made.with_options(s3_endpoint_url=server.url, **_options())
+        assert (await _invocation(client).result(timeout=30)).body == b"done"
+        assert fetched == 2
+        always = True
+        with pytest.raises(ServiceError, match="ExpiredToken"):
+            await _invocation(client).result(timeout=30)
+
+
+@pytest.mark.asyncio
+async def test_what_s3_refuses_costs_the_models_calls_no_retries(
+    serve: Any, connect: Any, respond: Any, until: Any
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        known = request.target == "/endpoints/e/invocations" and refused
+        writer.write(respond(200) if known else respond(503))
+        refused.append(request)
+
+    refused: list[Any] = []
+    options = _options(poll_interval=0.001, max_poll_interval=0.001)
+    async with serve(answer) as server, connect(server) as made:
+        client = made.with_options(s3_endpoint_url=server.url, **options)
+        waiting = asyncio.create_task(_invocation(client).result(timeout=30))
+        # A look costs 28 of 500 tokens, until there are none.
+        await until(lambda: len(server.requests) >= 80)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        refused.clear()
+        response = await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        assert len(response.metadata.attempts) == 2
 
 
 @pytest.mark.asyncio

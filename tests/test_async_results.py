@@ -198,6 +198,10 @@ async def test_without_permission_to_list_each_is_looked_at(
         warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
         assert len(warnings) == 1
         assert "s3:ListBucket" in warnings[0].getMessage()
+        # Nor is it silent where all are there, since each costs a request of its own.
+        caplog.clear()
+        assert len([r async for r in bed.client.wait_for_results(invocations[:4])]) == 4
+        assert "s3:ListBucket" in caplog.text
 
 
 @pytest.mark.asyncio
@@ -302,6 +306,8 @@ async def test_s3s_trouble_is_outlasted(serve: Any, connect: Any, respond: Any) 
     assert [r.invocation.output_location for r in results if r.output] != []
     assert Counter(r.invocation for r in results if r.output) == Counter(given)
     assert results[-1].invocation == given[3]
+    # What fails to be listed for once is listed again, and not looked at one by one.
+    assert all("list-type" in request.target for request in server.requests[:5])
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -191,6 +191,14 @@ def test_an_end_without_the_marker_is_an_error_where_it_is_required(
     assert "'[DONE]'" in str(decoded.error)
 
 
+@pytest.mark.asyncio
+async def test_a_view_gives_the_last_event_before_it_misses_the_marker() -> None:
+    view = _Source(b"data: a\n\ndata: b").view(_mark("[DONE]", require_done=True))
+    events, error = await _collect(view)
+    assert [event.data for event in events] == ["a", "b"]
+    assert isinstance(error, TruncatedStream)
+
+
 def test_the_marker_must_be_named_to_be_required() -> None:
     with pytest.raises(ValueError, match="require_done needs done"):
         _mark(require_done=True)
