@@ -50,7 +50,7 @@ async def stage_body(
     if prefix is None:
         raise ParameterError(f"body must be at most {_INLINE} bytes, not {len(body)}; {_WAY}")
     # Whatever else is wrong is better known before the upload.
-    check_parameters(INVOKE_ENDPOINT_ASYNC, {**staged, "body": b""})
+    check_parameters(INVOKE_ENDPOINT_ASYNC, {**staged, "body": b"staged"})
     place = S3Location.parse(prefix)
     folder = f"{place.key}/" if place.key and not place.key.endswith("/") else place.key
     location = S3Location(place.bucket, f"{folder}{uuid.uuid4()}")

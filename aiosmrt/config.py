@@ -307,6 +307,13 @@ def _check_agent(_: object, attribute: attrs.Attribute[str | None], value: objec
         raise ConfigurationError(f"{attribute.name}={value!r}: printable ASCII text, or None")
 
 
+def _check_text(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        # Not what it is: some are secrets.
+        kind = type(value).__qualname__
+        raise ConfigurationError(f"{attribute.name} must be a str or None, not {kind}")
+
+
 def _check_prefix(_: object, __: attrs.Attribute[str | None], value: object) -> None:
     if value is not None and not (
         isinstance(value, str) and re.match(r"s3://[A-Za-z0-9][A-Za-z0-9._-]*/", value)
@@ -323,12 +330,12 @@ def _check_pause(_: object, attribute: attrs.Attribute[float], value: object) ->
 class Config(Value):
     """Everything a client can be told; `None` leaves it to the environment and the profile."""
 
-    region_name: str | None = None
-    endpoint_url: str | None = None
-    aws_access_key_id: str | None = None
-    aws_secret_access_key: str | None = attrs.field(default=None, repr=False)
-    aws_session_token: str | None = attrs.field(default=None, repr=False)
-    profile_name: str | None = None
+    region_name: str | None = attrs.field(default=None, validator=_check_text)
+    endpoint_url: str | None = attrs.field(default=None, validator=_check_text)
+    aws_access_key_id: str | None = attrs.field(default=None, validator=_check_text)
+    aws_secret_access_key: str | None = attrs.field(default=None, repr=False, validator=_check_text)
+    aws_session_token: str | None = attrs.field(default=None, repr=False, validator=_check_text)
+    profile_name: str | None = attrs.field(default=None, validator=_check_text)
     credentials: CredentialsSource | None = attrs.field(default=None, repr=False)
     use_ssl: bool = attrs.field(default=True, validator=_check_switch)
     # whether certificates are checked, or a CA bundle's path, or a whole context
@@ -371,7 +378,7 @@ class Config(Value):
     user_agent_extra: str | None = attrs.field(default=None, validator=_check_agent)
     user_agent_appid: str | None = attrs.field(default=None, validator=_check_agent)
     # where outputs of asynchronous invocations are read, and large inputs put
-    s3_endpoint_url: str | None = None
+    s3_endpoint_url: str | None = attrs.field(default=None, validator=_check_text)
     # "s3://bucket/prefix/", for inputs too large to travel inline
     s3_input_prefix: str | None = attrs.field(default=None, validator=_check_prefix)
     # seconds between the first two looks for an output, and the most between any two

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import attrs
+
+from aiosmrt.config import Config
 from aiosmrt.errors import (
     SIXTY_SECONDS_ADVICE,
     AiosmrtError,
@@ -120,6 +123,8 @@ def check_names(operation: Operation, names: Mapping[str, object]) -> None:
 
             near = difflib.get_close_matches(spell(name), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
+            if name in attrs.fields_dict(Config):
+                hint = f"; it is an option of the client: client.with_options({name}=...)"
             method = spell(operation.name)
             raise TypeError(f"{method}() got an unexpected keyword argument {name!r}{hint}")
 
@@ -330,11 +335,12 @@ def _ran_out_of_time(
 ) -> bool:
     if code == "ModelStreamError":
         return fields.get("ErrorCode") == "ModelInvocationTimeExceeded"
-    # The service reports a container that did not answer in time with original status 0.
+    # The service reports a container that did not answer in time with original status 0, "Your
+    # invocation timed out while waiting for a response from container primary".
     return (
         code == "ModelError"
         and operation.name == "InvokeEndpoint"
-        and (fields.get("OriginalStatusCode") == 0 or "timed out" in message.lower())
+        and (fields.get("OriginalStatusCode") == 0 or "invocation timed out" in message.lower())
     )
 
 

@@ -279,7 +279,6 @@ class RateLimiter:
             rate = _CUBIC_SCALE * (elapsed - plateau) ** 3 + self._throttled_rate
         self._fill(now)
         self.rate = max(_MIN_RATE, min(rate, 2 * self.measured_rate))
-        self._available = min(self._available, self._burst)
 
     @property
     def _burst(self) -> float:

@@ -86,8 +86,7 @@ class TokenDecoder:
         if self._decoder is None:
             first = data.lstrip(_SPACE)[:1]
             if not first:
-                self._documents.receive(data)
-                self._events.receive(data)
+                self._take_space(data)
                 return []
             self._decoder = self._choose(first)
         return self._extract(self._decoder, self._decoder.receive(data))
@@ -98,6 +97,14 @@ class TokenDecoder:
             raise self._fault.with_traceback(None)
         decoder = self._decoder
         return [] if decoder is None else self._extract(decoder, decoder.finish())
+
+    def _take_space(self, data: bytes) -> None:
+        try:
+            self._documents.receive(data)
+            self._events.receive(data)
+        except PayloadError as error:
+            self._fault = error
+            raise
 
     def _choose(self, first: bytes) -> JSONDocumentDecoder | EventDecoder:
         # Containers name the one and send the other; but where the one begins the other cannot.

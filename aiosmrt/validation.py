@@ -107,7 +107,8 @@ def check_headers(headers: Mapping[str, str], taken: Collection[str] = ()) -> No
 
 def _check_input(parameters: Mapping[str, object]) -> Iterator[str]:
     # The API reference asks for exactly one of the two; the model itself requires neither.
-    given = [name for name in ("body", "input_location") if parameters.get(name) is not None]
+    # An empty body is none on the wire.
+    given = [name for name in ("body", "input_location") if parameters.get(name) not in (None, b"")]
     if not given:
         yield "one of body and input_location is required"
     elif len(given) > 1:

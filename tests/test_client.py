@@ -823,7 +823,7 @@ async def test_an_error_before_the_first_byte_belongs_to_its_call(
     client = SageMakerRuntimeClient(params={"endpoint_name": "bound"})
     calls: list[Awaitable[object]] = [
         client.invoke_endpoint(endpoint_name="one", body=b""),
-        client.invoke_endpoint_async(endpoint_name="two", body=b""),
+        client.invoke_endpoint_async(endpoint_name="two", body=b"x"),
         client.invoke_endpoint_with_response_stream(body=b""),
     ]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -903,7 +903,7 @@ async def test_closing_ends_what_is_in_flight_wherever_it_is(
                 endpoint_name="head", body=b""
             ),
             "later part": read(client),
-            "acknowledgement": client.invoke_endpoint_async(endpoint_name="e", body=b""),
+            "acknowledgement": client.invoke_endpoint_async(endpoint_name="e", body=b"x"),
             "credentials": stranger.invoke_endpoint(endpoint_name="e", body=b""),
             "a pause": client.invoke_endpoint(endpoint_name="again", body=b""),
         }

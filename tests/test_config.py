@@ -21,6 +21,10 @@ def _configure(name: str, value: object) -> Config:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
+        ("region_name", 5, "a str or None, not int"),
+        ("endpoint_url", b"http://a", "a str or None, not bytes"),
+        ("profile_name", ["a"], "a str or None, not list"),
+        ("s3_endpoint_url", 1, "a str or None, not int"),
         ("max_connections", 0, "an int of 1 or more"),
         ("max_connections", True, "an int of 1 or more"),
         ("max_connections", "9", "an int of 1 or more"),
@@ -83,3 +87,12 @@ def test_what_is_accepted_in_several_forms() -> None:
     assert Config(verify=context).verify is context
     assert Config(api_version="latest").api_version == "latest"
     assert Config(system_clock_offset=-60).system_clock_offset == -60
+
+
+@pytest.mark.parametrize(
+    "name", ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"]
+)
+def test_a_secret_of_the_wrong_type_is_not_shown(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be a str") as caught:
+        _configure(name, b"not-to-be-shown")
+    assert "shown" not in str(caught.value)

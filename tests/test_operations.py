@@ -99,6 +99,8 @@ class TestRequest:
     def test_a_strange_keyword_lists_what_there_is(self) -> None:
         with pytest.raises(TypeError, match="it takes endpoint_name, body"):
             check_names(INVOKE_ENDPOINT, {"qqq": 1})
+        with pytest.raises(TypeError, match=r"of the client: client\.with_options\(retry=\.\.\.\)"):
+            check_names(INVOKE_ENDPOINT, {"retry": None})
 
     def test_known_keywords_pass(self) -> None:
         check_names(INVOKE_ENDPOINT, {"endpoint_name": "e", "headers": {}, "timeout": 1})
@@ -226,8 +228,12 @@ class TestError:
     def test_a_model_that_ran_out_of_its_sixty_seconds_is_told_the_ways_out(self) -> None:
         error = _error(424, {"OriginalStatusCode": 0}, x_amzn_errortype="ModelError")
         assert "invoke_endpoint_async" in str(error)
-        error = _error(424, {"Message": "Model timed out"}, x_amzn_errortype="ModelError")
+        said = "Your invocation timed out while waiting for a response from container primary."
+        error = _error(424, {"Message": said}, x_amzn_errortype="ModelError")
         assert "invoke_endpoint_with_response_stream" in str(error)
+        # What the model says of a time-out of its own is something else.
+        error = _error(424, {"Message": "database timed out"}, x_amzn_errortype="ModelError")
+        assert "invoke_endpoint_with_response_stream" not in str(error)
 
     @pytest.mark.parametrize("body", [{"message": None}, {}, b""])
     def test_throttling_without_a_message_is_readable(self, body: object) -> None:

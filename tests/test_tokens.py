@@ -202,9 +202,11 @@ def test_white_space_without_end_is_bounded() -> None:
     decoder._events._max_event_length = 100
     for _ in range(100):
         assert decoder.receive(b" ") == []
-    for _ in range(2):
+    for more in (b" ", b"{}"):
         with pytest.raises(PayloadTooLarge):
-            decoder.receive(b" ")
+            decoder.receive(more)
+    with pytest.raises(PayloadTooLarge):
+        decoder.finish()
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,12 @@ def test_exactly_one_of_body_and_input_location() -> None:
     assert _problems(INVOKE_ENDPOINT_ASYNC, input_location="s3://b/k") == (
         "body and input_location exclude each other",
     )
-    assert _problems(INVOKE_ENDPOINT_ASYNC, body=None) == (
-        "one of body and input_location is required",
+    for body in (None, b""):
+        assert _problems(INVOKE_ENDPOINT_ASYNC, body=body) == (
+            "one of body and input_location is required",
+        )
+    check_parameters(
+        INVOKE_ENDPOINT_ASYNC, {"endpoint_name": "e", "body": b"", "input_location": "s3://b/k"}
     )
 
 

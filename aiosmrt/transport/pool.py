@@ -292,6 +292,8 @@ def _parse_proxy(proxy: str) -> URL:
 def _borrow(
     session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
 ) -> tuple[aiohttp.BaseConnector, list[aiohttp.TraceConfig]]:
+    if not isinstance(session, aiohttp.ClientSession):
+        raise ConfigurationError(f"session={session!r}: an aiohttp.ClientSession, or None")
     connector = session.connector
     if session.closed or connector is None:
         raise ConfigurationError("session: this aiohttp session is closed")

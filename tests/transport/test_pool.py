@@ -10,7 +10,7 @@ import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 import pytest
@@ -737,6 +737,13 @@ async def test_a_borrowed_session_has_the_last_word_on_connections(
         pool = Pool(PoolOptions(max_connections=7, session=session))
         assert _free(pool) == slots
         await pool.aclose()
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_session_is_refused() -> None:
+    session: Any = object()
+    with pytest.raises(ConfigurationError, match=r"session=.*: an aiohttp\.ClientSession, or None"):
+        Pool(PoolOptions(session=session))
 
 
 @pytest.mark.asyncio
