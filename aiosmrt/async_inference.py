@@ -17,6 +17,7 @@ from aiosmrt.errors import (
     AiosmrtError,
     AsyncInferenceError,
     AsyncInferenceTimeout,
+    ClientClosed,
     ConfigurationError,
     ParameterError,
     ServiceError,
@@ -62,6 +63,7 @@ class Wait:
 
     polling: Polling
     timeout: float | None  # seconds
+    s3: S3
     _deadline: float = attrs.field(init=False)
     _pause: float = attrs.field(init=False)
     _warned: bool = attrs.field(default=False, init=False)
@@ -88,7 +90,10 @@ class Wait:
         if not remaining:
             return False
         # Jittered downwards, so that many waiters do not look at the same time.
-        await asyncio.sleep(min(self._pause * random.uniform(0.5, 1), remaining))  # noqa: S311
+        pause = min(self._pause * random.uniform(0.5, 1), remaining)  # noqa: S311
+        # If the client was closed meanwhile, the next look says so.
+        with contextlib.suppress(ClientClosed):
+            await self.s3.pause(pause)
         self._pause = min(self._pause * Polling.GROWTH, self.polling.longest)
         return True
 
@@ -238,6 +243,14 @@ class AsyncInvocation:
                 S3Location.parse(location)
         return cls(**values, submitted_at=parsed, s3=s3, polling=polling)
 
+    def _reach_s3(self) -> S3:
+        if self._s3 is None:
+            raise ConfigurationError(
+                "this invocation has no client (was it pickled?): give its to_json() to "
+                "client.resume_async_invocation()"
+            )
+        return self._s3
+
     async def look(self) -> S3Object | None:
         """Ask S3 once for the output, then for the failure; `None`: neither is there.
 
@@ -248,12 +261,7 @@ class AsyncInvocation:
             AsyncInferenceError: there is a failure and no output.
             AiosmrtError: S3 did not tell.
         """
-        s3, output = self._s3, self.output_location
-        if s3 is None:
-            raise ConfigurationError(
-                "this invocation has no client (was it pickled?): give its to_json() to "
-                "client.resume_async_invocation()"
-            )
+        s3, output = self._reach_s3(), self.output_location
         if output is None:
             raise self._fail("the endpoint named no output location: there is nothing to wait for")
         location = S3Location.parse(output)
@@ -316,7 +324,7 @@ class AsyncInvocation:
 
     async def _wait(self, seconds: float | None) -> S3Object:
         """Look until there is an output."""
-        wait = Wait(self._polling, seconds)
+        wait = Wait(self._polling, seconds, self._reach_s3())
         trouble: AiosmrtError | None = None
         while True:
             try:

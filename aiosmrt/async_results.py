@@ -56,7 +56,7 @@ async def wait_for_results(
     Raises:
         TypeError: something among them is no invocation.
     """
-    wait = Wait(polling, seconds)
+    wait = Wait(polling, seconds, s3)
     open_ = dict.fromkeys(_adopt(one, s3, polling) for one in invocations)
     # What S3 said last of each that it did not tell about.
     troubles: dict[AsyncInvocation, AiosmrtError | None] = dict(open_)

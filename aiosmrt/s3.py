@@ -7,6 +7,7 @@ limit, a lost connection and a 5xx are retried, too.
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import hashlib
 from collections.abc import Awaitable, Callable, Collection
@@ -20,6 +21,7 @@ from aiosmrt.calls import Caller, Shared, read_refusal
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
+from aiosmrt.limits import Limits
 from aiosmrt.models import ResponseMetadata
 from aiosmrt.s3_protocol import (
     S3Endpoint,
@@ -44,6 +46,7 @@ _EMPTY_HASH = hashlib.sha256().hexdigest()
 _LONG_TO_HASH = 1 << 18
 # A page has 1,000 keys of up to 1,024 bytes, each at most thrice as long when encoded.
 _LONGEST_LISTING = 8 << 20
+_NO_LIMITS = Timeout(connect=None, write=None, first_byte=None, idle=None)
 _WRONG_REGION = frozenset({301, 307, 400})
 
 
@@ -89,6 +92,21 @@ class S3:
 
     connect: Callable[[], Awaitable[S3Connection]]
     _state: S3State = attrs.field(factory=S3State)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait between two requests.
+
+        Raises:
+            ClientClosed: the client is closed, or was meanwhile.
+        """
+        pool = (await self.connect()).pool
+        limits = Limits(_NO_LIMITS, pool.alarm)
+        pool.enter(limits)
+        try:
+            with limits:
+                await asyncio.sleep(seconds)
+        finally:
+            pool.leave(limits)
 
     async def put(self, location: S3Location, body: bytes, content_type: str | None = None) -> None:
         """Store an object of up to 5 GB (the limit of one PutObject).

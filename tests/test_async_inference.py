@@ -26,6 +26,7 @@ from aiosmrt import (
     AsyncInferenceError,
     AsyncInferenceTimeout,
     AsyncInvocation,
+    ClientClosed,
     ConfigurationError,
     ConnectError,
     Credentials,
@@ -304,6 +305,23 @@ async def test_a_wait_comes_to_its_deadline_and_can_go_on() -> None:
             await other.result()
         resumed = bed.client.resume_async_invocation(other.to_json())
         assert (await resumed.result()).body == b"done"
+
+
+@pytest.mark.asyncio
+async def test_closing_the_client_ends_a_wait_in_the_middle_of_its_pause() -> None:
+    async with LocalEndpoint(_model) as endpoint:
+        client = endpoint.client(poll_interval=60.0, max_poll_interval=60.0)
+        missing = _invocation(client, output_location="s3://aiosmrt-local/never")
+        one = asyncio.create_task(missing.result(timeout=None))
+        many = asyncio.create_task(anext(client.wait_for_results([missing], timeout=None)))
+        await asyncio.sleep(0.1)
+        assert not one.done()
+        assert not many.done()
+        await client.aclose()
+        async with asyncio.timeout(2):
+            with pytest.raises(ClientClosed):
+                await one
+            assert isinstance((await many).error, ClientClosed)
 
 
 @pytest.mark.asyncio
