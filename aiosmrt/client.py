@@ -359,22 +359,23 @@ class SageMakerRuntimeClient:
             with limits:
                 parameters["body"] = await collect_body(parameters["body"], limit)
         check_parameters(operation, parameters, constraints=constraints)
-        headers = {**config.headers, **(options.get("headers") or {})}
-        if headers:
-            check_headers(headers, _headers_of(operation, parameters))
+        more = {**config.headers, **(options.get("headers") or {})}
+        if more:
+            check_headers(more, _headers_of(operation, parameters))
         if pool is None or caller is None:
             pool, caller = await self._prepare()
         resolved = self._resolution.resolve_now()
+        headers = {"user-agent": resolved.user_agent}
+        if resolved.in_lambda:
+            headers.update(_read_trace())
+        if more:
+            headers.update((name.lower(), value) for name, value in more.items())
         request = build_request(
             operation,
             parameters,
             origin=resolved.origin,
             base_path=resolved.base_path,
-            headers={
-                "user-agent": resolved.user_agent,
-                **(_read_trace() if resolved.in_lambda else {}),
-                **{name.lower(): value for name, value in headers.items()},
-            },
+            headers=headers,
         )
         call = Call(
             operation=operation.name,

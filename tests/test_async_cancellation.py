@@ -113,7 +113,7 @@ async def test_a_wait_can_be_cancelled_at_every_await(
                 assert set(os.listdir(tmp_path)) <= {"output"}  # noqa: PTH208 - no Path in a loop
                 pool = client._pools.find()
                 if pool is not None:
-                    assert pool._slots._value == 100
+                    assert pool._slots.free == 100
                     assert not pool._calls
                     assert not pool._session.connector._acquired
                 assert await wait(client, tmp_path) == _BODY

@@ -587,7 +587,7 @@ async def test_an_output_is_streamed_and_downloaded(tmp_path: Path) -> None:
                 break
         pool = bed.client._pools.find()
         assert pool is not None
-        assert pool._slots._value == 100
+        assert pool._slots.free == 100
         bed.put(OUTPUT, b"")
         await invocation.download(path)
         assert path.read_bytes() == b""

@@ -271,13 +271,13 @@ async def test_leaving_early_leaves_nothing_behind_and_loses_nothing(
                 await task
             pool = bed.client._pools.find() or pool
             if pool is not None:
-                assert pool._slots._value == 100
+                assert pool._slots.free == 100
                 assert not pool._calls
         async with contextlib.aclosing(bed.client.wait_for_results(invocations)) as results:
             async for _ in results:
                 break
         assert pool is not None
-        assert pool._slots._value == 100
+        assert pool._slots.free == 100
         assert len(await _collect(bed, invocations)) == 40
 
 

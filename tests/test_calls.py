@@ -145,7 +145,7 @@ def _clean(pool: Pool) -> bool:
     """Whether no slot is taken and no connection in use or being made."""
     connector = pool._session.connector
     assert connector is not None
-    return pool._slots._value == 1 and not connector._acquired and not pool._calls
+    return pool._slots.free == 1 and not connector._acquired and not pool._calls
 
 
 async def _fail(caller: Caller, call: Call, pool: Pool) -> AiosmrtError:
@@ -1152,7 +1152,7 @@ async def test_wherever_a_call_is_it_can_be_ended(
         if taken is not None:
             taken.release()
         await until(lambda: pool.closed or _clean(pool))
-        assert pool._slots._value == 1
+        assert pool._slots.free == 1
         await caller.credentials.aclose()
         await pool.aclose()
         await until(lambda: server.open_connections == 0)

@@ -26,7 +26,7 @@ from aiosmrt.transport.body import Body
 from aiosmrt.transport.border import refuse_proxying, translate
 from aiosmrt.transport.exchange import SMALL, Exchange, disown
 from aiosmrt.transport.response import PooledResponse
-from aiosmrt.transport.slot import Slot
+from aiosmrt.transport.slot import Slot, Slots
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -104,7 +104,7 @@ class Pool:
             auto_decompress=False,
             trace_configs=traces,
         )
-        self._slots = asyncio.Semaphore(limit)
+        self._slots = Slots(limit)
         self._calls: set[Limits] = set()
         # Weak, so that a stream nobody holds any longer can be noticed and closed.
         self._responses: weakref.WeakSet[PooledResponse] = weakref.WeakSet()
@@ -143,13 +143,12 @@ class Pool:
 
     async def acquire(self, limits: Limits) -> Slot:
         """Wait for a place, in the order of arrival, for at most `Timeout.slot` seconds."""
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return Slot(self._slots)
-        limits.await_("slot")
-        await self._slots.acquire()
-        limits.await_("total")
-        return Slot(self._slots)
+        slot = self._slots.take()
+        if slot is None:
+            limits.await_("slot")
+            slot = await self._slots.wait()
+            limits.await_("total")
+        return slot
 
     async def send(self, request: Request, slot: Slot, limits: Limits) -> PooledResponse:
         """Send one request in its slot and wait for the answer's head.

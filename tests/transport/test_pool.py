@@ -77,7 +77,7 @@ async def _begin_a_body(request: object, writer: asyncio.StreamWriter) -> None:
 
 
 def _free(pool: Pool) -> int:
-    return pool._slots._value
+    return pool._slots.free
 
 
 def _acquired(pool: Pool) -> int:
@@ -528,7 +528,7 @@ async def test_closing_ends_every_wait(
             asyncio.create_task(exchange(pool, silent.url)),
         ]
         await until(lambda: silent.requests and no.connections)
-        assert pool._slots.locked()
+        assert not pool._slots.free
         await pool.aclose()
         errors = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(error) for error in errors] == [ClientClosed] * 4

@@ -73,7 +73,7 @@ def either(request: pytest.FixtureRequest, serve: Serve, tls: _Tls) -> Serve:
 def _free(pool: Pool) -> bool:
     connector = pool._session.connector
     assert connector is not None
-    return not pool._slots.locked() and not connector._acquired
+    return pool._slots.free > 0 and not connector._acquired
 
 
 def _write(*pieces: bytes) -> Answer:
