@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -32,8 +33,13 @@ class Request(Value):
     @property
     def host(self) -> str:
         """The `Host` header's value: the default port of the scheme left out."""
-        scheme, _, host = self.origin.partition("://")
-        return host.removesuffix(":443" if scheme == "https" else ":80")
+        return _find_host(self.origin)
+
+
+@functools.lru_cache(256)
+def _find_host(origin: str) -> str:
+    scheme, _, host = origin.partition("://")
+    return host.removesuffix(":443" if scheme == "https" else ":80")
 
 
 @attrs.frozen(eq=False, repr=False)
