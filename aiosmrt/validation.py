@@ -23,7 +23,9 @@ _UNITS = {"string": " characters", "integer": "", "blob": " bytes"}
 
 # RFC 9110 section 5.6.2: what a header's name may consist of.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FORBIDDEN_IN_VALUES = re.compile(r"[\r\n\0]")
+# What no field value may hold (RFC 9110, section 5.5), and what UTF-8 has no bytes for.
+_FORBIDDEN_IN_VALUES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_FORBIDDEN = "contains CR, LF or NUL, or what else no header can hold"
 
 # Headers that follow from the request itself; one given by hand would break it or its signature.
 _RESERVED = frozenset(
@@ -73,7 +75,11 @@ def check_parameters(
         elif value.__class__ is str and not member.shape.sensitive:
             # Most texts are those of the call before.
             problems += _check_again(member, value, frozenset(constraints))
-        elif value.__class__ is not bytes or _is_beyond(member.shape, len(value)):
+        elif (
+            value.__class__ is not bytes
+            or member.location != "payload"
+            or _is_beyond(member.shape, len(value))
+        ):
             problems += _check(member, value, constraints)
     if operation is INVOKE_ENDPOINT_ASYNC:
         problems.extend(_check_input(parameters))
@@ -100,7 +106,7 @@ def check_headers(headers: Mapping[str, str], taken: Collection[str] = ()) -> No
         elif name.lower() in taken:
             problems.append(f"headers: {name} is already set by a parameter of the call")
         elif _FORBIDDEN_IN_VALUES.search(value):
-            problems.append(f"headers: {name} contains CR, LF or NUL")
+            problems.append(f"headers: {name} {_FORBIDDEN}")
     if problems:
         raise ParameterError("; ".join(problems), problems=problems)
 
@@ -142,7 +148,7 @@ def _check_again(member: Member, value: str, constraints: frozenset[str]) -> tup
 def _check_text(name: str, shape: Shape, value: str, constraints: Collection[str]) -> Iterator[str]:
     shown = "" if shape.sensitive else f", not {value!r}"
     if _FORBIDDEN_IN_VALUES.search(value):
-        yield f"{name} contains CR, LF or NUL"
+        yield f"{name} {_FORBIDDEN}"
     elif "pattern" in constraints and shape.pattern and not _match(shape.pattern, value):
         yield f"{name} must match {shape.pattern}{shown}"
     if "enum" in constraints and shape.enum and value not in shape.enum:

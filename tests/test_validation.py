@@ -63,14 +63,17 @@ def test_what_the_model_allows_passes() -> None:
         ("endpoint_name", "my endpoint", "must match"),
         ("endpoint_name", "e\n", "contains CR, LF or NUL"),
         ("endpoint_name", 7, "must be a str, not int"),
+        ("endpoint_name", b"e", "must be a str, not bytes"),
+        ("accept", b"text/csv", "must be a str, not bytes"),
         ("body", None, "body is required"),
         ("body", 7, "body must be bytes"),
         ("body", bytes(6_291_457), "at most 6291456 bytes, not 6291457"),
         ("custom_attributes", "a\r\nx-evil: 1", "contains CR, LF or NUL"),
+        ("custom_attributes", "a\x01b", "what else no header can hold"),
         ("custom_attributes", "größe", "must match"),
         ("inference_id", "", "at least 1 characters, not 0"),
         ("inference_id", " x", "must match"),
-        ("inference_id", "x\x7f", "must match"),
+        ("inference_id", "x\x7f", "what else no header can hold"),
         ("session_id", "a_b", "must match"),
     ],
 )
@@ -87,6 +90,7 @@ def test_each_constraint_is_named_with_its_parameter(
         ("request_ttl_seconds", 59, "at least 60, not 59"),
         ("request_ttl_seconds", 21601, "at most 21600, not 21601"),
         ("request_ttl_seconds", True, "must be an int, not bool"),
+        ("request_ttl_seconds", b"60", "must be an int, not bytes"),
         ("invocation_timeout_seconds", "10", "must be an int, not str"),
         ("filename", "a.b.c", "must match"),
         ("s3_output_path_extension", "s3://x", "must match"),
@@ -143,6 +147,10 @@ def test_constraints_can_be_switched_off_one_by_one() -> None:
         {"endpoint_name": ""},
         {"custom_attributes": "a\nb"},
         {"custom_attributes": "a\0b"},
+        {"custom_attributes": "a\x7fb"},
+        {"custom_attributes": "a\ud800b"},
+        {"custom_attributes": b"ab"},
+        {"endpoint_name": b"e"},
         {"body": 7},
         {"body": None},
     ],
@@ -194,6 +202,13 @@ def test_headers_given_by_hand() -> None:
     assert "'bad name' is not a header name" in problems[1]
     assert "x-split contains CR, LF or NUL" in problems[2]
     assert "Content-Type is already set by a parameter" in problems[3]
+
+
+@pytest.mark.parametrize("value", ["a\x01", "\x1fa", "a\x7f", "\ud800"])
+def test_headers_hold_what_http_can_carry(value: str) -> None:
+    check_headers({"x-a": "a\tb", "x-b": "größe €"})
+    with pytest.raises(ParameterError, match="x-a contains"):
+        check_headers({"x-a": value})
 
 
 @pytest.mark.parametrize("headers", [{"x-a": 1}, {1: "x"}])
