@@ -118,7 +118,8 @@ class Limits:
 
     def _await_in_scope(self, wait: Wait) -> None:
         # An answer may come before the whole request is out; what is awaited then is its body.
-        if self._task is not None:
+        # And what is learned after a limit fired does not change which one that was.
+        if self._task is not None and not self._fired:
             self.await_(wait)
 
     def allows(self, delay: float) -> bool:

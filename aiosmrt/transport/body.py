@@ -14,10 +14,12 @@ from aiohttp.abc import AbstractStreamWriter
 from aiosmrt.http import Progress
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.http import StreamWriter
 
-__all__ = ["Body", "drain"]
+__all__ = ["Body", "cut", "drain", "is_flushed"]
 
 # How much of a body is handed to the socket between two looks at the time limit.
 _CHUNK = 1 << 16
@@ -46,6 +48,8 @@ class Body(aiohttp.Payload):
         self.begun_at: float | None = None
         self.taken = 0
         self.sent = False
+        self._written = 0  # bytes that the transport has, if it did not pass them on yet
+        self._transport: asyncio.WriteTransport | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Give the body as text; aiohttp asks every payload for it."""
@@ -62,16 +66,27 @@ class Body(aiohttp.Payload):
     ) -> None:
         """Write the body, whose length is known."""
         # Held here, since aiohttp lets go of it when it closes the connection.
-        transport = writer.transport
+        self._transport = writer.transport
         try:
             await self._write(writer)
-        except BaseException:
-            # Closing would wait for a peer that does not read; what is half sent is worthless.
-            if transport is not None:
-                # One that asyncio has closed after its last flush has no loop any longer.
-                with contextlib.suppress(AttributeError):
-                    transport.abort()
+        except BaseException as error:
+            self.give_up(error)
             raise
+        self._note_sent()
+
+    def give_up(self, error: BaseException) -> None:
+        """Cut the connection unless the socket has the whole body, `error` being why."""
+        transport = self._transport
+        if transport is None or self.sent:
+            return
+        written = self.begun_at is not None and self._written == self._size
+        # Who waited for the last piece may not have noticed that it is gone.
+        if written and is_flushed(transport, error):
+            self._note_sent()
+        cut(transport)
+
+    def _note_sent(self) -> None:
+        self.taken = self._size
         self.sent = True
         self._progress.sent()
 
@@ -88,9 +103,10 @@ class Body(aiohttp.Payload):
         view = memoryview(self._body)
         for start in range(0, self._size, _CHUNK):
             self._progress.writing()
+            self._written = min(start + _CHUNK, self._size)
             await writer.write(view[start : start + _CHUNK])
             await drain(writer)
-            self.taken = min(start + _CHUNK, self._size)
+            self.taken = self._written
 
 
 async def drain(writer: AbstractStreamWriter) -> None:
@@ -109,3 +125,22 @@ async def drain(writer: AbstractStreamWriter) -> None:
         # The peer may have closed it, after the last byte was out.
         with contextlib.suppress(OSError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
+
+
+def is_flushed(transport: asyncio.WriteTransport, error: BaseException) -> bool:
+    """Tell whether the socket took all that was written before `error` ended it.
+
+    A transport passes on what it has even where it is closed meanwhile; only one that fails, which
+    is an OSError, forgets it.
+    """
+    return not isinstance(error, OSError) and not transport.get_write_buffer_size()
+
+
+def cut(transport: asyncio.WriteTransport) -> None:
+    """Close a connection at once.
+
+    Closing politely would wait for a peer that does not read; what is half sent is worthless.
+    """
+    # One that asyncio has closed after its last flush has no loop any longer.
+    with contextlib.suppress(AttributeError):
+        transport.abort()

@@ -17,7 +17,7 @@ from aiohttp.http import StreamWriter
 
 from aiosmrt.errors import ConnectionLost
 from aiosmrt.http import Progress, Request
-from aiosmrt.transport.body import drain
+from aiosmrt.transport.body import cut, drain, is_flushed
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -89,10 +89,13 @@ class Exchange:
             message, self.content = await protocol.read()
             while message.code < _FINAL and message.code != _SWITCHING_PROTOCOLS:
                 message, self.content = await protocol.read()
-        except BaseException:
+        except BaseException as error:
             if transport is not None:
-                # Closing would wait for a peer that does not read; what is half sent is worthless.
-                transport.abort()
+                written = self.begun_at is not None and not self.sent
+                # Who waited for it may not have noticed that the socket has taken everything.
+                if written and is_flushed(transport, error):
+                    self._note_sent(request, progress)
+                cut(transport)
             connection.close()
             raise
         self.status, self.reason, self.headers = message.code, message.reason, message.headers

@@ -203,16 +203,21 @@ class Pool:
         if request.origin.startswith("http:"):
             # Where no tunnel is asked for, the proxy reads the request itself.
             headers = {**headers, **route.headers}
-        return await self._session.request(
-            request.method,
-            self._url(request),
-            headers=headers,
-            data=body,
-            allow_redirects=False,
-            ssl=self._tls,
-            proxy=route.proxy,
-            proxy_headers=route.headers or None,
-        )
+        try:
+            return await self._session.request(
+                request.method,
+                self._url(request),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                ssl=self._tls,
+                proxy=route.proxy,
+                proxy_headers=route.headers or None,
+            )
+        except BaseException as error:
+            # aiohttp only asks the task that writes to end, which could send the rest till then.
+            body.give_up(error)
+            raise
 
     def _connect(self, origin: str) -> Awaitable[Connection]:
         """Take a connection that is idle, or make one."""

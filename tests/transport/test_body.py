@@ -9,16 +9,19 @@ import random
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp.abc import AbstractStreamWriter
 
 from aiosmrt.config import Timeout
-from aiosmrt.errors import ClientClosed, ConnectionLost, TotalTimeout, WriteTimeout
+from aiosmrt.errors import ClientClosed, ConnectionLost, TimeLimitError, TotalTimeout, WriteTimeout
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 from aiosmrt.transport.body import Body
 
@@ -443,3 +446,104 @@ async def test_nothing_is_written_where_bytes_lie_about_that_nobody_asked_for() 
     assert not writer.written
     assert body.begun_at is None
     assert not progress.calls
+
+
+def _make_small(address: aiohttp.AddrInfoType) -> socket.socket:
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return made
+
+
+@contextlib.asynccontextmanager
+async def _narrow_pool() -> AsyncIterator[Pool]:
+    """Give a pool whose sockets take some ten kilobytes that the peer does not read."""
+    connector = aiohttp.TCPConnector(socket_factory=_make_small)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        contextlib.aclosing(Pool(PoolOptions(session=session))) as pool,
+    ):
+        yield pool
+
+
+@contextlib.contextmanager
+def _listen() -> Iterator[socket.socket]:
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.settimeout(5)
+        yield listening
+
+
+def _read_whole(connection: socket.socket, already: int) -> int:
+    """Read until nothing comes any longer, and tell how many bytes there were."""
+    size = already
+    with contextlib.suppress(OSError):
+        while received := connection.recv(1 << 16):
+            size += len(received)
+    return size
+
+
+# Both are stuck in their last piece; the larger one has been read up to there.
+@pytest.mark.parametrize(("size", "read_before"), [(10_000, 0), (75_536, 65_536)])
+@pytest.mark.asyncio
+async def test_a_limit_that_fires_as_the_last_byte_goes_does_not_deny_it(
+    size: int, read_before: int, exchange: Exchange
+) -> None:
+    go = threading.Event()
+
+    def serve(listening: socket.socket) -> int:
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(5)
+            already = 0
+            while already < read_before:
+                already += len(connection.recv(read_before - already))
+            go.wait(5)
+            return _read_whole(connection, already)
+
+    async def hold_the_loop_up() -> None:
+        await asyncio.sleep(0.1)
+        go.set()
+        time.sleep(0.2)  # noqa: ASYNC251 - the limit is over before the loop looks again
+
+    with _listen() as listening:
+        async with _narrow_pool() as pool:
+            port = listening.getsockname()[1]
+            serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+            holding = asyncio.create_task(hold_the_loop_up())
+            limits = Timeout(write=0.2, first_byte=0.2)
+            with pytest.raises(TimeLimitError) as caught:
+                await exchange(pool, f"http://127.0.0.1:{port}", bytes(size), timeout=limits)
+            await holding
+            # The system decides how much it takes at a time.
+            assert caught.value.may_have_run or await serving <= size
+            await serving
+
+
+@pytest.mark.parametrize(("size", "read_before"), [(20_000, 0), (85_536, 65_536)])
+@pytest.mark.asyncio
+async def test_a_peer_that_hung_up_and_reads_on_may_have_run_the_model(
+    size: int, read_before: int, exchange: Exchange
+) -> None:
+    def serve(listening: socket.socket) -> int:
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(5)
+            already = 0
+            while already < read_before:
+                already += len(connection.recv(read_before - already))
+            time.sleep(0.1)
+            connection.shutdown(socket.SHUT_WR)
+            time.sleep(0.1)
+            return _read_whole(connection, already)
+
+    with _listen() as listening:
+        async with _narrow_pool() as pool:
+            port = listening.getsockname()[1]
+            serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+            with pytest.raises(ConnectionLost) as caught:
+                await exchange(pool, f"http://127.0.0.1:{port}", bytes(size))
+            # What the system has not sent yet by the time of the close is thrown away.
+            assert caught.value.may_have_run or await serving <= size
+            await serving
