@@ -52,6 +52,8 @@ UNSIGNED_HEADERS = frozenset(
 # The canonical requests of one second but for the hashes of their bodies, by all that is signed of
 # them: the calls of an endpoint mostly differ in nothing else.
 _Known: TypeAlias = dict[tuple[object, ...], tuple[str, str]]
+# How many are remembered: where each has a header of its own, remembering is of no use.
+_KNOWN = 64
 
 # What the key is combined with before each of the two hashes of an HMAC (RFC 2104, section 2).
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
@@ -124,6 +126,8 @@ class Signer:
         key = (request.method, request.origin, request.path, request.query, signed)
         found = known.get(key)
         if found is None:
+            if len(known) >= _KNOWN:
+                known.clear()
             found = known[key] = self._canonicalize(request, dict(signed))
         head, signed_names = found
         request_hash = hashlib.sha256(f"{head}{payload_hash}".encode()).hexdigest()
@@ -140,11 +144,13 @@ class Signer:
     def _begin(self, now: datetime.datetime) -> tuple[str, str, _Known]:
         """Give timestamp and scope, and what is known of requests with that timestamp."""
         second = int(now.timestamp())
-        if self._second[0] != second:
+        last, begun = self._second
+        if last != second:
             timestamp = now.astimezone(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
             scope = f"{timestamp[:8]}/{self.region}/{self.service}/aws4_request"
-            self._second = (second, (timestamp, scope, {}))
-        return self._second[1]
+            begun = (timestamp, scope, {})
+            self._second = (second, begun)
+        return begun
 
     def _canonicalize(self, request: Request, headers: dict[str, str]) -> tuple[str, str]:
         """Give the canonical request up to its last line, the body's hash, and the names in it."""

@@ -5,6 +5,7 @@ import datetime
 import hmac
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ header_names = st.one_of(
     st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True),
 ).filter(lambda name: name not in {"host", "date"})  # botocore would keep these two
 header_values = st.text(
-    st.one_of(st.just(" "), st.characters(min_codepoint=32, max_codepoint=255)), max_size=24
+    st.one_of(st.sampled_from(" \t"), st.characters(min_codepoint=32, max_codepoint=255)),
+    max_size=24,
 )
 requests = st.builds(
     Request,
@@ -178,6 +180,71 @@ def test_authorization_is_botocores_to_the_letter(
     assert request == before
     again = attrs.evolve(request, headers={**request.headers, **added})
     assert signer_for(service, region, s3=s3).sign(again, credentials, now) == added
+
+
+# What differs between the calls of one second: mostly the body, and seldom anything else.
+changes = st.sampled_from(
+    [
+        {},
+        {"body": b""},
+        {"body": b"another"},
+        {"method": "PUT"},
+        {"path": "/endpoints/another/invocations"},
+        {"query": "a=1"},
+        {"origin": "https://example.com"},
+        {"headers": {"content-type": "text/csv", "x-a": "1"}},
+        {"headers": {"content-type": "text/csv", "x-a": "2"}},
+        {"headers": {"content-type": "text/csv", "x-b": "1"}},
+        {"headers": {"x-a": "1", "content-type": "text/csv"}},
+        {"headers": {"x-a": " 1\t 2 "}},
+        {"headers": {"x-a": "1 2"}},
+        {"headers": {"x-a": "größe €"}},
+        {"headers": {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}},
+    ]
+)
+rotations = st.sampled_from(
+    [
+        KEYS,
+        SESSION,
+        attrs.evolve(SESSION, session_token="another"),
+        attrs.evolve(SESSION, session_token=""),
+        attrs.evolve(KEYS, secret_access_key="another"),
+        attrs.evolve(KEYS, access_key_id="ANOTHER"),
+    ]
+)
+# Of one second, the next one, one before, and the next day's.
+offsets = st.sampled_from([0.0, 0.25, 0.999999, 1.0, -1.0, 86400.0])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(st.tuples(changes, rotations, offsets), min_size=2, max_size=12),
+    s3=st.booleans(),
+)
+def test_what_a_signer_remembers_changes_no_signature(
+    *, steps: list[tuple[dict[str, Any], Credentials, float]], s3: bool
+) -> None:
+    signer = signer_for(s3=s3)
+    for change, credentials, offset in steps:
+        request, now = invocation(**change), NOW + datetime.timedelta(seconds=offset)
+
+        assert signer.sign(request, credentials, now)["authorization"] == (
+            expected_authorization(request, credentials, now, s3=s3)
+        )
+
+
+def test_a_thousand_headers_in_one_second_are_signed_and_not_all_remembered() -> None:
+    signer = Signer("us-east-1")
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            request = invocation(headers={"x-amzn-sagemaker-inference-id": f"{number:04}"})
+            added = signer.sign(request, KEYS, NOW)
+            assert added == Signer("us-east-1").sign(request, KEYS, NOW)
+        remembered, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert remembered < 250_000
 
 
 @pytest.mark.parametrize("s3", [False, True])
