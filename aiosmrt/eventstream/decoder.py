@@ -242,7 +242,7 @@ class EventStreamDecoder:
 
     @property
     def offset(self) -> int:
-        """The bytes of the stream before the frame that is open, or that would come next."""
+        """The bytes of the stream before the frame that is open, at fault, or would come next."""
         if self._long is not None:
             return self._long.offset
         return self._received
@@ -273,6 +273,7 @@ class EventStreamDecoder:
     def _fail(self, error: EventStreamError) -> None:
         self.error = error.with_traceback(None)  # or its frames would keep the data alive
         self._missing = 1  # which leads receive_data to the error
+        self._received = error.offset
         self._pieces.clear()
         self._long = None
 

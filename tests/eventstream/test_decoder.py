@@ -732,6 +732,85 @@ def test_botocore_agrees_on_sound_frames(messages: list[Message]) -> None:
         assert (event.headers, event.payload) == (plain, message.payload)
 
 
+# Same lengths, other bytes: what one of them teaches must not pass for another.
+BLOCKS = [
+    encode_message(headers, b"")[12:-4]
+    for headers in ({}, {"a": "1"}, {"a": "2"}, {"b": "1"}, {"a": b"1"}, {"long": "x" * 600})
+]
+frames_ = st.tuples(
+    st.sampled_from(BLOCKS),
+    st.sampled_from([b"", b"1", b"2", b"12", bytes(1100), bytes(5000)]),
+    st.sampled_from([None] * 12 + [0, 5, 9, 12, -5, -1]),  # the byte that is wrong
+)
+
+
+def judge(data: bytes, limits: dict[str, int]) -> tuple[int, type[EventStreamError] | None, int]:
+    """Give how many frames are whole, what is wrong with the next one, and where that begins."""
+    count = offset = 0
+    while len(data) - offset >= 12:
+        length, headers_length, declared = struct.unpack_from(">III", data, offset)
+        if crc32(data[offset : offset + 8]) != declared:
+            return count, PreludeChecksumMismatch, offset
+        if length > limits["max_message_length"] or headers_length > limits["max_headers_length"]:
+            return count, InvalidLength, offset
+        body, stop = data[offset : offset + length - 4], offset + length
+        if stop > len(data):
+            break
+        if crc32(body) != int.from_bytes(data[stop - 4 : stop]):
+            return count, MessageChecksumMismatch, offset
+        count, offset = count + 1, stop
+    return count, None, offset
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(frames_, min_size=1, max_size=8),
+    st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 1500), st.booleans()), min_size=1, max_size=20
+    ),
+)
+def test_each_step_of_decoders_that_remember_together_is_that_of_one_that_remembers_nothing(
+    frames: list[tuple[bytes, bytes, int | None]], steps: list[tuple[int, int, bool]]
+) -> None:
+    data, expected = b"", []
+    for block, payload, wrong in frames:
+        prelude = struct.pack(">II", 16 + len(block) + len(payload), len(block))
+        head = prelude + struct.pack(">I", crc32(prelude)) + block
+        frame = bytearray(head + payload + struct.pack(">I", crc32(head + payload)))
+        if wrong is not None:
+            frame[wrong] ^= 1
+        data += frame
+        expected.append((block, payload))
+    tight = {"max_message_length": 1200, "max_headers_length": 100}
+    wide = {"max_message_length": 10_000, "max_headers_length": 1000}
+    both = [
+        (EventStreamDecoder(**limits), limits, [0], list[Message]()) for limits in (tight, wide)
+    ]
+    for which, size, all_at_once in [*steps, (0, len(data), True), (1, len(data), False)]:
+        decoder, limits, given_, messages = both[which]
+        decoder.receive_data(data[given_[0] : given_[0] + size])
+        given_[0] += size
+        count, error, offset = judge(data[: given_[0]], limits)
+        assert (type(decoder.error) if decoder.error else None, decoder.offset) == (error, offset)
+        if error is None or len(messages) < count:
+            more = decoder.take_messages() if all_at_once else [decoder.next_message()]
+            messages.extend(message for message in more if message is not None)
+    for decoder, limits, _, messages in both:
+        count, error, offset = judge(data, limits)
+        while len(messages) < count:
+            message = decoder.next_message()
+            assert message is not None
+            messages.append(message)
+        sent = [(encode_message(m.headers, b"")[12:-4], m.payload) for m in messages]
+        assert sent == expected[:count]
+        if error is not None:
+            with pytest.raises(error) as caught:
+                decoder.take_messages()
+            assert caught.value.offset == offset
+        else:
+            decoder.receive_eof()
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(messages_, min_size=1, max_size=4),
