@@ -121,9 +121,9 @@ async def drain(writer: AbstractStreamWriter) -> None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.set_write_buffer_limits(high=0)
         await writer.drain()
-        transport.set_write_buffer_limits()
-        # The peer may have closed it, after the last byte was out.
-        with contextlib.suppress(OSError):
+        # The peer may have closed it, after the last byte was out; uvloop calls that RuntimeError.
+        with contextlib.suppress(OSError, RuntimeError):
+            transport.set_write_buffer_limits()
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
 
 

@@ -13,17 +13,18 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, cast
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
 
 from aiosmrt.config import Timeout
 from aiosmrt.errors import ClientClosed, ConnectionLost, TimeLimitError, TotalTimeout, WriteTimeout
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
-from aiosmrt.transport.body import Body
+from aiosmrt.transport.body import Body, drain
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 
@@ -547,3 +548,36 @@ async def test_a_peer_that_hung_up_and_reads_on_may_have_run_the_model(
             # What the system has not sent yet by the time of the close is thrown away.
             assert caught.value.may_have_run or await serving <= size
             await serving
+
+
+class _ClosedMeanwhile(asyncio.WriteTransport):
+    """A transport as uvloop has it that is closed as soon as it has passed everything on."""
+
+    def __init__(self, raw: socket.socket) -> None:
+        super().__init__({"socket": raw})
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert low is None
+        if high is None:
+            raise RuntimeError("the handler is closed")
+
+
+class _ClosingWriter(StreamWriter):
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return cast("asyncio.Transport", self._transport)
+
+    async def drain(self) -> None:
+        pass
+
+
+@pytest.mark.asyncio
+async def test_a_close_after_the_last_byte_is_no_failure_of_the_request() -> None:
+    with socket.socket() as raw:
+        await drain(_ClosingWriter(_ClosedMeanwhile(raw)))
