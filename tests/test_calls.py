@@ -524,7 +524,7 @@ async def test_a_large_body_is_hashed_once_and_not_on_the_loop(
 ) -> None:
     sha256, hashed_in = hashlib.sha256, []
 
-    def note(data: bytes) -> object:
+    def note(data: bytes = b"") -> object:
         if len(data) == 300_000:
             hashed_in.append(threading.current_thread())
         return sha256(data)
