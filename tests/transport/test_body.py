@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, cast
+from unittest.mock import AsyncMock, Mock
 
 import aiohttp
 import pytest
@@ -581,3 +582,20 @@ class _ClosingWriter(StreamWriter):
 async def test_a_close_after_the_last_byte_is_no_failure_of_the_request() -> None:
     with socket.socket() as raw:
         await drain(_ClosingWriter(_ClosedMeanwhile(raw)))
+
+
+@pytest.mark.parametrize(("left", "sent"), [(0, True), (1, False)])
+@pytest.mark.asyncio
+async def test_who_is_cancelled_knows_what_the_socket_took_meanwhile(
+    *, left: int, sent: bool
+) -> None:
+    writer, progress = Mock(), Mock()
+    writer.protocol.should_close = False
+    writer.write, writer.drain = AsyncMock(), AsyncMock(side_effect=asyncio.CancelledError)
+    writer.transport.get_write_buffer_size.side_effect = [1, left]
+    body = Body(b"x", progress)
+    with pytest.raises(asyncio.CancelledError):
+        await body.write(writer)
+    assert (body.sent, body.taken) == (sent, sent)
+    assert progress.sent.called is sent
+    assert writer.transport.abort.called
