@@ -40,6 +40,7 @@ class Slots:
             # It may have been given a place in the very moment.
             if turn.done() and not turn.cancelled():
                 self.give_back()
+            turn.cancel()  # for one that is thrown away while it waits
             raise
         return Slot(self)
 

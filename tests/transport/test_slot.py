@@ -77,3 +77,14 @@ async def test_a_queue_that_everybody_has_left_leaves_the_place_free() -> None:
     await asyncio.wait(asking)
     first.release()
     assert slots.free == 1
+
+
+@pytest.mark.asyncio
+async def test_one_that_is_thrown_away_while_it_waits_swallows_no_place() -> None:
+    slots = Slots(1)
+    first = _take(slots)
+    waiting = slots.wait()
+    waiting.send(None)
+    waiting.close()
+    first.release()
+    assert slots.free == 1
