@@ -127,9 +127,9 @@ class ResponseStream:
     async def __anext__(self) -> PayloadPart:
         if self._chosen != "parts":
             self._choose("parts")
-        if self._payloads or await self._receive_parts():
-            return self._give()
-        raise StopAsyncIteration
+        if not self._payloads and not await self._receive_parts():
+            raise StopAsyncIteration
+        return self._give()
 
     def iter_text(self, errors: str = "strict") -> AsyncIterator[str]:
         """Give the payload as text, piece by piece, never splitting a character.
@@ -274,19 +274,16 @@ class ResponseStream:
         try:
             if self._ahead is not None:
                 raise self._ahead
-            while not self._payloads:
-                data = await self._response.receive()
-                if not data:
-                    self._decoder.receive_eof()
-                    self._end()
-                    break
+            while data := await self._response.receive():
                 self._decoder.receive_data(data)
                 self._decode()
+                if self._payloads:
+                    return True
+            self._decoder.receive_eof()
+            self._end()
         except AiosmrtError as error:
             fault = await self._fail(error)
             raise fault from fault.__cause__
-        if self._payloads:
-            return True
         await self._tell_end()
         return False
 

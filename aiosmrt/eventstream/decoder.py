@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from struct import Struct
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
@@ -229,15 +229,18 @@ class EventStreamDecoder:
             raise self.error.with_traceback(None)  # or it would grow with every call
         return None
 
-    def take_messages(self) -> deque[Message]:
+    def take_messages(self) -> Iterable[Message]:
         """Give all verified messages that wait, in order; none where it takes more data.
 
         Raises:
             EventStreamError: as `next_message`, where no message waits.
         """
-        messages, self._messages = self._messages, _NO_MESSAGES
+        messages = self._messages
+        if len(messages) == 1:
+            return (messages.popleft(),)  # spares a queue where messages come alone
         if not messages and self.error is not None:
             raise self.error.with_traceback(None)
+        self._messages = _NO_MESSAGES
         return messages
 
     @property

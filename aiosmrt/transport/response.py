@@ -104,9 +104,11 @@ class PooledResponse:
         try:
             if now - self._busy_since > _SLICE:
                 await self._let_others_run(now)
-            if self._is_dry():
+            if content.total_bytes == self._received and not content.is_eof():
                 self._waiting_since = now
-                self._set_alarm(now)
+                expires_at = self._limits.expires_at(now)
+                if expires_at is not None:
+                    self._alarm.set(self, expires_at)
                 data = await content.readany()
                 resumed = self._alarm.time()
                 if resumed - now > _SLICE:
@@ -186,11 +188,6 @@ class PooledResponse:
             raise fault
         return rest
 
-    def _set_alarm(self, waiting_since: float) -> None:
-        expires_at = self._limits.expires_at(waiting_since)
-        if expires_at is not None:
-            self._alarm.set(self, expires_at)
-
     def ring(self) -> None:
         """Fail the wait, unless its limit was lifted meanwhile."""
         # On a busy loop the alarm can be before a reader for whom something has come already.
@@ -200,7 +197,7 @@ class PooledResponse:
         if expires_at is None:
             return
         if expires_at > self._alarm.time():
-            self._set_alarm(self._waiting_since)
+            self._alarm.set(self, expires_at)
         else:
             self.fail(self._limits.expire())
 

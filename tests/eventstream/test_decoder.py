@@ -658,7 +658,7 @@ def test_what_is_remembered_is_held_once_for_all_decoders() -> None:
         decoders = [EventStreamDecoder() for _ in range(200)]
         for decoder in decoders:
             decoder.receive_data(data)
-            assert len(decoder.take_messages()) == 100
+            assert len(list(decoder.take_messages())) == 100
         return decoders
 
     assert peak(receive) < 350_000  # 800 bytes for each of the shapes, 600 for each decoder
