@@ -90,7 +90,7 @@ class Wait:
         if not remaining:
             return False
         # Jittered downwards, so that many waiters do not look at the same time.
-        pause = min(self._pause * random.uniform(0.5, 1), remaining)  # noqa: S311
+        pause = min(self._pause * random.uniform(0.5, 1), remaining)  # noqa: S311 - no secret
         # If the client was closed meanwhile, the next look says so.
         with contextlib.suppress(ClientClosed):
             await self.s3.pause(pause)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import hashlib
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 from urllib.parse import quote
@@ -34,16 +33,12 @@ from aiosmrt.s3_protocol import (
     refuse_listing,
 )
 from aiosmrt.signing import Signer
-from aiosmrt.threads import run_in_thread
 from aiosmrt.transport import Pool, PooledResponse
 
 __all__ = ["S3", "S3Connection", "S3Object", "S3State"]
 
 T = TypeVar("T")
 
-_EMPTY_HASH = hashlib.sha256().hexdigest()
-# Bodies above it, in bytes, are hashed in a thread.
-_LONG_TO_HASH = 1 << 18
 # A page has 1,000 keys of up to 1,024 bytes, each at most thrice as long when encoded.
 _LONGEST_LISTING = 8 << 20
 _NO_LIMITS = Timeout(connect=None, write=None, first_byte=None, idle=None)
@@ -75,9 +70,9 @@ class S3State:
     _signers: dict[str, Signer] = attrs.field(factory=dict)
 
     def choose_signer(self, region: str) -> Signer:
-        """Give the signer of a region; S3 signs the path as it is on the wire."""
+        """Give the signer of a region, by S3's rules for paths and the body's hash."""
         if region not in self._signers:
-            self._signers[region] = Signer(region, "s3", normalize_path=False)
+            self._signers[region] = Signer(region, "s3", normalize_path=False, content_sha256=True)
         return self._signers[region]
 
 
@@ -114,9 +109,7 @@ class S3:
         Raises:
             AiosmrtError: it may not be there.
         """
-        headers = {"x-amz-content-sha256": await _hash(body)}
-        if content_type is not None:
-            headers["content-type"] = content_type
+        headers = {} if content_type is None else {"content-type": content_type}
 
         async def judge(response: PooledResponse, call: Call) -> None:
             await _check(response, location)
@@ -143,7 +136,7 @@ class S3:
             UnexpectedResponse: the object is another version, or the answer another range.
             AiosmrtError: no answer.
         """
-        headers = {"x-amz-content-sha256": _EMPTY_HASH}
+        headers = {}
         if start:
             headers["range"] = f"bytes={start}-"
         if etag is not None:
@@ -193,8 +186,7 @@ class S3:
             call.end_attempt()
             return not absent
 
-        headers = {"x-amz-content-sha256": _EMPTY_HASH}
-        request = Request("HEAD", "", quote_key(location.key), headers)
+        request = Request("HEAD", "", quote_key(location.key), {})
         try:
             return await self._call("HeadObject", request, location, judge)
         except ServiceError as error:
@@ -237,7 +229,7 @@ class S3:
                 "GET",
                 "",
                 "",
-                {"x-amz-content-sha256": _EMPTY_HASH},
+                {},
                 query="&".join(f"{name}={quote(value, safe='')}" for name, value in query.items()),
             )
             page, token = await self._call("ListObjectsV2", request, place, judge)
@@ -351,12 +343,6 @@ class S3Object:
     def close(self) -> None:
         """Close the connection unless all was read. Idempotent."""
         self._response.close()
-
-
-async def _hash(body: bytes) -> str:
-    if len(body) <= _LONG_TO_HASH:
-        return hashlib.sha256(body).hexdigest()
-    return await run_in_thread(lambda: hashlib.sha256(body).hexdigest())
 
 
 async def _check(
