@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-import weakref
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -23,7 +22,7 @@ from collections.abc import (
     Iterator,
 )
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, Unpack
+from typing import Any, Protocol, TypeAlias, Unpack, cast
 
 import attrs
 import pytest
@@ -123,13 +122,13 @@ async def _serve_raw(
     converse: Converse, *, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[WireServer]:
     tasks: set[asyncio.Task[None]] = set()
-    transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
+    transports: list[asyncio.WriteTransport] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
             tasks.add(task)
-        transports.add(writer.transport)
+        transports.append(writer.transport)
         seen.connections += 1
         seen.open_connections += 1
         try:
@@ -156,7 +155,7 @@ async def _serve_raw(
             task.cancel()
         await asyncio.gather(*tasks)
         # A polite end of TLS waits for the other side, which may be gone.
-        for transport in tuple(transports):
+        for transport in transports:
             with contextlib.suppress(AttributeError):  # what asyncio has closed has no loop
                 transport.abort()
         await asyncio.sleep(0)
@@ -359,9 +358,8 @@ _ESTABLISHED = 1  # TCP_ESTABLISHED of Linux' include/net/tcp_states.h
 
 async def _read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
-    transport = writer.transport
-    assert isinstance(transport, asyncio.ReadTransport)
-    transport.pause_reading()
+    # uvloop's is none by its class.
+    cast("asyncio.Transport", writer.transport).pause_reading()
     raw: socket.socket = writer.get_extra_info("socket")
     # Who does not read is not told of the connection's end either.
     await _until(

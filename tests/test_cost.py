@@ -49,7 +49,7 @@ def url() -> Iterator[str]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
+    loop.call_soon_threadsafe(server.close)
     # Its clients have hung up: this waits until it has noticed.
     asyncio.run_coroutine_threadsafe(asyncio.sleep(0.02), loop).result()
     loop.call_soon_threadsafe(loop.stop)

@@ -31,6 +31,7 @@ FLOORS: dict[str, float] = {
     "version": 0,
     "clock": 1,
     "operations": 1,
+    "response_parser": 1,
     "option_names": 1,
     "parameters": 1,
     "proxies": 1,

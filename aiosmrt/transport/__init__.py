@@ -1,7 +1,7 @@
 """The connection pool, and the border where foreign exceptions become ours.
 
-The only folder of the client that imports aiohttp. Where aiohttp alone would break a promise, a
-comment says so, and a test fails if the way around it stops working.
+The only folder of the client that imports aiohttp, which makes the connections (names, TLS,
+proxies) and keeps the idle ones. While one is used, what goes over it is read and written here.
 """
 
 from __future__ import annotations

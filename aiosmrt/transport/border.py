@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import aiohttp
-from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -17,7 +16,7 @@ from aiosmrt.errors import (
     UnexpectedResponse,
 )
 from aiosmrt.http import Request
-from aiosmrt.transport.body import Body
+from aiosmrt.response_parser import MalformedResponse
 from aiosmrt.transport.exchange import Exchange
 
 __all__ = ["describe", "refuse_proxying", "translate"]
@@ -39,17 +38,17 @@ _LARGE_BODY = 4_000_000
 
 
 def translate(
-    error: Exception, request: Request, sending: Body | Exchange, proxy: URL | None = None
+    error: Exception, request: Request, exchange: Exchange, proxy: URL | None = None
 ) -> AiosmrtError:
     """Turn what aiohttp raised for a request into our error, `may_have_run` included."""
     what = describe(_find_root(error))
     if isinstance(error, aiohttp.ClientResponseError):
         _forget_headers(error)
-    if sending.begun_at is None:
+    if exchange.begun_at is None:
         proxied = None if proxy is None else _translate_proxying(error, what, request, proxy)
         return proxied or _translate_connecting(error, what, request)
-    translated = _translate_sending(error, what, request, sending)
-    translated.may_have_run = sending.sent
+    translated = _translate_sending(error, what, request, exchange)
+    translated.may_have_run = exchange.sent
     return translated
 
 
@@ -136,18 +135,18 @@ def _advise(error: aiohttp.ClientConnectorCertificateError, option: str) -> str:
 
 
 def _translate_sending(
-    error: Exception, what: str, request: Request, sending: Body | Exchange
+    error: Exception, what: str, request: Request, exchange: Exchange
 ) -> AiosmrtError:
     """Read an exception of the time between the connection and the answer's head."""
     origin = request.origin
-    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+    if isinstance(error, MalformedResponse):
         return UnexpectedResponse(
             f"{origin} did not answer in HTTP: {what}; check the scheme and the port of "
             "endpoint_url"
         )
-    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+    if exchange.answer.begun:
         return ConnectionLost(f"{origin} closed the connection in the middle of an answer's head")
-    if sending.sent:
+    if exchange.sent:
         hint = "if it always does, this port may speak TLS: endpoint_url begins with https://"
         return ConnectionLost(
             f"{origin} closed the connection without an answer, after the whole request had been "
@@ -156,7 +155,7 @@ def _translate_sending(
     size = len(request.body)
     hint = "services close the connection on a body that is too large"
     return ConnectionLost(
-        f"{origin} closed the connection while the request was being sent ({sending.taken} of "
+        f"{origin} closed the connection while the request was being sent ({exchange.taken} of "
         f"{size} bytes of the body): {what}{f'; {hint}' if size > _LARGE_BODY else ''}"
     )
 

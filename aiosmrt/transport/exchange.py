@@ -1,153 +1,297 @@
-"""A small request and the head of its answer, straight on one of aiohttp's connections.
-
-`aiohttp.ClientSession.request` costs more than everything else in a call: cookies, redirects,
-middlewares, a task that writes. A request that the socket takes at once needs none of them.
-"""
+"""One request and its answer on one of aiohttp's connections."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-import aiohttp
-from aiohttp.http import StreamWriter
+from typing import TYPE_CHECKING, Final
 
 from aiosmrt.errors import ConnectionLost
 from aiosmrt.http import Progress, Request
-from aiosmrt.transport.body import cut, drain, is_flushed
+from aiosmrt.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
 
 if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
+    from collections.abc import Mapping
+
     from aiohttp.connector import Connection
-    from multidict import CIMultiDictProxy
 
-__all__ = ["SMALL", "Exchange", "disown"]
+__all__ = ["Exchange", "encode_head"]
 
-SMALL = 1 << 16
-"""Bytes of a body up to which one write takes it; larger ones are written piece by piece."""
+# Bytes of a body that are handed to the socket between two looks at the time limit. What is not
+# larger goes out with the head.
+_PIECE: Final = 1 << 16
+
+# Bytes that may wait to be taken before the socket is not read any longer; one read of asyncio's,
+# or uvloop's, has at most as many.
+_AHEAD: Final = 1 << 18
+
+# What the system does with unsent bytes when a socket is closed (`struct linger` of socket(7)).
+_RESET: Final = struct.pack("ii", 1, 0)
 
 # What no field value may hold (RFC 9110, section 5.5): it could begin another line.
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-# Below, another head comes (RFC 9110, section 15.2), but after the one that ends HTTP.
-_FINAL = 200
-_SWITCHING_PROTOCOLS = 101
+_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Exchange:
-    """A request on its way and its answer, as `aiohttp.ClientResponse` has it.
+class Exchange(asyncio.Protocol):
+    """A request on its way and its answer.
+
+    It takes the place of aiohttp's protocol on the connection from its beginning to its end, and
+    puts that one back: what aiohttp would do between a socket and its reader costs more than all
+    of a call that is our own, and hides what came before a cut. A connection whose answer is there
+    to its end goes back to its pool by itself, or is closed if nothing can follow on it.
 
     Attributes:
+        answer: what came so far.
         begun_at: when the request was begun, on the performance counter.
         taken: how many bytes of its body the socket took.
         sent: whether it took all of them, and the head.
-        status: of the answer; with `reason`, `headers` and `content` not there before.
-        connection: that it is on.
+        error: what ended the connection before the answer's end.
     """
 
     __slots__ = (
+        "_body",
+        "_connection",
+        "_home",
+        "_loop",
+        "_origin",
+        "_paused",
+        "_progress",
+        "_transport",
+        "_unread",
+        "_waiter",
+        "_written",
+        "answer",
         "begun_at",
-        "connection",
-        "content",
-        "headers",
-        "reason",
+        "error",
         "sent",
-        "status",
         "taken",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, request: Request, progress: Progress) -> None:
+        self.answer = ResponseParser(request.method)
         self.begun_at: float | None = None
         self.taken = 0
         self.sent = False
-        self.status = 0
-        self.reason = ""
-        self.headers: CIMultiDictProxy[str]
-        self.content: aiohttp.StreamReader
-        self.connection: Connection
+        self.error: Exception | None = None
+        self._origin = request.origin
+        self._body = request.body  # until it is sent: it may have megabytes
+        self._progress = progress
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._transport: asyncio.Transport
+        self._home: asyncio.Protocol  # aiohttp's
+        self._written = 0  # bytes of the body that the transport has, if it did not pass them on
+        self._unread = 0  # bytes that came since somebody took some
+        self._paused = False  # whether the socket is not read
+        self._waiter: asyncio.Future[None] | None = None
 
-    async def begin(self, connection: Connection, request: Request, progress: Progress) -> None:
-        """Send the request, and wait for the head of the answer.
+    async def begin(self, connection: Connection, head: bytes) -> None:
+        """Send the request, whose head is `head`, and wait for the head of the answer.
 
-        The connection goes back to the pool by itself where the body ends.
+        Raises:
+            ConnectionLost: it is not begun, for an answer was there already.
+            OSError, IncompleteResponse: the connection ended.
+            MalformedResponse: what came is no answer.
         """
-        self.connection = connection
-        transport = connection.transport
         try:
-            protocol = self._write(request)
-            if transport is not None and transport.get_write_buffer_size():
-                progress.writing()
-                # An answer may be there although the rest of the request was never taken.
-                with suppress(ConnectionError):
-                    await drain(StreamWriter(protocol, asyncio.get_running_loop()))
-                    self._note_sent(request, progress)
-            else:
-                self._note_sent(request, progress)
-            message, self.content = await protocol.read()
-            while message.code < _FINAL and message.code != _SWITCHING_PROTOCOLS:
-                message, self.content = await protocol.read()
+            self._write(connection, head)
+            while self.answer.head is None:
+                await self.wait()
+                if self.error is not None:
+                    raise self.error  # noqa: TRY301 - as whatever else ends it
         except BaseException as error:
-            if transport is not None:
-                written = self.begun_at is not None and not self.sent
-                # Who waited for it may not have noticed that the socket has taken everything.
-                if written and is_flushed(transport, error):
-                    self._note_sent(request, progress)
-                cut(transport)
-            connection.close()
+            # Who waited for it may not have noticed that the socket has taken everything: a
+            # transport passes on what it has even where it is closed meanwhile, and only one that
+            # fails forgets it.
+            if self.begun_at is not None and not isinstance(error, OSError):
+                self._note_written()
+            if self._connection is None:
+                connection.close()
+            self.close()
             raise
-        self.status, self.reason, self.headers = message.code, message.reason, message.headers
-        self.content.on_eof(connection.release)
 
-    def _write(self, request: Request) -> ResponseHandler:
-        head = encode_head(request)
-        protocol, transport = self.connection.protocol, self.connection.transport
-        if protocol is None or transport is None:
+    def _write(self, connection: Connection, head: bytes) -> None:
+        home, transport = connection.protocol, connection.transport
+        if home is None or transport is None or transport.is_closing():
             raise ConnectionResetError("the connection was closed as soon as it was made")
-        protocol.set_response_params(
-            read_until_eof=True, auto_decompress=False, skip_payload=request.method == "HEAD"
-        )
-        if protocol.should_close:
+        if home.should_close:
             # What came before the question would be taken for the answer.
-            raise disown(request)
+            raise ConnectionLost(
+                f"{self._origin} answered on an idle connection before it was asked; "
+                "nothing was sent"
+            )
+        self._connection, self._home, self._transport = connection, home, transport
+        transport.set_protocol(self)
         self.begun_at = time.perf_counter()
-        transport.write(head + request.body)
-        return protocol
+        body = self._body
+        size = self._written = len(body)
+        if size > _PIECE:
+            self._written = _PIECE
+            body = body[:_PIECE]
+        transport.write(head + body)
+        if size == self._written and not transport.get_write_buffer_size():
+            self._note_sent()
+        else:
+            self._progress.writing()
+            # In its next pass, since a loop may write only then.
+            self._loop.call_soon(self.resume_writing)
 
-    def _note_sent(self, request: Request, progress: Progress) -> None:
-        self.taken = len(request.body)
+    def resume_writing(self) -> None:
+        """Write the next piece, once the socket took the one before."""
+        if self.sent or self._connection is None:
+            return
+        transport, body = self._transport, self._body
+        if transport.get_write_buffer_size():
+            # Says so when it is empty, not when it is nearly so.
+            transport.set_write_buffer_limits(high=0)
+        elif self._written == len(body):
+            self._note_written()
+        elif not transport.is_closing():
+            self.taken = self._written
+            self._written = min(self.taken + _PIECE, len(body))
+            self._progress.writing()
+            transport.write(memoryview(body)[self.taken : self._written])
+            self._loop.call_soon(self.resume_writing)
+
+    def _note_written(self) -> None:
+        """Note that the socket has the whole request, if so."""
+        if self.sent or self._written < len(self._body) or self._transport.get_write_buffer_size():
+            return
+        # The next request of the connection finds it as this one did.
+        with suppress(OSError, RuntimeError):  # it may be closed; uvloop says RuntimeError
+            self._transport.set_write_buffer_limits()
+        self._note_sent()
+
+    def _note_sent(self) -> None:
+        self.taken = self._written
         self.sent = True
-        progress.sent()
+        self._body = b""
+        self._progress.sent()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on in the answer, and wake whoever waits for it."""
+        answer = self.answer
+        try:
+            answer.receive_data(data)
+        except MalformedResponse as error:
+            self.error = error
+            self.close()
+            return
+        if answer.complete:
+            self._finish()
+        else:
+            self._unread += len(data)
+            if self._unread > _AHEAD and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        if self._waiter is not None:
+            self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Note the end of the connection, and pass it on to aiohttp."""
+        connection, self._connection = self._connection, None
+        self._home.connection_lost(error)
+        if connection is not None:
+            connection.close()
+        try:
+            self.answer.receive_eof()
+        except IncompleteResponse as incomplete:
+            self.error = self.error or error or incomplete
+        self._wake()
+
+    def is_dry(self) -> bool:
+        """Tell whether there is nothing to take until something comes."""
+        answer = self.answer
+        return not answer.pieces and not answer.complete and self.error is None
+
+    async def wait(self) -> None:
+        """Wait until more of the answer is there, or nothing more will come."""
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def take(self) -> bytes:
+        """Give the bytes of the body that are there."""
+        pieces = self.answer.pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._unread = 0
+        if self._paused:
+            self._paused = False
+            if self._connection is not None:
+                self._transport.resume_reading()
+        return data
+
+    def _finish(self) -> None:
+        """Give the connection back to its pool, or close it if nothing can follow on it."""
+        if not self.sent:
+            self.close()
+            return
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._paused:
+                self._transport.resume_reading()
+            self._transport.set_protocol(self._home)
+            if self.answer.reusable:
+                connection.release()
+            else:
+                connection.close()
 
     def close(self) -> None:
-        """Give up what is left of the answer, and wake whoever waits for it."""
-        if self.content.exception() is None:
-            self.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
-        self.connection.close()
+        """Give up what is left of the answer, and wake whoever waits for it. Idempotent.
+
+        Closing the connection politely would wait for a peer that does not read, and the system
+        would go on offering it what it has of the request.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            transport = self._transport
+            if not self.sent:
+                with suppress(OSError):
+                    raw = transport.get_extra_info("socket")
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            # One that asyncio has closed after its last flush has no loop any longer.
+            with suppress(AttributeError):
+                transport.set_protocol(self._home)
+                transport.abort()
+            connection.close()
+        self._wake()
 
 
-def disown(request: Request) -> ConnectionLost:
-    """Build the error of an answer that was there before its request."""
-    return ConnectionLost(
-        f"{request.origin} answered on an idle connection before it was asked; nothing was sent"
-    )
-
-
-def encode_head(request: Request) -> bytes:
+def encode_head(
+    request: Request, *, absolute: bool = False, extra: Mapping[str, str] | None = None
+) -> bytes:
     """Write the request line and the headers.
+
+    Args:
+        request: what is sent.
+        absolute: whether the whole URL is named, as for a proxy (RFC 9112, section 3.2.2).
+        extra: headers of whoever passes it on.
 
     Raises:
         ValueError: a value would break out of its line.
     """
+    origin = request.origin if absolute else ""
     query = f"?{request.query}" if request.query else ""
-    lines = [f"{request.method} {request.path}{query} HTTP/1.1", f"Host: {request.host}"]
+    lines = [
+        f"{request.method} {origin}{request.path}{query} HTTP/1.1",
+        f"Host: {request.host}",
+    ]
     headers, size = request.headers, len(request.body)
     if "accept-encoding" not in headers:
         # After the signature: a proxy may well change what encodings it lets through.
         lines.append("accept-encoding: identity")
     lines += [f"{name}: {value}" for name, value in headers.items()]
+    if extra:
+        lines += [f"{name}: {value}" for name, value in extra.items()]
     if size or request.method != "GET":
         lines.append(f"Content-Length: {size}")
     # Of two checks the first is cheap, and mostly enough.

@@ -6,11 +6,10 @@ import asyncio
 import base64
 import socket
 import ssl
-import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import attrs
@@ -19,17 +18,18 @@ from yarl import URL
 
 from aiosmrt.alarm import Alarm
 from aiosmrt.errors import ClientClosed, ConfigurationError
-from aiosmrt.http import Request
+from aiosmrt.http import Request, ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.proxies import find_proxy
-from aiosmrt.transport.body import Body
 from aiosmrt.transport.border import refuse_proxying, translate
-from aiosmrt.transport.exchange import SMALL, Exchange, disown
+from aiosmrt.transport.exchange import Exchange, encode_head
 from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot, Slots
+from aiosmrt.transport.tracing import Tracing
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
 __all__ = ["Pool", "PoolOptions"]
 
@@ -38,9 +38,6 @@ __all__ = ["Pool", "PoolOptions"]
 _KEEPALIVE = (60, 15, 3)
 # Seconds after which an idle connection is closed here, before the server's side closes it.
 _POOLED_IDLE = 12
-# URLs remembered; far more endpoints than anybody calls.
-_URLS = 1024
-
 
 # Limits are kept by `Limits`.
 _NO_LIMIT = aiohttp.ClientTimeout()
@@ -77,8 +74,8 @@ class Pool:
         self._options = options
         self._routes: dict[str, _Route] = {}
         self._given_route = None if options.proxy is None else _plan_route(options, options.proxy)
+        self._trace_configs: list[aiohttp.TraceConfig] = []
         limit = options.max_connections
-        traces = None
         if options.session is None:
             # Slots come before connections, so that a call signs after it has waited.
             connector: aiohttp.BaseConnector = aiohttp.TCPConnector(
@@ -88,29 +85,20 @@ class Pool:
                 ssl=options.tls,
             )
         else:
-            connector, traces = _borrow(options.session, self.loop)
+            connector, self._trace_configs = _borrow(options.session, self.loop)
             # 0 is no limit. Most clients call one host.
             limit = min(limit, connector.limit or limit, connector.limit_per_host or limit)
-        # A session of our own even over a borrowed connector: nobody's default headers, cookies,
-        # raise_for_status or decompression changes what is sent or seen.
+        # It keeps the connections, and sends nothing.
         self._session = aiohttp.ClientSession(
             connector=connector,
             connector_owner=options.session is None,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(),
-            # After the signature: a proxy may well change what encodings it lets through.
-            headers={"accept-encoding": "identity"},
-            skip_auto_headers=("accept", "content-type", "user-agent"),
-            auto_decompress=False,
-            trace_configs=traces,
         )
         self._slots = Slots(limit)
         self._calls: set[Limits] = set()
         # Weak, so that a stream nobody holds any longer can be noticed and closed.
         self._responses: weakref.WeakSet[PooledResponse] = weakref.WeakSet()
-        self._traced = bool(traces)
         self._destinations: dict[str, aiohttp.ClientRequest] = {}
-        self._urls: dict[tuple[str, str, str], URL] = {}
         self._keeper: AsyncGenerator[None] | None = None
 
     @property
@@ -164,62 +152,56 @@ class Pool:
         if route.proxy is not None:
             limits.peer += f" through the proxy {route.proxy.host}:{route.proxy.port}"
         limits.connecting()
-        sending: Exchange | Body
-        answer: Exchange | aiohttp.ClientResponse
+        exchange = Exchange(request, limits)
         try:
-            if self._traced or route.proxy is not None or len(request.body) > SMALL:
-                sending = Body(request.body, limits)
-                answer = await self._request(request, sending, route)
-            else:
-                sending = answer = Exchange()
-                connection = await self._connect(request.origin)
-                await answer.begin(connection, request, limits)
+            await self._exchange(exchange, request, route)
         except (
             aiohttp.ClientError,
             HttpProcessingError,
             OSError,
+            EOFError,
             RuntimeError,
             ValueError,
         ) as error:
             if self._session.closed:
                 closed = ClientClosed("the client, or its session, was closed during the call")
-                closed.may_have_run = sending.sent
+                closed.may_have_run = exchange.sent
                 raise closed from error
-            raise translate(error, request, sending, route.proxy) from error
-        if sending.begun_at is None:
-            answer.close()
-            raise disown(request)
-        if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
-            answer.close()
-            raise refuse_proxying(request, route.proxy, answer.status, answer.reason or "")
-        first_byte = time.perf_counter() - sending.begun_at
-        pooled = PooledResponse(answer, slot, limits, self.alarm, first_byte)
-        if not answer.content.is_eof():
-            self._responses.add(pooled)
-        return pooled
+            raise translate(error, request, exchange, route.proxy) from error
+        head = cast("ResponseHead", exchange.answer.head)  # or it had raised
+        if head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
+            exchange.close()
+            raise refuse_proxying(request, route.proxy, head.status, exchange.answer.reason)
+        response = PooledResponse(head, exchange, slot, limits, self.alarm)
+        if not exchange.answer.complete:
+            self._responses.add(response)
+        return response
 
-    async def _request(self, request: Request, body: Body, route: _Route) -> aiohttp.ClientResponse:
-        headers = request.headers
-        if request.origin.startswith("http:"):
-            # Where no tunnel is asked for, the proxy reads the request itself.
-            headers = {**headers, **route.headers}
+    async def _exchange(self, exchange: Exchange, request: Request, route: _Route) -> None:
+        head = _encode_head(request, route)
+        if not self._trace_configs:
+            await exchange.begin(await self._connect(request.origin, route), head)
+            return
+        tracing = Tracing(self._options.session or self._session, self._trace_configs, request)
+        await tracing.begin()
         try:
-            return await self._session.request(
-                request.method,
-                self._url(request),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                ssl=self._tls,
-                proxy=route.proxy,
-                proxy_headers=route.headers or None,
-            )
+            connection = await self._connect(request.origin, route, tracing.traces)
+            try:
+                await tracing.send()
+            except BaseException:
+                connection.close()
+                raise
+            await exchange.begin(connection, head)
+            answer = exchange.answer
+            await tracing.end(cast("ResponseHead", answer.head), answer.reason)
         except BaseException as error:
-            # aiohttp only asks the task that writes to end, which could send the rest till then.
-            body.give_up(error)
+            exchange.close()
+            await tracing.fail(error)
             raise
 
-    def _connect(self, origin: str) -> Awaitable[Connection]:
+    def _connect(
+        self, origin: str, route: _Route, traces: Sequence[Trace] = ()
+    ) -> Awaitable[Connection]:
         """Take a connection that is idle, or make one."""
         connector = self._session.connector
         if connector is None:
@@ -227,10 +209,18 @@ class Pool:
         destination = self._destinations.get(origin)
         if destination is None:
             # Nothing of it is sent: it says where to, in the words of the connector.
-            destination = self._destinations[origin] = aiohttp.ClientRequest(
-                "POST", URL(origin), loop=self.loop, ssl=self._tls, session=self._session
+            destination = aiohttp.ClientRequest(
+                "POST",
+                URL(origin),
+                loop=self.loop,
+                ssl=self._tls,
+                session=self._session,
+                proxy=route.proxy,
+                proxy_headers=route.headers or None,
             )
-        return connector.connect(destination, traces=[], timeout=_NO_LIMIT)
+            if route.proxy is None:  # or the connector would write something into it
+                self._destinations[origin] = destination
+        return connector.connect(destination, traces=list(traces), timeout=_NO_LIMIT)
 
     def _find_route(self, origin: str) -> _Route:
         route = self._routes.get(origin)
@@ -239,16 +229,6 @@ class Pool:
             route = _Route() if found is None else _plan_route(self._options, found[0])
             self._routes[origin] = route
         return route
-
-    def _url(self, request: Request) -> URL:
-        key = (request.origin, request.path, request.query)
-        url = self._urls.get(key)
-        if url is None:
-            if len(self._urls) >= _URLS:
-                self._urls.clear()
-            query = f"?{request.query}" if request.query else ""
-            url = self._urls[key] = URL(request.origin + request.path + query, encoded=True)
-        return url
 
     async def aclose(self) -> None:
         """End what is in flight with `ClientClosed` and close the connections. Idempotent."""
@@ -265,6 +245,13 @@ class Pool:
             response.fail(ClientClosed("the client was closed during the call"))
         self.alarm.close()
         await self._session.close()
+
+
+def _encode_head(request: Request, route: _Route) -> bytes:
+    if route.proxy is None or not request.origin.startswith("http:"):
+        return encode_head(request)
+    # Where no tunnel is asked for, the proxy reads the request itself.
+    return encode_head(request, absolute=True, extra=route.headers)
 
 
 def _plan_route(options: PoolOptions, proxy: str) -> _Route:

@@ -17,7 +17,6 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import trustme
-from aiohttp.http import HttpProcessingError
 
 from aiosmrt.errors import (
     AiosmrtError,
@@ -26,6 +25,7 @@ from aiosmrt.errors import (
     ConnectionLost,
     UnexpectedResponse,
 )
+from aiosmrt.response_parser import MalformedResponse
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
@@ -184,7 +184,7 @@ async def test_garbage_instead_of_http(
     async with serve_raw(_answer(garbage)) as server:
         error = await _fail(exchange(pool, server.url, b"x" * size))
     assert isinstance(error, UnexpectedResponse)
-    assert isinstance(error.__cause__, aiohttp.ClientResponseError | HttpProcessingError)
+    assert isinstance(error.__cause__, MalformedResponse)
     assert f"{server.url} did not answer in HTTP: " in str(error)
     assert "message:;" not in str(error)
     assert "check the scheme and the port of endpoint_url" in str(error)

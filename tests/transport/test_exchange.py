@@ -1,13 +1,20 @@
-"""A small request straight on a connection: what it writes, and what may be in its way."""
+"""A request and its answer on a connection: what is written, and what is known of a stuck one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import random
 import socket
+import ssl
+import struct
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -15,16 +22,26 @@ import pytest_asyncio
 from yarl import URL
 
 from aiosmrt.config import Timeout
-from aiosmrt.errors import ConfigurationError, ConnectionLost, WriteTimeout
+from aiosmrt.errors import (
+    ClientClosed,
+    ConfigurationError,
+    ConnectionLost,
+    TimeLimitError,
+    TotalTimeout,
+    WriteTimeout,
+)
 from aiosmrt.http import Request
 from aiosmrt.limits import Limits
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
-from aiosmrt.transport.exchange import SMALL, Exchange, encode_head
+from aiosmrt.transport.exchange import Exchange, encode_head
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-_BODY = b"x" * SMALL
+_SMALL = 1 << 16  # bytes up to which a body goes out with its head
+_SMALL_BODY = b"x" * _SMALL
+_SIX_MB = 6 * 1024 * 1024
+_BODY = random.Random(6).randbytes(_SIX_MB)
 
 
 class _Server(Protocol):
@@ -33,28 +50,344 @@ class _Server(Protocol):
     open_connections: int
 
 
+class _Tls(Protocol):
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
 Converse = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ServeRaw = Callable[..., AbstractAsyncContextManager[_Server]]
 Send = Callable[..., Coroutine[None, None, PooledResponse]]
 Until = Callable[..., Awaitable[None]]
 
 
-def _make_narrow_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
+@pytest_asyncio.fixture
+async def pool() -> AsyncIterator[Pool]:
+    async with contextlib.aclosing(Pool(PoolOptions(max_connections=1))) as pool:
+        yield pool
+
+
+async def _read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+    return await reader.readexactly(int(length.partition(b":")[2]))
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200_000, _SIX_MB])
+@pytest.mark.asyncio
+async def test_a_body_of_any_size_arrives(
+    size: int, pool: Pool, serve_raw: ServeRaw, exchange: Send
+) -> None:
+    bodies = []
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            bodies.append(await _read_request(reader))
+            writer.write(_OK)
+
+    async with serve_raw(converse) as server:
+        for _ in range(2):
+            response = await exchange(pool, server.url, _BODY[:size])
+            assert await response.read() == b"ok"
+    assert bodies == [_BODY[:size]] * 2
+    assert server.connections == 1
+
+
+@pytest.mark.asyncio
+async def test_a_large_body_arrives_over_tls_and_through_a_slow_reader(
+    serve_raw: ServeRaw, exchange: Send, tls: _Tls
+) -> None:
+    bodies = []
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = bytearray()
+        while len(body) < _SIX_MB:
+            body += await reader.read(1 << 19)
+            await asyncio.sleep(0.002)
+        bodies.append(bytes(body))
+        writer.write(_OK)
+        await reader.read()
+
+    async with (
+        serve_raw(converse, tls=tls.server) as server,
+        contextlib.aclosing(Pool(PoolOptions(tls=tls.client))) as pool,
+    ):
+        response = await exchange(pool, server.url, _BODY)
+        assert await response.read() == b"ok"
+    assert bodies == [_BODY]
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_never_stops_may_be_slower_than_the_limit(
+    pool: Pool, serve_raw: ServeRaw, exchange: Send
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        received = 0
+        while received < _SIX_MB:
+            received += len(await reader.read(1 << 18))
+            await asyncio.sleep(0.03)
+        writer.write(_OK)
+        await reader.read()
+
+    async with serve_raw(converse) as server:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        response = await exchange(pool, server.url, _BODY, timeout=Timeout(write=0.4))
+        assert loop.time() - began > 0.4
+        assert await response.read() == b"ok"
+
+
+@pytest.fixture(params=["plain", "tls"])
+def stuck(
+    request: pytest.FixtureRequest, serve_raw: ServeRaw, read_nothing: Converse, tls: _Tls
+) -> AbstractAsyncContextManager[_Server]:
+    """A server that takes a head and the first part of a body."""
+    return serve_raw(read_nothing, tls=tls.server if request.param == "tls" else None)
+
+
+@pytest_asyncio.fixture
+async def tls_pool(tls: _Tls) -> AsyncIterator[Pool]:
+    options = PoolOptions(max_connections=1, tls=tls.client)
+    async with contextlib.aclosing(Pool(options)) as pool:
+        yield pool
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_stops_reading(
+    tls_pool: Pool, stuck: AbstractAsyncContextManager[_Server], exchange: Send, until: Until
+) -> None:
+    async with stuck as server:
+        with pytest.raises(WriteTimeout, match=r"took no more .* 0\.1 s") as caught:
+            await exchange(tls_pool, server.url, _BODY, timeout=Timeout(write=0.1))
+        assert not caught.value.may_have_run
+        assert tls_pool._slots.free
+        # Reset, not closed politely: that would wait for the server to read.
+        await until(lambda: server.open_connections == 0)
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+@pytest.mark.asyncio
+async def test_the_total_ends_a_body_that_is_stuck(
+    tls_pool: Pool, stuck: AbstractAsyncContextManager[_Server], exchange: Send, until: Until
+) -> None:
+    async with stuck as server:
+        with pytest.raises(TotalTimeout) as caught:
+            await exchange(tls_pool, server.url, _BODY, timeout=Timeout(total=0.1))
+        assert not caught.value.may_have_run
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_call_resets_a_body_that_is_stuck(
+    tls_pool: Pool, stuck: AbstractAsyncContextManager[_Server], exchange: Send, until: Until
+) -> None:
+    async with stuck as server:
+        task = asyncio.create_task(exchange(tls_pool, server.url, _BODY))
+        await until(lambda: server.open_connections == 1)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_closing_the_pool_does_not_wait_for_a_body_that_is_stuck(
+    tls_pool: Pool, stuck: AbstractAsyncContextManager[_Server], exchange: Send, until: Until
+) -> None:
+    async with stuck as server:
+        task = asyncio.create_task(exchange(tls_pool, server.url, _BODY))
+        await until(lambda: server.open_connections == 1)
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(tls_pool.aclose(), 2)
+        with pytest.raises(ClientClosed) as caught:
+            await task
+        assert not caught.value.may_have_run
+        await until(lambda: server.open_connections == 0)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST."""
+    raw: socket.socket = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("politely", [True, False], ids=["FIN", "RST"])
+@pytest.mark.asyncio
+async def test_a_connection_that_dies_before_the_last_byte_did_not_run_the_model(
+    politely: bool, secure: bool, serve_raw: ServeRaw, exchange: Send, tls: _Tls
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(100_000)
+        if not politely:
+            _reset(writer)
+
+    async with (
+        serve_raw(converse, tls=tls.server if secure else None) as server,
+        contextlib.aclosing(Pool(PoolOptions(tls=tls.client))) as pool,
+    ):
+        with pytest.raises(ConnectionLost, match=r"while the request was being sent") as caught:
+            await exchange(pool, server.url, _BODY)
+    assert not caught.value.may_have_run
+    assert "a body that is too large" in str(caught.value)
+    assert f"of {_SIX_MB} bytes of the body" in str(caught.value)
+
+
+@pytest.mark.parametrize("politely", [True, False], ids=["FIN", "RST"])
+@pytest.mark.parametrize("size", [0, 10, 100_000])
+@pytest.mark.asyncio
+async def test_a_connection_that_dies_after_the_last_byte_may_have_run_the_model(
+    size: int, politely: bool, pool: Pool, serve_raw: ServeRaw, exchange: Send
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _read_request(reader)
+        if not politely:
+            _reset(writer)
+
+    async with serve_raw(converse) as server:
+        with pytest.raises(ConnectionLost, match="after the whole request had been sent") as caught:
+            await exchange(pool, server.url, bytes(size))
+    assert caught.value.may_have_run
+
+
+@pytest.mark.asyncio
+async def test_an_answer_may_come_before_the_request_is_out(
+    pool: Pool, serve_raw: ServeRaw, exchange: Send, read_nothing: Converse, until: Until
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig")
+        await read_nothing(reader, writer)
+
+    async with serve_raw(converse) as server:
+        response = await exchange(pool, server.url, _BODY)
+        assert response.head.status == 413
+        assert await response.read() == b"big"
+        assert pool._slots.free > 0
+        # What is half sent cannot be gone on with: the connection is not used again.
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_large_bodies_cause_no_warning(
+    pool: Pool, serve_raw: ServeRaw, exchange: Send, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _read_request(reader)
+        writer.write(_OK)
+        await reader.read()
+
+    async with serve_raw(converse) as server:
+        response = await exchange(pool, server.url, bytes(2_000_000))
+        await response.read()
+        del response
+        gc.collect()
+    assert not recwarn.list
+
+
+def _make_small(address: aiohttp.AddrInfoType) -> socket.socket:
+    made = socket.socket(*address[:3])
     made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return made
 
 
 @pytest_asyncio.fixture
 async def narrow() -> AsyncIterator[Pool]:
-    """Give a pool whose sockets take less at a time than a small request has."""
-    connector = aiohttp.TCPConnector(socket_factory=_make_narrow_socket)
+    """Give a pool whose sockets take some ten kilobytes that the peer does not read."""
+    connector = aiohttp.TCPConnector(socket_factory=_make_small)
     async with (
         aiohttp.ClientSession(connector=connector) as session,
         contextlib.aclosing(Pool(PoolOptions(session=session))) as pool,
     ):
         yield pool
+
+
+@contextlib.contextmanager
+def _listen() -> Iterator[socket.socket]:
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.settimeout(5)
+        yield listening
+
+
+def _read_whole(connection: socket.socket, already: int) -> int:
+    """Read until nothing comes any longer, and tell how many bytes there were."""
+    size = already
+    with contextlib.suppress(OSError):
+        while received := connection.recv(1 << 16):
+            size += len(received)
+    return size
+
+
+# Both are stuck in their last piece; the larger one has been read up to there.
+@pytest.mark.parametrize(("size", "read_before"), [(10_000, 0), (75_536, 65_536)])
+@pytest.mark.asyncio
+async def test_a_limit_that_fires_as_the_last_byte_goes_does_not_deny_it(
+    size: int, read_before: int, narrow: Pool, exchange: Send
+) -> None:
+    go = threading.Event()
+
+    def serve(listening: socket.socket) -> int:
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(5)
+            already = 0
+            while already < read_before:
+                already += len(connection.recv(read_before - already))
+            go.wait(5)
+            return _read_whole(connection, already)
+
+    async def hold_the_loop_up() -> None:
+        await asyncio.sleep(0.1)
+        go.set()
+        time.sleep(0.2)  # noqa: ASYNC251 - the limit is over before the loop looks again
+
+    with _listen() as listening:
+        port = listening.getsockname()[1]
+        serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+        holding = asyncio.create_task(hold_the_loop_up())
+        limits = Timeout(write=0.2, first_byte=0.2)
+        with pytest.raises(TimeLimitError) as caught:
+            await exchange(narrow, f"http://127.0.0.1:{port}", bytes(size), timeout=limits)
+        await holding
+        # The system decides how much it takes at a time.
+        assert caught.value.may_have_run or await serving <= size
+        await serving
+
+
+@pytest.mark.parametrize(("size", "read_before"), [(20_000, 0), (85_536, 65_536)])
+@pytest.mark.asyncio
+async def test_a_peer_that_hung_up_and_reads_on_may_have_run_the_model(
+    size: int, read_before: int, narrow: Pool, exchange: Send
+) -> None:
+    def serve(listening: socket.socket) -> int:
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(5)
+            already = 0
+            while already < read_before:
+                already += len(connection.recv(read_before - already))
+            time.sleep(0.1)
+            connection.shutdown(socket.SHUT_WR)
+            time.sleep(0.1)
+            return _read_whole(connection, already)
+
+    with _listen() as listening:
+        port = listening.getsockname()[1]
+        serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+        with pytest.raises(ConnectionLost) as caught:
+            await exchange(narrow, f"http://127.0.0.1:{port}", bytes(size))
+        # What the system has not sent yet by the time of the close is thrown away.
+        assert caught.value.may_have_run or await serving <= size
+        await serving
+
+
+# --- heads, and what the small ones get into
 
 
 def _answer(*pieces: bytes, closing: bool = False) -> Converse:
@@ -99,7 +432,7 @@ def test_a_head_has_these_lines(request_: Request, lines: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0b", "a\x7fb", "\x1f"])
-@pytest.mark.parametrize("body", [b"", _BODY + b"x"], ids=["small", "large"])
+@pytest.mark.parametrize("body", [b"", _SMALL_BODY + b"x"], ids=["small", "large"])
 @pytest.mark.asyncio
 async def test_a_value_does_not_break_out_of_its_line(
     value: str, body: bytes, serve_raw: ServeRaw, exchange: Send
@@ -113,7 +446,7 @@ async def test_a_value_does_not_break_out_of_its_line(
         assert not caught.value.may_have_run
 
 
-@pytest.mark.parametrize("body", [b"small", _BODY + b"x"], ids=["small", "large"])
+@pytest.mark.parametrize("body", [b"small", _SMALL_BODY + b"x"], ids=["small", "large"])
 @pytest.mark.asyncio
 async def test_a_head_that_only_announces_another_is_passed_over(
     body: bytes, serve_raw: ServeRaw, exchange: Send
@@ -165,12 +498,12 @@ async def test_a_socket_that_takes_it_bit_by_bit_gets_all_of_it(
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         await asyncio.sleep(0.05)
-        assert await reader.readexactly(SMALL) == _BODY
+        assert await reader.readexactly(_SMALL) == _SMALL_BODY
         writer.write(_OK)
         await reader.read()
 
     async with serve_raw(converse) as server:
-        response = await exchange(narrow, server.url, _BODY)
+        response = await exchange(narrow, server.url, _SMALL_BODY)
         assert await response.read() == b"ok"
 
 
@@ -190,7 +523,7 @@ async def _stuck(
     """Send a request of which no more is taken than its beginning."""
     loop = asyncio.get_running_loop()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    sending = asyncio.create_task(exchange(pool, url, _BODY, timeout=Timeout(write=0.3)))
+    sending = asyncio.create_task(exchange(pool, url, _SMALL_BODY, timeout=Timeout(write=0.3)))
     peer, _ = await loop.sock_accept(listener)
     with peer:
         await loop.sock_recv(peer, 10)
@@ -232,13 +565,229 @@ async def test_a_connection_that_is_lost_before_the_request_was_taken_has_run_no
         assert not caught.value.may_have_run
 
 
+# --- what only a transport can tell
+
+
+class _Progress:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def connecting(self) -> None:
+        self.calls.append("connecting")
+
+    def writing(self) -> None:
+        self.calls.append("writing")
+
+    def sent(self) -> None:
+        self.calls.append("sent")
+
+
+class _Transport(asyncio.Transport):
+    """A transport that keeps what is written until it is let go."""
+
+    def __init__(self, raw: socket.socket | None = None) -> None:
+        super().__init__({"socket": raw or Mock()})
+        self.kept = 10
+        self.high: int | None = None
+        self.written = bytearray()
+        self.aborted = self.closing = False
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.kept
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = high
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def _connect(transport: _Transport) -> Any:
+    connection = Mock()
+    connection.transport = transport
+    connection.protocol.should_close = False
+    return connection
+
+
+def _begin(
+    transport: _Transport, body: bytes
+) -> tuple[Exchange, _Progress, Any, asyncio.Task[None]]:
+    progress = _Progress()
+    request = Request("POST", "http://host", "/", {}, body)
+    exchange = Exchange(request, progress)
+    connection = _connect(transport)
+    return (
+        exchange,
+        progress,
+        connection,
+        asyncio.create_task(exchange.begin(connection, encode_head(request))),
+    )
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.asyncio
+async def test_a_body_is_sent_when_the_socket_took_its_last_byte(closed: bool) -> None:
+    transport = _Transport()
+    exchange, progress, connection, beginning = _begin(transport, b"body")
+    await asyncio.sleep(0.01)
+    assert transport.protocol is exchange
+    assert transport.high == 0  # which makes it say when it is empty
+    assert (exchange.sent, exchange.taken) == (False, 0)
+    assert progress.calls == ["writing"]
+    transport.kept = 0
+    if closed:  # by the peer, which has it all; uvloop's transport says so
+
+        def refuse(high: int | None = None, low: int | None = None) -> None:
+            raise RuntimeError("the handler is closed")
+
+        transport.set_write_buffer_limits = refuse  # type: ignore[method-assign]
+    exchange.resume_writing()
+    assert (exchange.sent, exchange.taken) == (True, 4)
+    assert progress.calls == ["writing", "sent"]
+    if not closed:
+        assert transport.high is None
+    exchange.data_received(_OK)
+    await beginning
+    assert exchange.take() == b"ok"
+    assert transport.protocol is connection.protocol
+    assert connection.release.called
+    assert not transport.aborted
+
+
+@pytest.mark.asyncio
+async def test_a_large_body_goes_out_piece_by_piece_and_each_is_waited_for() -> None:
+    transport = _Transport()
+    body = random.Random(1).randbytes(150_000)
+    exchange, progress, _, beginning = _begin(transport, body)
+    for number in (1, 2, 3):
+        await asyncio.sleep(0.01)
+        written = transport.written.partition(b"\r\n\r\n")[2]
+        assert written == body[: number * _SMALL]
+        assert exchange.taken == (number - 1) * _SMALL
+        assert progress.calls == ["writing"] * number
+        assert not exchange.sent
+        transport.kept = 0
+        exchange.resume_writing()
+        transport.kept = 10
+    assert exchange.sent
+    assert progress.calls == ["writing"] * 3 + ["sent"]
+    exchange.data_received(_OK)
+    await beginning
+
+
+@pytest.mark.asyncio
+async def test_nothing_more_is_written_to_a_transport_that_closes() -> None:
+    transport = _Transport()
+    exchange, _, _, beginning = _begin(transport, bytes(150_000))
+    await asyncio.sleep(0)
+    transport.closing = True
+    transport.kept = 0
+    before = len(transport.written)
+    exchange.resume_writing()
+    assert len(transport.written) == before
+    exchange.connection_lost(None)
+    with pytest.raises(EOFError):
+        await beginning
+    assert not exchange.sent
+
+
+@pytest.mark.parametrize(("left", "sent"), [(0, True), (1, False)])
+@pytest.mark.asyncio
+async def test_who_is_cancelled_knows_what_the_socket_took_meanwhile(
+    *, left: int, sent: bool
+) -> None:
+    transport = _Transport()
+    exchange, progress, connection, beginning = _begin(transport, b"x")
+    await asyncio.sleep(0.01)
+    transport.kept = left
+    beginning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    assert (exchange.sent, exchange.taken) == (sent, sent)
+    assert ("sent" in progress.calls) is sent
+    assert transport.aborted
+    assert connection.close.called
+    # What is half sent is forgotten by the system, too.
+    raw = transport.get_extra_info("socket")
+    assert raw.setsockopt.called is not sent
+
+
+@pytest.mark.asyncio
+async def test_a_transport_that_failed_has_forgotten_what_it_had() -> None:
+    transport = _Transport()
+    exchange, _, _, beginning = _begin(transport, b"x")
+    await asyncio.sleep(0.01)
+    transport.kept = 0  # since it failed
+    exchange.connection_lost(ConnectionResetError("by peer"))
+    with pytest.raises(ConnectionResetError, match="by peer"):
+        await beginning
+    assert not exchange.sent
+
+
+@pytest.mark.asyncio
+async def test_a_socket_that_is_gone_is_given_up_all_the_same() -> None:
+    with socket.socket() as raw:
+        transport = _Transport(raw)
+    exchange, _, connection, beginning = _begin(transport, b"x")
+    await asyncio.sleep(0.01)
+    exchange.close()
+    assert transport.aborted
+    assert connection.close.called
+    beginning.cancel()
+    await asyncio.wait([beginning])
+
+
+@pytest.mark.asyncio
+async def test_a_transport_that_asyncio_has_closed_is_given_up_all_the_same() -> None:
+    """Closed with something to flush, and then flushed."""
+    received = asyncio.Event()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        received.set()
+
+    async with await asyncio.start_server(converse, "127.0.0.1", 0) as server:
+        address = server.sockets[0].getsockname()
+        _, writer = await asyncio.open_connection(*address)
+        transport = writer.transport
+        exchange = Exchange(Request("POST", "http://host", "/", {}, b"x"), _Progress())
+        connection = Mock()
+        connection.transport, connection.protocol.should_close = transport, False
+        exchange._write(connection, bytes(_SIX_MB))
+        transport.close()
+        await received.wait()
+        await asyncio.sleep(0.01)
+        exchange._connection = connection
+        exchange.close()
+        assert connection.close.called
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_written_where_bytes_lie_about_that_nobody_asked_for() -> None:
+    transport = _Transport()
+    request = Request("POST", "http://host", "/", {}, b"x")
+    exchange, connection = Exchange(request, _Progress()), _connect(transport)
+    connection.protocol.should_close = True
+    with pytest.raises(ConnectionLost, match="before it was asked; nothing was sent"):
+        await exchange.begin(connection, encode_head(request))
+    assert not transport.written
+    assert exchange.begun_at is None
+    assert connection.close.called
+
+
 @pytest.mark.asyncio
 async def test_a_connection_that_is_gone_already_is_no_connection(serve_raw: ServeRaw) -> None:
-    class Progress:
-        def connecting(self) -> None: ...
-        def writing(self) -> None: ...
-        def sent(self) -> None: ...
-
     async with serve_raw(_answer(_OK)) as server, aiohttp.ClientSession() as session:
         connector = session.connector
         assert connector is not None
@@ -250,8 +799,9 @@ async def test_a_connection_that_is_gone_already_is_no_connection(serve_raw: Ser
         )
         assert connection.protocol is not None
         connection.protocol.close()
-        exchange = Exchange()
+        request = Request("POST", server.url, "/", {})
+        exchange = Exchange(request, _Progress())
         with pytest.raises(ConnectionResetError, match="closed as soon as it was made"):
-            await exchange.begin(connection, Request("POST", server.url, "/", {}), Progress())
+            await exchange.begin(connection, encode_head(request))
         assert exchange.begun_at is None
         assert connection.closed

@@ -143,16 +143,6 @@ async def test_the_target_is_sent_as_it_was_signed(
 
 
 @pytest.mark.asyncio
-async def test_a_url_costs_memory_only_so_long(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiosmrt.transport.pool._URLS", 2)
-    for number in range(5):
-        request = Request("POST", "http://host", f"/{number}", {})
-        assert str(pool._url(request)) == f"http://host/{number}"
-        assert pool._url(request) is pool._url(request)
-        assert len(pool._urls) <= 2
-
-
-@pytest.mark.asyncio
 async def test_a_redirect_is_not_followed(pool: Pool, serve: Serve, exchange: Exchange) -> None:
     async def redirect(request: object, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 307 Elsewhere\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n")
@@ -196,10 +186,7 @@ async def test_cookies_are_neither_kept_nor_sent(
 
 
 def _socket_of(response: PooledResponse) -> socket.socket:
-    connection = response._response.connection
-    assert connection is not None
-    assert connection.transport is not None
-    found: socket.socket = connection.transport.get_extra_info("socket")
+    found: socket.socket = response._exchange._transport.get_extra_info("socket")
     return found
 
 
@@ -708,20 +695,96 @@ async def test_nothing_of_a_borrowed_session_but_its_connections(
         assert server.open_connections == 1  # it is the session's
 
 
+def _trace(seen: list[tuple[str, Any]]) -> aiohttp.TraceConfig:
+    """Give a trace that notes what it is told."""
+    config = aiohttp.TraceConfig()
+
+    def note(name: str) -> Callable[..., Coroutine[None, None, None]]:
+        async def told(session: object, context: object, params: object) -> None:
+            seen.append((name, params))
+
+        return told
+
+    for name in (
+        "request_start",
+        "request_headers_sent",
+        "request_chunk_sent",
+        "request_end",
+        "request_exception",
+        "connection_create_start",
+        "connection_create_end",
+        "connection_reuseconn",
+    ):
+        getattr(config, f"on_{name}").append(note(name))
+    return config
+
+
 @pytest.mark.asyncio
 async def test_the_traces_of_a_borrowed_session_go_on(serve: Serve, exchange: Exchange) -> None:
-    seen = []
-
-    async def on_end(*_: object) -> None:
-        seen.append("end")
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_end.append(on_end)
+    seen: list[tuple[str, Any]] = []
+    trace = _trace(seen)
     async with serve(_say_ok) as server, aiohttp.ClientSession(trace_configs=[trace]) as session:
         pool = Pool(PoolOptions(session=session))
-        await (await exchange(pool, server.url)).read()
+        assert await (await exchange(pool, server.url, b"body", headers={"a": "1"})).read() == b"ok"
+        made = ["connection_create_start", "connection_create_end"]
+        sent = ["request_headers_sent", "request_chunk_sent", "request_end"]
+        assert [name for name, _ in seen] == ["request_start", *made, *sent]
+        params = dict(seen)
+        assert str(params["request_start"].url) == f"{server.url}/endpoints/e/invocations"
+        assert params["request_start"].headers["A"] == "1"
+        assert params["request_chunk_sent"].chunk == b"body"
+        answer = params["request_end"].response
+        assert isinstance(answer, aiohttp.ClientResponse)
+        assert (answer.status, answer.reason, answer.ok, answer.method) == (200, "OK", True, "POST")
+        assert answer.headers["Content-Length"] == "2"
+        assert answer.url == answer.request_info.url == params["request_end"].url
+        seen.clear()
+        assert await (await exchange(pool, server.url, b"")).read() == b"ok"
+        names = [name for name, _ in seen]
+        assert names == [
+            "request_start",
+            "connection_reuseconn",
+            "request_headers_sent",
+            "request_end",
+        ]
         await pool.aclose()
-    assert seen == ["end"]
+
+
+@pytest.mark.asyncio
+async def test_a_trace_is_told_of_what_fails(serve_raw: Serve, exchange: Exchange) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    seen: list[tuple[str, Any]] = []
+    trace = _trace(seen)
+    async with (
+        serve_raw(converse) as server,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+    ):
+        pool = Pool(PoolOptions(session=session))
+        with pytest.raises(ConnectionLost):
+            await exchange(pool, server.url)
+        assert seen[-1][0] == "request_exception"
+        assert isinstance(seen[-1][1].exception, EOFError)
+        await pool.aclose()
+
+
+@pytest.mark.parametrize("signal", ["on_request_headers_sent", "on_request_end"])
+@pytest.mark.asyncio
+async def test_a_trace_that_fails_holds_no_connection(
+    signal: str, serve: Serve, exchange: Exchange
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    trace = aiohttp.TraceConfig()
+    getattr(trace, signal).append(fail)
+    async with serve(_say_ok) as server, aiohttp.ClientSession(trace_configs=[trace]) as session:
+        pool = Pool(PoolOptions(session=session))
+        with pytest.raises(ZeroDivisionError):
+            await exchange(pool, server.url)
+        assert _acquired(pool) == 0
+        await pool.aclose()
 
 
 @pytest.mark.parametrize(
