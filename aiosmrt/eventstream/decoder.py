@@ -70,9 +70,6 @@ def _remember(known: dict[bytes, _T], key: bytes, value: _T) -> None:
     known[key] = value
 
 
-# Of every decoder that holds none, since an empty deque takes 760 bytes; nothing can be put in.
-_NO_MESSAGES: Final[deque[Message]] = deque(maxlen=0)
-
 _new = object.__new__
 
 
@@ -128,7 +125,7 @@ class EventStreamDecoder:
         self._max_message_length = max_message_length
         self._max_headers_length = max_headers_length
         self._received = 0  # bytes of the stream, but for the pieces
-        self._messages = _NO_MESSAGES  # verified, not fetched yet
+        self._messages: deque[Message] = deque()  # verified, not fetched yet
         self.error: EventStreamError | None = None
         self._pieces: list[bytes] = []  # received, but not enough to go on
         self._missing = 0  # bytes it takes to go on; 0 between frames
@@ -148,16 +145,16 @@ class EventStreamDecoder:
         if type(data) is not bytes:
             data = memoryview(data).tobytes()  # the caller may go on using its buffer
         end = len(data)
-        missing = self._missing
-        if end < missing:
-            if end:
-                self._pieces.append(data)
-                self._missing = missing - end
-            return
         position = 0
         shape_of = self._shape_of
+        missing = self._missing
         try:
             if missing:
+                if end < missing:
+                    if end:
+                        self._pieces.append(data)
+                        self._missing = missing - end
+                    return
                 pieces, long = self._pieces, self._long
                 if long is not None and _PIECE <= end <= long.missing - _PIECE and not pieces:
                     # The middle of a long frame, and most of its bytes.
@@ -193,10 +190,7 @@ class EventStreamDecoder:
                             message = _new(Message)
                             message.headers = headers
                             message.payload = payload
-                            messages = self._messages
-                            if messages is _NO_MESSAGES:
-                                messages = self._messages = deque()
-                            messages.append(message)
+                            self._messages.append(message)
                             if stop == end:
                                 self._received += end
                                 return
@@ -242,7 +236,7 @@ class EventStreamDecoder:
             return (messages.popleft(),)  # spares a queue where messages come alone
         if not messages and self.error is not None:
             raise self.error.with_traceback(None)
-        self._messages = _NO_MESSAGES
+        self._messages = deque()
         return messages
 
     @property
@@ -386,6 +380,4 @@ class EventStreamDecoder:
             layout = Struct(f">{len(head)}s{len(payload)}sI").unpack_from
             shape = (length, layout, head, headers, crc32(head))
             _remember(self._shapes, head[:_PRELUDE_LENGTH], shape)
-        if self._messages is _NO_MESSAGES:
-            self._messages = deque()
         self._messages.append(Message(headers, payload))

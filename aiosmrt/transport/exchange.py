@@ -208,10 +208,10 @@ class Exchange(asyncio.Protocol):
         answer = self.answer
         return not answer.pieces and not answer.complete and self.error is None
 
-    async def wait(self) -> None:
-        """Wait until more of the answer is there, or nothing more will come."""
-        self._waiter = self._loop.create_future()
-        await self._waiter
+    def wait(self) -> asyncio.Future[None]:
+        """Give what is done when more of the answer is there, or nothing more will come."""
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -72,16 +72,19 @@ class PooledResponse:
         if self._finished or self._fault is not None or self._waiting_since is not None:
             return self._give_nothing()
         exchange = self._exchange
+        pieces = exchange.answer.pieces
         now = self._alarm.time()
         try:
             if now - self._busy_since > _SLICE:
                 await self._let_others_run(now)
-            if exchange.is_dry():
+            if not pieces and exchange.is_dry():
                 self._waiting_since = now
                 expires_at = self._limits.expires_at(now)
                 if expires_at is not None:
                     self._alarm.set(self, expires_at)
-                while exchange.is_dry() and self._fault is None:
+                await exchange.wait()
+                # Most of what comes has a part of the body.
+                while not pieces and exchange.is_dry() and self._fault is None:
                     await exchange.wait()
                 resumed = self._alarm.time()
                 if resumed - now > _SLICE:
