@@ -12,22 +12,7 @@ from urllib.parse import quote
 import attrs
 
 from aiosmrt.config import Config
-from aiosmrt.errors import (
-    SIXTY_SECONDS_ADVICE,
-    AiosmrtError,
-    InternalDependencyException,
-    InternalFailure,
-    InternalStreamFailure,
-    ModelError,
-    ModelNotReadyException,
-    ModelStreamError,
-    ServiceError,
-    ServiceUnavailable,
-    ThrottlingException,
-    UnexpectedMessage,
-    UnexpectedResponse,
-    ValidationError,
-)
+from aiosmrt.errors import AiosmrtError, ServiceError, UnexpectedMessage, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import (
     InvokeEndpointAsyncResponse,
@@ -36,7 +21,8 @@ from aiosmrt.models import (
     PayloadPart,
     ResponseMetadata,
 )
-from aiosmrt.service_model import OPERATIONS, THROTTLING_CODES, Operation, spell
+from aiosmrt.service_errors import build_error, find_code
+from aiosmrt.service_model import OPERATIONS, Operation, spell
 
 if TYPE_CHECKING:
     from aiosmrt.eventstream import Message
@@ -60,52 +46,6 @@ _CALL_OPTIONS = ("headers", "timeout")
 
 # How much of a body that is not ours goes into an error's text.
 _EXCERPT = 200
-
-_ERRORS: dict[str, type[ServiceError]] = {
-    kind.__name__: kind
-    for kind in (
-        InternalDependencyException,
-        InternalFailure,
-        InternalStreamFailure,
-        ModelError,
-        ModelNotReadyException,
-        ModelStreamError,
-        ServiceUnavailable,
-        ThrottlingException,
-        ValidationError,
-    )
-}
-_ERRORS.update(dict.fromkeys(THROTTLING_CODES, ThrottlingException))
-
-_RAN = (ModelError, ModelStreamError, InternalFailure, InternalStreamFailure)
-_REFUSED = (
-    InternalDependencyException,
-    ModelNotReadyException,
-    ServiceUnavailable,
-    ThrottlingException,
-)
-
-_CREDENTIALS_ADVICE = "Check which credentials the client uses and that they have not expired."
-_ADVICE = {
-    "AccessDeniedException": (
-        "Allow the action (sagemaker:InvokeEndpoint, sagemaker:InvokeEndpointAsync) on this "
-        "endpoint for the identity that signs."
-    ),
-    "ExpiredTokenException": "The session token has expired: fetch new credentials.",
-    "ExpiredToken": "The session token has expired: fetch new credentials.",
-    "IncompleteSignature": _CREDENTIALS_ADVICE,
-    "InvalidClientTokenId": _CREDENTIALS_ADVICE,
-    "InvalidSignatureException": (
-        "Check the secret key, the region, this machine's clock, and whether a proxy changes "
-        "requests on their way."
-    ),
-    "MissingAuthenticationTokenException": _CREDENTIALS_ADVICE,
-    "ModelNotReadyException": "Wait and try again: the model is still being loaded.",
-    "UnrecognizedClientException": _CREDENTIALS_ADVICE,
-}
-_THROTTLING_ADVICE = (
-    "Lower the number of calls in flight (max_connections), or scale the endpoint out."
-)
 
 
 def check_names(operation: Operation, names: Mapping[str, object]) -> None:
@@ -266,9 +206,9 @@ def parse_error(operation: Operation, head: ResponseHead, body: bytes) -> Aiosmr
             body_start=body[:_EXCERPT],
         )
     fields = _parse_object(body)
-    error = _build_error(
+    error = build_error(
         operation,
-        code=_find_code(headers.get("x-amzn-errortype"), fields),
+        code=find_code(headers.get("x-amzn-errortype"), fields),
         status=head.status,
         headers=headers,
         fields=fields,
@@ -276,72 +216,6 @@ def parse_error(operation: Operation, head: ResponseHead, body: bytes) -> Aiosmr
     )
     error.request_id = read_request_id(head)
     return error
-
-
-def _find_code(header: str | None, fields: Mapping[str, JSONValue]) -> str:
-    for found in (header, fields.get("code"), fields.get("Code"), fields.get("__type")):
-        if isinstance(found, str) and found:
-            # "namespace#Code:http://…": rest-json protocol, operation error serialization.
-            return found.partition(":")[0].rpartition("#")[2].strip()
-    return ""
-
-
-def _build_error(
-    operation: Operation,
-    *,
-    code: str,
-    status: int,
-    headers: Mapping[str, str],
-    fields: Mapping[str, JSONValue],
-    text: str = "",
-) -> ServiceError:
-    kind = _ERRORS.get(code, ServiceError)
-    said = fields.get("message") or fields.get("Message")
-    message = said if isinstance(said, str) else text
-    advice = _ADVICE.get(code, "")
-    if kind is ThrottlingException:
-        # Throttling is often reported with {"message": null}, the code only in the header.
-        message = message or "too many requests"
-        advice = _THROTTLING_ADVICE
-    if _ran_out_of_time(operation, code, message, fields):
-        advice = SIXTY_SECONDS_ADVICE
-    error = kind(
-        message,
-        code=code or str(status),
-        status=status,
-        headers=headers,
-        fields=fields,
-        advice=advice,
-    )
-    error.may_have_run = _may_have_run(kind, status)
-    return error
-
-
-def _may_have_run(kind: type[ServiceError], status: int) -> bool:
-    """Tell whether the model may have worked before this answer (promise 3).
-
-    424 is the model's own answer; 500, 502 and 504, and whatever else fails on the server's side,
-    can come after it. 503 and 530 are refusals, as is all of 4xx.
-    """
-    if kind in _RAN:
-        return True
-    if kind in _REFUSED:
-        return False
-    return status == 424 or (status >= 500 and status not in (503, 530))  # noqa: PLR2004 - see above
-
-
-def _ran_out_of_time(
-    operation: Operation, code: str, message: str, fields: Mapping[str, JSONValue]
-) -> bool:
-    if code == "ModelStreamError":
-        return fields.get("ErrorCode") == "ModelInvocationTimeExceeded"
-    # The service reports a container that did not answer in time with original status 0, "Your
-    # invocation timed out while waiting for a response from container primary".
-    return (
-        code == "ModelError"
-        and operation.name == "InvokeEndpoint"
-        and (fields.get("OriginalStatusCode") == 0 or "invocation timed out" in message.lower())
-    )
 
 
 def parse_message(operation: Operation, message: Message) -> PayloadPart | ServiceError | str:
@@ -372,7 +246,7 @@ def parse_message(operation: Operation, message: Message) -> PayloadPart | Servi
             f"a message whose :message-type is {kind!r}, not event, exception or error: "
             f"headers {dict(headers)!r}"
         )
-    error = _build_error(
+    error = build_error(
         operation,
         code=code if isinstance(code, str) else "unknown",
         status=operation.status,

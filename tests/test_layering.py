@@ -30,6 +30,7 @@ FLOORS: dict[str, float] = {
     "sse": 0,
     "version": 0,
     "clock": 1,
+    "service_errors": 0.75,  # answers and messages of streams mean them alike
     "operations": 1,
     "response_parser": 1,
     "option_names": 1,
