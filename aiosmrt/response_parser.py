@@ -10,17 +10,21 @@ from aiosmrt.http import ResponseHead
 
 __all__ = ["IncompleteResponse", "MalformedResponse", "ResponseParser"]
 
-# Bytes of a head, and of a line in it or between chunks. Those of a line are aiohttp's and
-# Apache's; the service's own heads have less than one kilobyte.
+# Bytes of a head, of all heads that only announce another, and of all lines behind the last chunk;
+# of a line in a head, which is aiohttp's limit and Apache's; and of the line before a chunk. The
+# service's own heads have less than one kilobyte.
 _MAX_HEAD: Final = 1 << 16
 _MAX_LINE: Final = 8190
+_MAX_CHUNK_LINE: Final = 256
 
 _BEGINNING: Final = b"HTTP/1."
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?")
 # A token (RFC 9110, section 5.6.2).
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # The size of a chunk and its extensions (RFC 9112, section 7.1); some servers pad the size.
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_CHUNK_LINE: Final = rb"(0*[0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?"
+# A line that goes on in the next, which a client has to read as a space (RFC 9112, section 5.2).
+_FOLD: Final = r"[ \t]*\r\n[ \t]+"
 # What a field may hold (RFC 9110, section 5.5): everything but controls.
 _VISIBLE: Final = bytes(byte for byte in range(256) if byte == 9 or (byte > 31 and byte != 127))  # noqa: PLR2004 - as in ASCII
 
@@ -66,6 +70,7 @@ class ResponseParser:
         "_bodiless",
         "_held",
         "_missing",
+        "_spent",
         "_state",
         "complete",
         "delimited",
@@ -85,6 +90,7 @@ class ResponseParser:
         self._bodiless = method == "HEAD"
         self._state = _HEAD
         self._held = b""  # the beginning of a head, or of a line that is not there whole
+        self._spent = 0  # bytes of heads and lines that said nothing
         self._missing = 0  # bytes of the body, or of the chunk
 
     def receive_data(self, data: bytes) -> None:
@@ -140,17 +146,20 @@ class ResponseParser:
     def _take_head(self, data: bytes) -> bytes:
         """Take the head, if it is there, and give what comes behind it."""
         while True:
+            seen = 0
             if self._held:
+                seen = max(0, len(self._held) - 3)
                 data = self._held + data
-            end = data.find(b"\r\n\r\n")
+            end = data.find(b"\r\n\r\n", seen)
             if end < 0:
-                self._hold_head(data)
+                self._hold_head(data, seen)
                 return b""
             self._held = b""
             status = self._read_head(data[:end])
             data = data[end + 4 :]
             if status >= _FINAL or status == _SWITCHING_PROTOCOLS:
                 break
+            self._spend(end + 4)
             if not data:
                 return b""
         if self._state == _NOTHING or (self._state == _SIZED and not self._missing):
@@ -158,19 +167,31 @@ class ResponseParser:
             return b""
         return data
 
-    def _hold_head(self, data: bytes) -> None:
+    def _hold_head(self, data: bytes, seen: int) -> None:
+        self._held = data
         if not data.startswith(_BEGINNING[: len(data)]):
             raise MalformedResponse(f"it begins with {data[:40]!r}, not with {_BEGINNING!r}")
+        if b"\n\n" in data[seen:]:
+            raise MalformedResponse("its lines end in LF alone, not in CR LF")
         if len(data) > _MAX_HEAD:
             raise MalformedResponse(f"the head has more than {_MAX_HEAD} bytes")
-        self._held = data
+
+    def _spend(self, size: int) -> None:
+        self._spent += size
+        if self._spent > _MAX_HEAD:
+            raise MalformedResponse(f"more than {_MAX_HEAD} bytes of it say nothing")
 
     def _read_head(self, data: bytes) -> int:
         """Read a head without the empty line behind it, and give its status."""
-        lines = data.decode("utf-8", "surrogateescape").split("\r\n")
+        if len(data) > _MAX_HEAD:
+            raise MalformedResponse(f"the head has more than {_MAX_HEAD} bytes")
+        text = data.decode("utf-8", "surrogateescape")
+        lines = text.split("\r\n")
         minor, status, self.reason = _read_status_line(lines[0])
         if len(data.translate(None, _VISIBLE)) != 2 * len(lines) - 2:
             raise MalformedResponse("the head holds a control character")
+        if "\r\n " in text or "\r\n\t" in text:
+            lines = re.sub(_FOLD, " ", text).split("\r\n")
         if len(data) > _MAX_LINE and max(map(len, lines)) > _MAX_LINE:
             raise MalformedResponse(f"a line of the head has more than {_MAX_LINE} characters")
         headers: dict[str, str] = {}
@@ -178,7 +199,7 @@ class ResponseParser:
         for line in lines:
             name, colon, value = line.partition(":")
             if not colon:
-                raise MalformedResponse(f"the head has the line {line!r}, which is no header")
+                raise MalformedResponse(f"the head has the line {line[:80]!r}, which is no header")
             name = _read_name(name)
             value = value.strip(" \t")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -186,31 +207,33 @@ class ResponseParser:
             self._frame(status, headers)
             connection = headers.get("connection")
             if connection is None:
-                self.reusable = minor == "1" and self.delimited
+                lasting = minor == "1"
             else:
-                options = {option.strip() for option in connection.lower().split(",")}
-                lasting = minor == "1" or "keep-alive" in options
-                self.reusable = lasting and "close" not in options and self.delimited
+                options = [option.strip(" \t") for option in connection.lower().split(",")]
+                lasting = "close" not in options and (minor == "1" or "keep-alive" in options)
+            # What HTTP/1.0 says in chunks it does not know, its end included (section 6.1).
+            lasting = lasting and (minor == "1" or self._state != _CHUNK)
+            self.reusable = lasting and self.delimited
             self.head = ResponseHead(status, headers)
         return status
 
     def _frame(self, status: int, headers: dict[str, str]) -> None:
         """Find out how the body ends (RFC 9112, section 6.3)."""
-        length = headers.get("content-length")
-        coding = headers.get("transfer-encoding")
-        if length is not None and coding is not None:
-            raise MalformedResponse("the head states a length and a transfer coding")
-        if length is not None:
-            self._missing = _read_length(length)
         if self._bodiless or status in _BODILESS:
             self._state = _NOTHING
             self.delimited = status != _SWITCHING_PROTOCOLS
-        elif length is not None:
+            return
+        length = headers.get("content-length")
+        coding = headers.get("transfer-encoding")
+        if length is not None:
+            if coding is not None:
+                raise MalformedResponse("the head states a length and a transfer coding")
+            self._missing = _read_length(length)
             self._state = _SIZED
         elif coding is not None and coding.lower() == "chunked":
             self._state = _CHUNK
         elif coding is not None and coding.lower().endswith("chunked"):
-            raise MalformedResponse(f"nobody asked for the transfer coding {coding!r}")
+            raise MalformedResponse(f"nobody asked for the transfer coding {coding[:80]!r}")
         else:
             self._state = _UNTIL_CLOSE
             self.delimited = False
@@ -264,6 +287,7 @@ class ResponseParser:
                     self._hold_line(data[position:])
                     break
                 empty = line_end == position
+                self._spend(line_end - position)
                 position = line_end + 2
                 if empty:
                     self._end(data[position:])
@@ -299,7 +323,7 @@ def _read_name(name: str) -> str:
 @functools.lru_cache(maxsize=256)
 def _read_length(value: str) -> int:
     """Read a content length, which may be stated more than once but not in two ways."""
-    lengths = {length.strip() for length in value.split(",")}
+    lengths = {length.strip(" \t") for length in value.split(",")}
     length = lengths.pop()
     if lengths or not (length.isascii() and length.isdecimal() and len(length) < 16):  # noqa: PLR2004 - a petabyte
         raise MalformedResponse(f"the content length is {value[:80]!r}")
@@ -309,7 +333,7 @@ def _read_length(value: str) -> int:
 @functools.lru_cache(maxsize=256)
 def _read_size(line: bytes) -> int:
     """Read the line before a chunk, and give the chunk's size."""
-    found = _CHUNK_LINE.fullmatch(line)
+    found = None if len(line) > _MAX_CHUNK_LINE else re.fullmatch(_CHUNK_LINE, line)
     if found is None:
         raise MalformedResponse(f"before a chunk is {line[:80]!r} and no size")
     return int(found[1], 16)

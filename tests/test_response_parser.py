@@ -58,6 +58,7 @@ _ANSWERS = {
     "chunked": (_CHUNKED + b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", b"hello"),
     "no chunk": (_CHUNKED + b"0\r\n\r\n", b""),
     "large size": (_CHUNKED + b"00000A\r\n0123456789\r\n00\r\n\r\n", b"0123456789"),
+    "size with zeros": (_CHUNKED + b"0" * 20 + b"2\r\nok\r\n0\r\n\r\n", b"ok"),
     "extensions": (_CHUNKED + b'2;a=b;c="d"\r\nok\r\n0;e\r\n\r\n', b"ok"),
     "padded size": (_CHUNKED + b"2  \r\nok\r\n0\r\n\r\n", b"ok"),
     "trailers": (_CHUNKED + b"2\r\nok\r\n0\r\na: b\r\nc: d\r\n\r\n", b"ok"),
@@ -186,6 +187,27 @@ def test_headers_are_told_as_they_are() -> None:
     assert list(parser.head.headers)[:3] == ["x-one", "two", "empty"]
 
 
+def test_a_line_that_goes_on_in_the_next_is_one() -> None:
+    """As RFC 9112, section 5.2, has it."""
+    for pieces in _split(_HEAD + b"a: b \r\n\t c\r\n  d\r\ncontent-length: 0\r\n\r\n"):
+        assert _feed(pieces).headers == {"a": "b c d", "content-length": "0"}
+    # One that goes on where nothing has begun is passed over (section 2.2).
+    assert _feed([_HEAD + b" a: b\r\ncontent-length: 0\r\n\r\n"]).headers == {"content-length": "0"}
+
+
+def test_http_1_0_knows_no_chunks_and_is_closed_behind_them() -> None:
+    head = b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n"
+    answer = _feed([head + b"2\r\nok\r\n0\r\n\r\n"])
+    assert (answer.body, answer.complete, answer.reusable) == (b"ok", True, False)
+
+
+def test_what_has_no_body_may_say_of_it_what_it_likes() -> None:
+    head = b"content-length: many\r\ntransfer-encoding: chunked\r\n\r\n"
+    for data, method in ((_HEAD + head, "HEAD"), (b"HTTP/1.1 204 No\r\n" + head, "POST")):
+        answer = _feed([data], method=method)
+        assert (answer.body, answer.complete, answer.reusable) == (b"", True, True)
+
+
 _MALFORMED = {
     "ssh": b"SSH-2.0-OpenSSH_9.6\r\n",
     "tls": b"\x15\x03\x01\x00\x02\x02\x46",
@@ -201,9 +223,9 @@ _MALFORMED = {
     "no name": _HEAD + b": a\r\n\r\n",
     "space in a name": _HEAD + b"a b: c\r\n\r\n",
     "space behind a name": _HEAD + b"content-length : 2\r\n\r\n",
-    "folded": _HEAD + b"a: b\r\n c\r\n\r\n",
     "nul": _HEAD + b"a: b\0c\r\n\r\n",
     "bare cr": _HEAD + b"a: b\rc: d\r\n\r\n",
+    "bare lf only": b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
     "bare lf": _HEAD + b"a: b\nc: d\r\n\r\n",
     "length is a word": _HEAD + b"content-length: many\r\n\r\n",
     "signed length": _HEAD + b"content-length: +2\r\n\r\n",
@@ -213,10 +235,12 @@ _MALFORMED = {
     "arabic length": _HEAD + "content-length: \u0662\r\n\r\n".encode(),
     "endless length": _HEAD + b"content-length: " + b"9" * 16 + b"\r\n\r\n",
     "two lengths": _HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\n",
+    "length with a space of unicode": _HEAD + "content-length: 2\u00a0\r\n\r\n".encode(),
     "length and coding": _HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n",
     "two codings": _HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n",
     "long line": _HEAD + b"a: " + b"x" * 8200 + b"\r\n\r\n",
     "long head": _HEAD + b"a: b\r\n" * 12_000,
+    "long whole head": _HEAD + b"a: b\r\n" * 12_000 + b"\r\n",
     "no size": _CHUNKED + b"\r\n",
     "size is a word": _CHUNKED + b"what?\r\n",
     "signed size": _CHUNKED + b"+2\r\nok\r\n",
@@ -226,7 +250,10 @@ _MALFORMED = {
     "endless size": _CHUNKED + b"f" * 16 + b"\r\n",
     "control in an extension": _CHUNKED + b"2;\x01\r\n",
     "long size": _CHUNKED + b"2;" + b"x" * 8200,
+    "long extension": _CHUNKED + b"2;" + b"x" * 300 + b"\r\nok\r\n0\r\n\r\n",
     "long trailer": _CHUNKED + b"0\r\n" + b"x" * 8200,
+    "many trailers": _CHUNKED + b"0\r\n" + b"a: b\r\n" * 17_000,
+    "many heads before": b"HTTP/1.1 100 \r\n\r\n" * 4_000,
     "too long a chunk": _CHUNKED + b"2\r\nokay\r\n",
     "lf behind a chunk": _CHUNKED + b"2\r\nok\n0\n\n",
 }

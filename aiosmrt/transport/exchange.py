@@ -99,20 +99,22 @@ class Exchange(asyncio.Protocol):
         """
         try:
             self._write(connection, head)
-            while self.answer.head is None:
+            while True:
                 await self.wait()
+                if self.answer.head is not None:
+                    break
                 if self.error is not None:
-                    raise self.error  # noqa: TRY301 - as whatever else ends it
-        except BaseException as error:
-            # Who waited for it may not have noticed that the socket has taken everything: a
-            # transport passes on what it has even where it is closed meanwhile, and only one that
-            # fails forgets it.
-            if self.begun_at is not None and not isinstance(error, OSError):
-                self._note_written()
+                    raise self._give_error()  # noqa: TRY301 - as whatever else ends it
+        except BaseException:
             if self._connection is None:
                 connection.close()
             self.close()
             raise
+
+    def _give_error(self) -> Exception:
+        """Give up the error: its traceback will refer to what refers to this."""
+        error, self.error = self.error, None
+        return error or IncompleteResponse()
 
     def _write(self, connection: Connection, head: bytes) -> None:
         home, transport = connection.protocol, connection.transport
@@ -133,12 +135,21 @@ class Exchange(asyncio.Protocol):
             self._written = _PIECE
             body = body[:_PIECE]
         transport.write(head + body)
-        if size == self._written and not transport.get_write_buffer_size():
+        if (
+            size == self._written
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()  # as one is that could not write
+            and transport.get_extra_info("sslcontext") is None  # which shows that later
+        ):
             self._note_sent()
         else:
             self._progress.writing()
-            # In its next pass, since a loop may write only then.
-            self._loop.call_soon(self.resume_writing)
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Look what became of the last piece, one pass later: a loop may write only then."""
+        if self._connection is not None and not self._transport.is_closing():
+            self.resume_writing()
 
     def resume_writing(self) -> None:
         """Write the next piece, once the socket took the one before."""
@@ -155,10 +166,14 @@ class Exchange(asyncio.Protocol):
             self._written = min(self.taken + _PIECE, len(body))
             self._progress.writing()
             transport.write(memoryview(body)[self.taken : self._written])
-            self._loop.call_soon(self.resume_writing)
+            self._loop.call_soon(self._go_on)
 
     def _note_written(self) -> None:
-        """Note that the socket has the whole request, if so."""
+        """Note that the socket has the whole request, if so.
+
+        A transport that is closed passes on what it has all the same, if it does not fail. Over TLS
+        it has passed it on, to one that may still have some 64 KiB: what is told errs to "sent".
+        """
         if self.sent or self._written < len(self._body) or self._transport.get_write_buffer_size():
             return
         # The next request of the connection finds it as this one did.
@@ -174,6 +189,8 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on in the answer, and wake whoever waits for it."""
+        if self._connection is None:
+            return
         answer = self.answer
         try:
             answer.receive_data(data)
@@ -185,7 +202,7 @@ class Exchange(asyncio.Protocol):
             self._finish()
         else:
             self._unread += len(data)
-            if self._unread > _AHEAD and not self._paused:
+            if self._unread > _AHEAD and answer.pieces and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
         if self._waiter is not None:
@@ -194,6 +211,9 @@ class Exchange(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Note the end of the connection, and pass it on to aiohttp."""
         connection, self._connection = self._connection, None
+        if connection is not None and not isinstance(error, OSError):
+            self._note_written()
+        self._body = b""
         self._home.connection_lost(error)
         if connection is not None:
             connection.close()
@@ -232,6 +252,7 @@ class Exchange(asyncio.Protocol):
 
     def _finish(self) -> None:
         """Give the connection back to its pool, or close it if nothing can follow on it."""
+        self._note_written()  # an answer can be faster than the next pass
         if not self.sent:
             self.close()
             return
@@ -251,17 +272,21 @@ class Exchange(asyncio.Protocol):
         Closing the connection politely would wait for a peer that does not read, and the system
         would go on offering it what it has of the request.
         """
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            transport = self._transport
+        if self._connection is not None:
+            # Who waited for it may not have noticed that the socket has taken everything.
+            self._note_written()
+            connection, self._connection = self._connection, None
+            # One of TLS that was lost has no socket, and one that asyncio has closed after its
+            # last flush no loop any longer.
             if not self.sent:
-                with suppress(OSError):
-                    raw = transport.get_extra_info("socket")
+                with suppress(OSError, AttributeError):
+                    raw = self._transport.get_extra_info("socket")
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            # One that asyncio has closed after its last flush has no loop any longer.
             with suppress(AttributeError):
-                transport.set_protocol(self._home)
-                transport.abort()
+                self._transport.abort()
+            self._body = b""
+            # aiohttp's protocol is told by `connection_lost`: what is paused here must not be
+            # resumed there.
             connection.close()
         self._wake()
 

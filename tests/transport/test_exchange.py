@@ -32,6 +32,7 @@ from aiosmrt.errors import (
 )
 from aiosmrt.http import Request
 from aiosmrt.limits import Limits
+from aiosmrt.response_parser import MalformedResponse
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 from aiosmrt.transport.exchange import Exchange, encode_head
 
@@ -387,6 +388,81 @@ async def test_a_peer_that_hung_up_and_reads_on_may_have_run_the_model(
         await serving
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("size", [2, 100_000])
+@pytest.mark.asyncio
+async def test_an_idle_connection_that_was_reset_unnoticed_has_taken_nothing(
+    size: int, secure: bool, tls: _Tls, exchange: Send
+) -> None:
+    """As when it happens while the loop is busy: the next write is what notices it."""
+    go, done = threading.Event(), threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        if secure:
+            connection = tls.server.wrap_socket(connection, server_side=True)
+        with connection:
+            connection.settimeout(5)
+            while b"\r\n\r\n{}" not in connection.recv(1 << 16):
+                pass
+            connection.sendall(_OK)
+            go.wait(5)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        done.set()
+
+    with _listen() as listening:
+        url = f"{'https' if secure else 'http'}://127.0.0.1:{listening.getsockname()[1]}"
+        serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+        async with contextlib.aclosing(Pool(PoolOptions(tls=tls.client))) as pool:
+            assert await (await exchange(pool, url)).read() == b"ok"
+            await asyncio.sleep(0.02)
+            go.set()
+            done.wait(5)  # holds the loop up
+            time.sleep(0.02)  # noqa: ASYNC251 - as above
+            with pytest.raises(ConnectionLost, match="while the request was being sent") as caught:
+                await exchange(pool, url, bytes(size))
+            assert not caught.value.may_have_run
+        await serving
+
+
+@pytest.mark.asyncio
+async def test_a_limit_that_fires_as_a_reset_comes_in_leaves_nothing_behind(
+    tls: _Tls, exchange: Send
+) -> None:
+    """A lost connection of TLS has no socket any longer, before anybody is told of it."""
+    go, done = threading.Event(), threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with tls.server.wrap_socket(connection, server_side=True) as secure:
+            secure.recv(10)
+            go.wait(5)
+            secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        done.set()
+
+    async def hold_the_loop_up() -> None:
+        await asyncio.sleep(0.1)
+        go.set()
+        done.wait(5)
+        time.sleep(0.15)  # noqa: ASYNC251 - the limit is over before the loop looks again
+
+    connector = aiohttp.TCPConnector(socket_factory=_make_small)
+    with _listen() as listening:
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            contextlib.aclosing(Pool(PoolOptions(session=session, tls=tls.client))) as pool,
+        ):
+            holding = asyncio.create_task(hold_the_loop_up())
+            with pytest.raises(WriteTimeout) as caught:
+                await exchange(pool, url, bytes(600_000), timeout=Timeout(write=0.2))
+            assert not caught.value.may_have_run
+            assert not connector._acquired
+            await holding
+        await serving
+
+
 # --- heads, and what the small ones get into
 
 
@@ -732,6 +808,81 @@ async def test_a_transport_that_failed_has_forgotten_what_it_had() -> None:
     with pytest.raises(ConnectionResetError, match="by peer"):
         await beginning
     assert not exchange.sent
+
+
+@pytest.mark.asyncio
+async def test_what_a_transport_forgets_when_it_is_cut_was_not_sent() -> None:
+    class Forgetful(_Transport):
+        def abort(self) -> None:
+            super().abort()
+            self.kept = 0
+
+    transport = Forgetful()
+    exchange, _, connection, beginning = _begin(transport, b"x")
+    await asyncio.sleep(0.01)
+    exchange.data_received(b"GARBAGE\r\n")
+    with pytest.raises(MalformedResponse, match="GARBAGE"):
+        await beginning
+    assert transport.aborted
+    assert not exchange.sent
+    # Its writing was paused here, and is not to be resumed elsewhere.
+    assert transport.protocol is exchange
+    exchange.resume_writing()
+    exchange.data_received(_OK)
+    exchange.connection_lost(None)
+    assert connection.protocol.connection_lost.called
+    assert not connection.protocol.resume_writing.called
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_is_faster_than_the_loop_keeps_its_connection() -> None:
+    transport = _Transport()
+    exchange, progress, connection, beginning = _begin(transport, bytes(100_000))
+    await asyncio.sleep(0.01)
+    transport.kept = 0
+    exchange.resume_writing()  # the last piece
+    sent = [exchange.sent]
+    exchange.data_received(_OK)
+    await beginning
+    sent.append(exchange.sent)
+    assert sent == [False, True]
+    assert progress.calls == ["writing", "writing", "sent"]
+    assert connection.release.called
+    assert not transport.aborted
+
+
+@pytest.mark.asyncio
+async def test_a_socket_goes_on_being_read_where_there_is_nothing_to_take() -> None:
+    """Whoever takes is who resumes."""
+    transport = _Transport()
+    transport.kept = 0
+    exchange, _, _, beginning = _begin(transport, b"x")
+    await asyncio.sleep(0)
+    transport.pause_reading = transport.resume_reading = Mock()  # type: ignore[method-assign]
+    exchange.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    await beginning
+    exchange._unread = 1 << 20
+    exchange.data_received(b"5")
+    assert not transport.pause_reading.called
+    exchange.data_received(b"\r\nhello\r\n")
+    assert transport.pause_reading.call_count == 1
+    assert exchange.take() == b"hello"
+    assert transport.pause_reading.call_count == 2
+    exchange.close()
+
+
+@pytest.mark.asyncio
+async def test_nothing_holds_a_body_that_was_not_sent() -> None:
+    request = Request("POST", "http://host", "/", {}, bytes(200_000))
+    transport = _Transport()
+    exchange = Exchange(request, _Progress())
+    beginning = asyncio.create_task(exchange.begin(_connect(transport), encode_head(request)))
+    await asyncio.sleep(0.01)
+    exchange.connection_lost(ConnectionResetError())
+    with pytest.raises(ConnectionResetError):
+        await beginning
+    assert exchange._body == b""
+    assert exchange.error is None  # whose traceback refers to it
 
 
 @pytest.mark.asyncio

@@ -297,6 +297,22 @@ async def test_a_chunk_that_is_none(pool: Pool, serve: Serve, exchange: Exchange
         assert _free(pool)
 
 
+@pytest.mark.asyncio
+async def test_a_head_is_given_even_if_its_body_is_wrong_from_the_first_byte(
+    pool: Pool, serve: Serve, exchange: Exchange
+) -> None:
+    """However the bytes were split on their way."""
+    head = b"HTTP/1.1 500 Oops\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with serve(_write(head + _chunk(b"ok") + b"what?\r\n")) as server:
+        response = await exchange(pool, server.url)
+        assert response.head.status == 500
+        received, error = await _receive_all(response)
+        assert received == b"ok"
+        assert isinstance(error, ConnectionLost)
+        assert "no size" in str(error)
+        assert _free(pool)
+
+
 # --- limits
 
 
