@@ -15,7 +15,7 @@ demo: .venv/installed
 	$(BIN)/aiosmrt demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 coverage: .venv/installed
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

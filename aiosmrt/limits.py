@@ -50,6 +50,7 @@ class Limits:
         "_loop",
         "_sent",
         "_task",
+        "_until",
         "awaited",
         "peer",
         "timeout",
@@ -64,6 +65,7 @@ class Limits:
         self._task: asyncio.Task[object] | None = None  # inside, whose it is
         self._cancelling = 0  # how often others had cancelled it before
         self._fired = False
+        self._until: float | None = None  # when what is awaited has lasted too long
         self._alarm = Alarm(self._loop) if alarm is None else alarm
         self._ended: AiosmrtError | None = None
         self._sent = False
@@ -144,7 +146,9 @@ class Limits:
         if self._ended is not None:
             self._ended.may_have_run = self._sent
             return self._ended
-        wait = "total" if self.are_over() else self.awaited
+        # A loop may ring a little before the time that was set.
+        rung = self._fired and self._until == self._deadline
+        wait = "total" if rung or self.are_over() else self.awaited
         kind, what = _ERRORS[wait]
         seconds = getattr(self.timeout, wait)
         peer = f" to {self.peer}" if wait == "connect" and self.peer else ""
@@ -162,6 +166,7 @@ class Limits:
         self.ring()
 
     def _move(self, when: float | None) -> None:
+        self._until = when
         if when is None:
             self._alarm.unset(self)
         else:

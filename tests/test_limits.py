@@ -48,6 +48,21 @@ async def _hang(limits: Limits, begin: Callable[[Limits], None] | None = None) -
         await asyncio.get_running_loop().create_future()
 
 
+@pytest.mark.parametrize(("write", "kind"), [(60, TotalTimeout), (4, WriteTimeout)])
+@pytest.mark.asyncio
+async def test_a_loop_that_rings_a_little_early_changes_no_name(
+    write: float, kind: type[TimeLimitError]
+) -> None:
+    limits = Limits(Timeout(write=write, total=5))
+
+    def begin(limits: Limits) -> None:
+        limits.await_("write")
+        asyncio.get_running_loop().call_soon(limits.ring)
+
+    with pytest.raises(kind):
+        await _hang(limits, begin)
+
+
 @pytest.mark.parametrize("wait", _WAITS)
 @pytest.mark.asyncio
 async def test_each_limit_has_its_own_error(wait: Wait) -> None:

@@ -276,10 +276,10 @@ class Exchange(asyncio.Protocol):
             # Who waited for it may not have noticed that the socket has taken everything.
             self._note_written()
             connection, self._connection = self._connection, None
-            # One of TLS that was lost has no socket, and one that asyncio has closed after its
-            # last flush no loop any longer.
+            # One of TLS that was lost has no socket, one of uvloop's that was closed a bad one, and
+            # one that asyncio has closed after its last flush no loop any longer.
             if not self.sent:
-                with suppress(OSError, AttributeError):
+                with suppress(OSError, AttributeError, ValueError):
                     raw = self._transport.get_extra_info("socket")
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             with suppress(AttributeError):

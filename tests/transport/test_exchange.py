@@ -260,6 +260,7 @@ async def test_an_answer_may_come_before_the_request_is_out(
     pool: Pool, serve_raw: ServeRaw, exchange: Send, read_nothing: Converse, until: Until
 ) -> None:
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(4)
         writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig")
         await read_nothing(reader, writer)
 
