@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiosmrt.errors import ConnectionLost
-from aiosmrt.http import Progress, Request
+from aiosmrt.http import Progress, Request, ResponseHead
 from aiosmrt.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class Exchange(asyncio.Protocol):
         self._paused = False  # whether the socket is not read
         self._waiter: asyncio.Future[None] | None = None
 
-    async def begin(self, connection: Connection, head: bytes) -> None:
-        """Send the request, whose head is `head`, and wait for the head of the answer.
+    async def begin(self, connection: Connection, head: bytes) -> ResponseHead:
+        """Send the request, whose head is `head`, and give the head of the answer.
 
         Raises:
             ConnectionLost: it is not begun, for an answer was there already.
@@ -102,7 +102,7 @@ class Exchange(asyncio.Protocol):
             while True:
                 await self.wait()
                 if self.answer.head is not None:
-                    break
+                    return self.answer.head
                 if self.error is not None:
                     raise self._give_error()  # noqa: TRY301 - as whatever else ends it
         except BaseException:
@@ -252,10 +252,11 @@ class Exchange(asyncio.Protocol):
 
     def _finish(self) -> None:
         """Give the connection back to its pool, or close it if nothing can follow on it."""
-        self._note_written()  # an answer can be faster than the next pass
         if not self.sent:
-            self.close()
-            return
+            self._note_written()  # an answer can be faster than the next pass
+            if not self.sent:
+                self.close()
+                return
         connection, self._connection = self._connection, None
         if connection is not None:
             if self._paused:

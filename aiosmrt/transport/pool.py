@@ -9,7 +9,7 @@ import ssl
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
@@ -154,7 +154,7 @@ class Pool:
         limits.connecting()
         exchange = Exchange(request, limits)
         try:
-            await self._exchange(exchange, request, route)
+            head = await self._exchange(exchange, request, route)
         except (
             aiohttp.ClientError,
             HttpProcessingError,
@@ -168,7 +168,6 @@ class Pool:
                 closed.may_have_run = exchange.sent
                 raise closed from error
             raise translate(error, request, exchange, route.proxy) from error
-        head = cast("ResponseHead", exchange.answer.head)  # or it had raised
         if head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
             exchange.close()
             raise refuse_proxying(request, route.proxy, head.status, exchange.answer.reason)
@@ -177,11 +176,10 @@ class Pool:
             self._responses.add(response)
         return response
 
-    async def _exchange(self, exchange: Exchange, request: Request, route: _Route) -> None:
-        head = _encode_head(request, route)
+    async def _exchange(self, exchange: Exchange, request: Request, route: _Route) -> ResponseHead:
+        encoded = _encode_head(request, route)
         if not self._trace_configs:
-            await exchange.begin(await self._connect(request.origin, route), head)
-            return
+            return await exchange.begin(await self._connect(request.origin, route), encoded)
         tracing = Tracing(self._options.session or self._session, self._trace_configs, request)
         await tracing.begin()
         try:
@@ -191,13 +189,13 @@ class Pool:
             except BaseException:
                 connection.close()
                 raise
-            await exchange.begin(connection, head)
-            answer = exchange.answer
-            await tracing.end(cast("ResponseHead", answer.head), answer.reason)
+            head = await exchange.begin(connection, encoded)
+            await tracing.end(head, exchange.answer.reason)
         except BaseException as error:
             exchange.close()
             await tracing.fail(error)
             raise
+        return head
 
     def _connect(
         self, origin: str, route: _Route, traces: Sequence[Trace] = ()

@@ -30,7 +30,7 @@ from aiosmrt.errors import (
     TotalTimeout,
     WriteTimeout,
 )
-from aiosmrt.http import Request
+from aiosmrt.http import Request, ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.response_parser import MalformedResponse
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
@@ -698,7 +698,7 @@ def _connect(transport: _Transport) -> Any:
 
 def _begin(
     transport: _Transport, body: bytes
-) -> tuple[Exchange, _Progress, Any, asyncio.Task[None]]:
+) -> tuple[Exchange, _Progress, Any, asyncio.Task[ResponseHead]]:
     progress = _Progress()
     request = Request("POST", "http://host", "/", {}, body)
     exchange = Exchange(request, progress)
