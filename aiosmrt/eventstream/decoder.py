@@ -145,17 +145,19 @@ class EventStreamDecoder:
         if type(data) is not bytes:
             data = memoryview(data).tobytes()  # the caller may go on using its buffer
         end = len(data)
+        missing = self._missing
+        if end < missing:
+            if end:
+                self._pieces.append(data)
+                self._missing = missing - end
+            return
         position = 0
         shape_of = self._shape_of
-        missing = self._missing
         try:
-            if missing:
-                if end < missing:
-                    if end:
-                        self._pieces.append(data)
-                        self._missing = missing - end
-                    return
-                pieces, long = self._pieces, self._long
+            if not missing:
+                shape = shape_of(data[_FIRST_PRELUDE])
+            else:
+                pieces, shape, long = self._pieces, self._shape, self._long
                 if long is not None and _PIECE <= end <= long.missing - _PIECE and not pieces:
                     # The middle of a long frame, and most of its bytes.
                     long.pieces.append(data)
@@ -163,20 +165,18 @@ class EventStreamDecoder:
                     long.crc = crc32(data, long.crc)
                     self._received += end
                     return
-                if self.error is not None:
+                if shape is None and self.error is not None:
                     return
                 pieces.append(data)
                 data = b"".join(pieces)
                 end = len(data)
                 pieces.clear()
                 self._missing = 0
-                if long is None:
-                    shape = self._shape or shape_of(data[_FIRST_PRELUDE])
-                else:
+                if long is not None:
                     position = self._continue(long, data)
                     shape = shape_of(data[position : position + _PRELUDE_LENGTH])
-            else:
-                shape = shape_of(data[_FIRST_PRELUDE])
+                elif shape is None:
+                    shape = shape_of(data[_FIRST_PRELUDE])
             while position < end:
                 # Most frames are like an earlier one: same prelude, same header block. Then the
                 # head is compared, not parsed again, and the message's CRC goes on from the head's.
