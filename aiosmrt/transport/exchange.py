@@ -189,9 +189,9 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on in the answer, and wake whoever waits for it."""
-        if self._connection is None:
+        connection, answer = self._connection, self.answer
+        if connection is None:
             return
-        answer = self.answer
         try:
             answer.receive_data(data)
         except MalformedResponse as error:
@@ -199,7 +199,7 @@ class Exchange(asyncio.Protocol):
             self.close()
             return
         if answer.complete:
-            self._finish()
+            self._finish(connection)
         else:
             self._unread += len(data)
             if self._unread > _AHEAD and answer.pieces and not self._paused:
@@ -250,22 +250,21 @@ class Exchange(asyncio.Protocol):
                 self._transport.resume_reading()
         return data
 
-    def _finish(self) -> None:
+    def _finish(self, connection: Connection) -> None:
         """Give the connection back to its pool, or close it if nothing can follow on it."""
         if not self.sent:
             self._note_written()  # an answer can be faster than the next pass
             if not self.sent:
                 self.close()
                 return
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            if self._paused:
-                self._transport.resume_reading()
-            self._transport.set_protocol(self._home)
-            if self.answer.reusable:
-                connection.release()
-            else:
-                connection.close()
+        self._connection = None
+        if self._paused:
+            self._transport.resume_reading()
+        self._transport.set_protocol(self._home)
+        if self.answer.reusable:
+            connection.release()
+        else:
+            connection.close()
 
     def close(self) -> None:
         """Give up what is left of the answer, and wake whoever waits for it. Idempotent.

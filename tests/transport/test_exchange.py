@@ -873,6 +873,34 @@ async def test_a_socket_goes_on_being_read_where_there_is_nothing_to_take() -> N
 
 
 @pytest.mark.asyncio
+async def test_what_comes_although_reading_is_paused_is_taken_for_what_it_is() -> None:
+    """As from a TLS transport that has deciphered more already."""
+    large = bytes(300_000)
+    for how_it_ends in ("whole", "lost"):
+        transport = _Transport()
+        transport.kept = 0
+        exchange, _, connection, beginning = _begin(transport, b"x")
+        await asyncio.sleep(0)
+        transport.pause_reading = Mock()  # type: ignore[method-assign]
+        transport.resume_reading = Mock()  # type: ignore[method-assign]
+        exchange.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 300002\r\n\r\n" + large)
+        await beginning
+        assert transport.pause_reading.call_count == 1
+        if how_it_ends == "whole":
+            exchange.data_received(b"ok")
+            # The next request of the connection is to be answered.
+            assert transport.resume_reading.call_count == 1
+            assert transport.protocol is connection.protocol
+            assert connection.release.called
+            assert exchange.take() == large + b"ok"
+        else:
+            exchange.connection_lost(ConnectionResetError())
+            assert exchange.take() == large
+            assert isinstance(exchange.error, ConnectionResetError)
+            assert not transport.resume_reading.called
+
+
+@pytest.mark.asyncio
 async def test_nothing_holds_a_body_that_was_not_sent() -> None:
     request = Request("POST", "http://host", "/", {}, bytes(200_000))
     transport = _Transport()

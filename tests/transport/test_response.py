@@ -210,16 +210,18 @@ async def test_a_large_body_arrives_whole(
 async def test_an_end_that_only_the_connection_shows_is_no_proof(
     head: bytes, body: bytes, pool: Pool, serve: Serve, exchange: Exchange
 ) -> None:
-    async with serve(_cut(head, body)) as server:
-        response = await exchange(pool, server.url)
-        received, error = await _receive_all(response)
-    assert received == body
-    assert isinstance(error, ConnectionLost)
-    assert f"after {len(body)} bytes" in str(error)
-    assert error.may_have_run
-    with pytest.raises(ConnectionLost):
-        await response.receive()
-    assert _free(pool)
+    for busy in (0, 0.05):
+        async with serve(_cut(head, body)) as server:
+            response = await exchange(pool, server.url)
+            await asyncio.sleep(busy)
+            received, error = await _receive_all(response)
+        assert received == body
+        assert isinstance(error, ConnectionLost)
+        assert f"after {len(body)} bytes" in str(error)
+        assert error.may_have_run
+        with pytest.raises(ConnectionLost):
+            await response.receive()
+        assert _free(pool)
 
 
 # --- cuts
@@ -387,6 +389,26 @@ async def test_a_body_that_stops_after_a_while_is_noticed(
         received, error = await asyncio.wait_for(_receive_all(response), 5)
     assert received == b"...."
     assert isinstance(error, IdleTimeout)
+
+
+@pytest.mark.asyncio
+async def test_what_only_frames_the_body_is_no_more_of_it(
+    pool: Pool, serve: Serve, exchange: Exchange
+) -> None:
+    async def trickle(request: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(_CHUNKED)
+        for byte in _chunk(b"a"):
+            await asyncio.sleep(0.02)
+            writer.write(bytes([byte]))
+        while True:
+            await asyncio.sleep(0.02)
+            writer.write(b"0")
+
+    async with serve(trickle) as server:
+        response = await exchange(pool, server.url, timeout=Timeout(idle=0.3))
+        assert await response.receive() == b"a"
+        with pytest.raises(IdleTimeout):
+            await asyncio.wait_for(response.receive(), 5)
 
 
 @pytest.mark.asyncio
