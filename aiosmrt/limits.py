@@ -101,9 +101,11 @@ class Limits:
 
     def await_(self, wait: Wait) -> None:
         """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
-        self.awaited = wait
-        if self._task is not None:
-            self._move(self.expires_at(self._loop.time()))
+        # What is learned after a limit fired does not change which one that was.
+        if self._task is None or not self._fired:
+            self.awaited = wait
+            if self._task is not None:
+                self._move(self.expires_at(self._loop.time()))
 
     def connecting(self) -> None:
         """A connection is being looked for or made."""
@@ -120,8 +122,7 @@ class Limits:
 
     def _await_in_scope(self, wait: Wait) -> None:
         # An answer may come before the whole request is out; what is awaited then is its body.
-        # And what is learned after a limit fired does not change which one that was.
-        if self._task is not None and not self._fired:
+        if self._task is not None:
             self.await_(wait)
 
     def allows(self, delay: float) -> bool:

@@ -243,9 +243,13 @@ async def test_a_call_can_be_ended_between_its_waits() -> None:
 async def _expire(limits: Limits, then: Callable[[], None]) -> AiosmrtError:
     """Do something between the moment a limit fires and that in which its task notices."""
 
-    task = asyncio.create_task(_hang(limits))
+    def fire() -> None:
+        limits.ring()
+        then()
+
+    task = asyncio.create_task(_hang(limits, lambda limits: limits.await_("write")))
     await asyncio.sleep(0)
-    asyncio.get_running_loop().call_later(0.02, then)
+    asyncio.get_running_loop().call_soon(fire)
     with pytest.raises(AiosmrtError) as caught:
         await task
     return caught.value
@@ -256,13 +260,14 @@ async def _expire(limits: Limits, then: Callable[[], None]) -> AiosmrtError:
 async def test_progress_after_a_limit_has_fired_is_harmless(
     then: Callable[[Limits], None],
 ) -> None:
-    limits = Limits(Timeout(total=0.02))
-    assert isinstance(await _expire(limits, lambda: then(limits)), TotalTimeout)
+    for timeout, kind in ((Timeout(total=9), TotalTimeout), (Timeout(write=9), WriteTimeout)):
+        limits = Limits(timeout)
+        assert isinstance(await _expire(limits, lambda: then(limits)), kind)  # noqa: B023 - called here
 
 
 @pytest.mark.asyncio
 async def test_ending_a_call_whose_limit_has_fired_is_harmless() -> None:
-    limits = Limits(Timeout(total=0.02))
+    limits = Limits(Timeout(total=9))
     error = await _expire(limits, lambda: limits.end(ClientClosed("closed")))
     assert isinstance(error, ClientClosed)
     limits.end(ClientClosed("closed"))

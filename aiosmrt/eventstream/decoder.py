@@ -274,7 +274,7 @@ class EventStreamDecoder:
         self._missing = 1  # which leads receive_data to the error
         self._received = error.offset
         self._pieces.clear()
-        self._long = None
+        self._long = self._shape = None
 
     def _take_frame(self, data: bytes, position: int) -> int:
         """Take the frame at `position`, or keep what is there of it, and give the end of that."""

@@ -1,4 +1,4 @@
-"""The border where aiohttp's exceptions become ours, most specific first."""
+"""The border where the exceptions of aiohttp, sockets and our parser become errors of a call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LARGE_BODY = 4_000_000
 def translate(
     error: Exception, request: Request, exchange: Exchange, proxy: URL | None = None
 ) -> AiosmrtError:
-    """Turn what aiohttp raised for a request into our error, `may_have_run` included."""
+    """Turn what was raised for a request into our error, `may_have_run` included."""
     what = describe(_find_root(error))
     if isinstance(error, aiohttp.ClientResponseError):
         _forget_headers(error)

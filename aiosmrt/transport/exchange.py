@@ -144,10 +144,14 @@ class Exchange(asyncio.Protocol):
             self._note_sent()
         else:
             self._progress.writing()
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._loop.call_soon, self._go_on)
 
     def _go_on(self) -> None:
-        """Look what became of the last piece, one pass later: a loop may write only then."""
+        """Look what became of the last piece, two passes later.
+
+        A loop may write only in the next one, and what has come by then, such as a refusal, is to
+        be read before a write that fails for it.
+        """
         if self._connection is not None and not self._transport.is_closing():
             self.resume_writing()
 
@@ -166,7 +170,7 @@ class Exchange(asyncio.Protocol):
             self._written = min(self.taken + _PIECE, len(body))
             self._progress.writing()
             transport.write(memoryview(body)[self.taken : self._written])
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._loop.call_soon, self._go_on)
 
     def _note_written(self) -> None:
         """Note that the socket has the whole request, if so.
@@ -282,7 +286,7 @@ class Exchange(asyncio.Protocol):
                 with suppress(OSError, AttributeError, ValueError):
                     raw = self._transport.get_extra_info("socket")
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            with suppress(AttributeError):
+            with suppress(AttributeError, RuntimeError):  # or the loop is closed
                 self._transport.abort()
             self._body = b""
             # aiohttp's protocol is told by `connection_lost`: what is paused here must not be

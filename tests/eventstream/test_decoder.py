@@ -858,3 +858,16 @@ def test_any_bytes_behind_a_true_prelude_raise_only_our_errors(
     result = outcome([data])
     assert outcome(in_chunks(data, 1)) == result
     assert outcome(in_chunks(data, 7)) == result
+
+
+def test_nothing_is_taken_behind_an_end_that_was_a_cut() -> None:
+    frame = encode_message({":message-type": "event"}, b"payload")
+    decoder = EventStreamDecoder()
+    decoder.receive_data(frame)  # so that its shape is known
+    assert decoder.next_message() is not None
+    decoder.receive_data(frame[:-5])
+    with pytest.raises(TruncatedStream):
+        decoder.receive_eof()
+    decoder.receive_data(frame)
+    with pytest.raises(TruncatedStream):
+        decoder.next_message()

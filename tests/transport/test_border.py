@@ -63,12 +63,12 @@ async def _fail(call: Coroutine[None, None, PooledResponse]) -> AiosmrtError:
     return error
 
 
-def _answer(data: bytes) -> Converse:
-    """Converse by reading a head and saying something."""
+def _answer(data: bytes, size: int = 2) -> Converse:
+    """Converse by reading a head and a body, and saying something."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        await reader.read(2)
+        await reader.readexactly(size)
         writer.write(data)
         await writer.drain()
 
@@ -181,7 +181,7 @@ async def test_the_hint_at_tls_is_not_given_where_tls_is_spoken(
 async def test_garbage_instead_of_http(
     garbage: bytes, size: int, pool: Pool, exchange: Exchange, serve_raw: ServeRaw
 ) -> None:
-    async with serve_raw(_answer(garbage)) as server:
+    async with serve_raw(_answer(garbage, size)) as server:
         error = await _fail(exchange(pool, server.url, b"x" * size))
     assert isinstance(error, UnexpectedResponse)
     assert isinstance(error.__cause__, MalformedResponse)

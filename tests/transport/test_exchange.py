@@ -273,6 +273,36 @@ async def test_an_answer_may_come_before_the_request_is_out(
         await until(lambda: server.open_connections == 0)
 
 
+@pytest.mark.parametrize("size", [200_000, _SIX_MB])
+@pytest.mark.asyncio
+async def test_a_refusal_is_read_although_its_server_hangs_up_on_the_rest(
+    size: int, pool: Pool, exchange: Send
+) -> None:
+    def serve(listening: socket.socket) -> None:
+        for _ in range(10):
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(5)
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += connection.recv(1 << 12)
+                connection.sendall(
+                    b"HTTP/1.1 413 Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig"
+                )
+
+    refused = 0
+    with _listen() as listening:
+        serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+        for _ in range(10):
+            with contextlib.suppress(ConnectionLost):  # a reset can overtake what it follows
+                url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+                response = await exchange(pool, url, _BODY[:size])
+                refused += response.head.status == 413
+                response.close()
+        await serving
+    assert refused >= 6
+
+
 @pytest.mark.asyncio
 async def test_large_bodies_cause_no_warning(
     pool: Pool, serve_raw: ServeRaw, exchange: Send, recwarn: pytest.WarningsRecorder
@@ -800,6 +830,19 @@ async def test_who_is_cancelled_knows_what_the_socket_took_meanwhile(
 
 
 @pytest.mark.asyncio
+async def test_a_close_before_anybody_looked_again_tells_what_was_taken() -> None:
+    transport = _Transport()
+    exchange, progress, _, beginning = _begin(transport, b"x")
+    await asyncio.sleep(0)
+    transport.kept = 0  # passed on, and then closed by the peer
+    exchange.connection_lost(None)
+    with pytest.raises(EOFError):
+        await beginning
+    assert exchange.sent
+    assert progress.calls == ["writing", "sent"]
+
+
+@pytest.mark.asyncio
 async def test_a_transport_that_failed_has_forgotten_what_it_had() -> None:
     transport = _Transport()
     exchange, _, _, beginning = _begin(transport, b"x")
@@ -960,7 +1003,7 @@ async def test_nothing_is_written_where_bytes_lie_about_that_nobody_asked_for() 
     exchange, connection = Exchange(request, _Progress()), _connect(transport)
     connection.protocol.should_close = True
     with pytest.raises(ConnectionLost, match="before it was asked; nothing was sent"):
-        await exchange.begin(connection, encode_head(request))
+        await asyncio.wait_for(exchange.begin(connection, encode_head(request)), 2)
     assert not transport.written
     assert exchange.begun_at is None
     assert connection.close.called

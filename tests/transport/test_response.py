@@ -405,7 +405,7 @@ async def test_what_only_frames_the_body_is_no_more_of_it(
             writer.write(b"0")
 
     async with serve(trickle) as server:
-        response = await exchange(pool, server.url, timeout=Timeout(idle=0.3))
+        response = await exchange(pool, server.url, timeout=Timeout(idle=1))
         assert await response.receive() == b"a"
         with pytest.raises(IdleTimeout):
             await asyncio.wait_for(response.receive(), 5)
