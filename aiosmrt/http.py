@@ -15,7 +15,7 @@ import attrs
 
 from aiosmrt.value import Value
 
-__all__ = ["Progress", "Request", "Response", "ResponseHead", "Transport"]
+__all__ = ["Delivery", "Progress", "Request", "Response", "ResponseHead", "Transport"]
 
 
 @attrs.define(eq=False, repr=False)
@@ -50,17 +50,25 @@ class ResponseHead(Value):
     headers: Mapping[str, str]  # names in lower case, repeated ones joined by ", "
 
 
+class Delivery(Protocol):
+    """A request on its way, as far as its peer may have it."""
+
+    @property
+    def may_be_whole(self) -> bool:
+        """Whether the peer may have the whole request; `False` is a proof that it has not."""
+
+
 class Progress(Protocol):
     """What the sender of a request tells while it works."""
 
-    def connecting(self) -> None:
-        """A connection is being looked for or made."""
+    def connecting(self, delivery: Delivery) -> None:
+        """A connection is being looked for or made; `delivery` knows what goes over it."""
 
     def writing(self) -> None:
         """The connection is there, or the socket took more of the request."""
 
     def sent(self) -> None:
-        """The request's last byte was handed to the socket: the model may run from now on."""
+        """The socket took the request's last byte."""
 
 
 class Response(Protocol):

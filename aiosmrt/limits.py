@@ -18,6 +18,7 @@ from aiosmrt.errors import (
     TotalTimeout,
     WriteTimeout,
 )
+from aiosmrt.http import Delivery
 
 __all__ = ["Limits", "Wait"]
 
@@ -45,10 +46,10 @@ class Limits:
         "_alarm",
         "_cancelling",
         "_deadline",
+        "_delivery",
         "_ended",
         "_fired",
         "_loop",
-        "_sent",
         "_task",
         "_until",
         "awaited",
@@ -68,11 +69,12 @@ class Limits:
         self._until: float | None = None  # when what is awaited has lasted too long
         self._alarm = Alarm(self._loop) if alarm is None else alarm
         self._ended: AiosmrtError | None = None
-        self._sent = False
+        self._delivery: Delivery | None = None  # what goes out, inside
 
     def __enter__(self) -> Self:
         self.awaited = "total"
-        self._sent = self._fired = False
+        self._fired = False
+        self._delivery = None
         if self._ended is not None:
             raise self.expire()
         task = asyncio.current_task(self._loop)
@@ -90,14 +92,17 @@ class Limits:
     ) -> None:
         task, self._task = self._task, None
         self._alarm.unset(self)
-        # The cancellation is our own unless somebody else has asked for one too.
-        if (
-            self._fired
-            and task is not None
-            and task.uncancel() <= self._cancelling
-            and kind is asyncio.CancelledError
-        ):
-            raise self.expire() from None
+        try:
+            # The cancellation is our own unless somebody else has asked for one too.
+            if (
+                self._fired
+                and task is not None
+                and task.uncancel() <= self._cancelling
+                and kind is asyncio.CancelledError
+            ):
+                raise self.expire() from None
+        finally:
+            self._delivery = None  # which refers to this
 
     def await_(self, wait: Wait) -> None:
         """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
@@ -107,8 +112,9 @@ class Limits:
             if self._task is not None:
                 self._move(self.expires_at(self._loop.time()))
 
-    def connecting(self) -> None:
-        """A connection is being looked for or made."""
+    def connecting(self, delivery: Delivery) -> None:
+        """A connection is being looked for or made; `delivery` knows what goes over it."""
+        self._delivery = delivery
         self.await_("connect")
 
     def writing(self) -> None:
@@ -116,8 +122,7 @@ class Limits:
         self._await_in_scope("write")
 
     def sent(self) -> None:
-        """The request's last byte was handed to the socket."""
-        self._sent = True
+        """The socket took the request's last byte."""
         self._await_in_scope("first_byte")
 
     def _await_in_scope(self, wait: Wait) -> None:
@@ -144,8 +149,9 @@ class Limits:
 
     def expire(self) -> AiosmrtError:
         """Build the error of the limit that fired."""
+        may_have_run = self._delivery is not None and self._delivery.may_be_whole
         if self._ended is not None:
-            self._ended.may_have_run = self._sent
+            self._ended.may_have_run = may_have_run
             return self._ended
         # A loop may ring a little before the time that was set.
         rung = self._fired and self._until == self._deadline
@@ -158,7 +164,7 @@ class Limits:
             limit=wait,
             seconds=float(seconds),
         )
-        error.may_have_run = self._sent
+        error.may_have_run = may_have_run
         return error
 
     def end(self, error: AiosmrtError) -> None:

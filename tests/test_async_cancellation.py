@@ -115,9 +115,11 @@ async def test_a_wait_can_be_cancelled_at_every_await(
                 if pool is not None:
                     assert pool._slots.free == 100
                     assert not pool._calls
-                    assert not pool._session.connector._acquired
+                    assert not pool._connector.session.connector._acquired
                 assert await wait(client, tmp_path) == _BODY
-                idle = sum(map(len, client._pools.find()._session.connector._conns.values()))
+                idle = sum(
+                    map(len, client._pools.find()._connector.session.connector._conns.values())
+                )
                 await until(lambda: server.open_connections <= idle)
             await until(lambda: server.open_connections == 0)
         await until(lambda: asyncio.all_tasks() <= before)

@@ -143,7 +143,7 @@ def _in_turn(*answers: bytes) -> Answer:
 
 def _clean(pool: Pool) -> bool:
     """Whether no slot is taken and no connection in use or being made."""
-    connector = pool._session.connector
+    connector = pool._connector.session.connector
     assert connector is not None
     return pool._slots.free == 1 and not connector._acquired and not pool._calls
 
@@ -1063,9 +1063,14 @@ async def test_a_call_can_be_cancelled_at_every_await(
     serve: Serve = request.getfixturevalue("serve")
     answer = _refuse_first(request.getfixturevalue("respond"))
     options = PoolOptions(max_connections=1, tls=tls.client)
+    places = {"before_send", "after_headers", "on_retry", "on_end", "pace", "pause"}
     ended_at: set[str] = set()
+    # A call that is written in one piece more than the one before has its places elsewhere, so that
+    # one of them may be passed over: then once more.
+    turn = rounds = 0
     async with serve(answer, tls=tls.server if secure else None) as server:
         for number in itertools.count(1):
+            turn += 1
             async with contextlib.aclosing(Pool(options)) as pool:
                 before = asyncio.all_tasks()
                 slot = await pool.acquire(_call("").limits)
@@ -1080,13 +1085,13 @@ async def test_a_call_can_be_cancelled_at_every_await(
                 caller = _caller(
                     stations.policy, credentials=stations.fetch, shared=Shared(limiter=stations)
                 )
-                attempt = cancellation(number, moment)
+                attempt = cancellation(turn, moment)
                 result = await attempt.strike(caller.call(call, pool, _judge))
                 ended_at |= stations.here
                 await caller.credentials.aclose()
                 await until(lambda pool=pool: _clean(pool))
                 # What remains belongs to the pool, and goes when it does.
-                connector = pool._session.connector
+                connector = pool._connector.session.connector
                 assert connector is not None
                 idle = sum(map(len, connector._conns.values()))
                 await until(lambda idle=idle: server.open_connections <= idle)
@@ -1095,10 +1100,11 @@ async def test_a_call_can_be_cancelled_at_every_await(
             if result is not None:
                 assert result == b"okokok"
                 assert not attempt.struck
-                break
-    assert number > 7
-    hooks = {"before_send", "after_headers", "on_retry", "on_end"}
-    assert ended_at == {*hooks, "pace", "pause"}
+                assert turn > 7
+                turn, rounds = 0, rounds + 1
+                if ended_at == places or rounds == 5:
+                    break
+    assert ended_at == places
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiosmrt.http import Progress, Request, Response, ResponseHead, Transport
+from aiosmrt.http import Delivery, Progress, Request, Response, ResponseHead, Transport
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ class _Answer:
 
 
 class _Silent:
-    def connecting(self) -> None:
+    def connecting(self, delivery: Delivery) -> None:
         """Say nothing."""
 
     def writing(self) -> None:

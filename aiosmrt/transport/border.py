@@ -40,16 +40,14 @@ _LARGE_BODY = 4_000_000
 def translate(
     error: Exception, request: Request, exchange: Exchange, proxy: URL | None = None
 ) -> AiosmrtError:
-    """Turn what was raised for a request into our error, `may_have_run` included."""
+    """Turn what was raised for a request into our error, but for its `may_have_run`."""
     what = describe(_find_root(error))
     if isinstance(error, aiohttp.ClientResponseError):
         _forget_headers(error)
     if exchange.begun_at is None:
         proxied = None if proxy is None else _translate_proxying(error, what, request, proxy)
         return proxied or _translate_connecting(error, what, request)
-    translated = _translate_sending(error, what, request, exchange)
-    translated.may_have_run = exchange.sent
-    return translated
+    return _translate_sending(error, what, request, exchange)
 
 
 def _forget_headers(error: aiohttp.ClientResponseError) -> None:
@@ -146,7 +144,7 @@ def _translate_sending(
         )
     if exchange.answer.begun:
         return ConnectionLost(f"{origin} closed the connection in the middle of an answer's head")
-    if exchange.sent:
+    if exchange.may_be_whole:
         hint = "if it always does, this port may speak TLS: endpoint_url begins with https://"
         return ConnectionLost(
             f"{origin} closed the connection without an answer, after the whole request had been "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import struct
@@ -10,7 +11,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from aiosmrt.errors import ConnectionLost
 from aiosmrt.http import Progress, Request, ResponseHead
 from aiosmrt.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
 
@@ -53,9 +53,12 @@ class Exchange(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answered",
         "_body",
         "_connection",
+        "_handed_over",
         "_home",
+        "_kept",
         "_loop",
         "_origin",
         "_paused",
@@ -84,16 +87,38 @@ class Exchange(asyncio.Protocol):
         self._connection: Connection | None = None
         self._transport: asyncio.Transport
         self._home: asyncio.Protocol  # aiohttp's
-        self._written = 0  # bytes of the body that the transport has, if it did not pass them on
+        self._written = 0  # bytes of the body that were given to the transport
+        self._handed_over = False  # whether it has the last one
+        self._kept = False  # whether it has not passed on all that it was given
+        self._answered = False  # whether a byte came
         self._unread = 0  # bytes that came since somebody took some
         self._paused = False  # whether the socket is not read
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def may_be_whole(self) -> bool:
+        """Whether the peer may have the whole request; `False` is a proof that it has not.
+
+        There are three proofs, and each is that bytes of the request are still here:
+
+        * Its last piece, of at most 64 KiB, was not given to the transport. It is given only when
+          the transport has nothing left of the pieces before.
+        * Giving it failed at once: the transport closed in that very call. A send that fails has
+          taken nothing, and whatever is sent goes in the order of the pieces.
+        * The transport has kept some of it. It says in the call that writes (asyncio), or in the
+          pass of the loop that does (uvloop), that it has nothing left, before it tells of any
+          failure; so what it has not said is not so. Over TLS "nothing left" is that all is
+          enciphered and handed down to the transport below, which may still have some 64 KiB of
+          it: what is told there errs to "may be whole".
+
+        A byte of an answer refutes them all: whoever answers may have asked the model.
+        """
+        return self._answered or (self._handed_over and not self._kept)
 
     async def begin(self, connection: Connection, head: bytes) -> ResponseHead:
         """Send the request, whose head is `head`, and give the head of the answer.
 
         Raises:
-            ConnectionLost: it is not begun, for an answer was there already.
             OSError, IncompleteResponse: the connection ended.
             MalformedResponse: what came is no answer.
         """
@@ -120,82 +145,69 @@ class Exchange(asyncio.Protocol):
         home, transport = connection.protocol, connection.transport
         if home is None or transport is None or transport.is_closing():
             raise ConnectionResetError("the connection was closed as soon as it was made")
-        if home.should_close:
-            # What came before the question would be taken for the answer.
-            raise ConnectionLost(
-                f"{self._origin} answered on an idle connection before it was asked; "
-                "nothing was sent"
-            )
         self._connection, self._home, self._transport = connection, home, transport
         transport.set_protocol(self)
         self.begun_at = time.perf_counter()
         body = self._body
-        size = self._written = len(body)
-        if size > _PIECE:
-            self._written = _PIECE
+        if len(body) > _PIECE:
             body = body[:_PIECE]
-        transport.write(head + body)
-        if (
-            size == self._written
-            and not transport.get_write_buffer_size()
-            and not transport.is_closing()  # as one is that could not write
-            and transport.get_extra_info("sslcontext") is None  # which shows that later
-        ):
-            self._note_sent()
-        else:
-            self._progress.writing()
-            self._loop.call_soon(self._loop.call_soon, self._go_on)
+        self._hand_over(head + body, len(body))
 
-    def _go_on(self) -> None:
-        """Look what became of the last piece, two passes later.
-
-        A loop may write only in the next one, and what has come by then, such as a refusal, is to
-        be read before a write that fails for it.
-        """
-        if self._connection is not None and not self._transport.is_closing():
-            self.resume_writing()
-
-    def resume_writing(self) -> None:
-        """Write the next piece, once the socket took the one before."""
-        if self.sent or self._connection is None:
+    def _hand_over(self, piece: bytes | memoryview, size: int) -> None:
+        """Give a piece to the transport that has nothing left; `size` bytes are of the body."""
+        transport = self._transport
+        transport.write(piece)
+        if transport.is_closing():  # as one is that could not write
             return
-        transport, body = self._transport, self._body
-        if transport.get_write_buffer_size():
+        self._written += size
+        self._handed_over = self._written == len(self._body)
+        self._kept = transport.get_write_buffer_size() > 0
+        if self._kept or not self._handed_over:
+            self._progress.writing()
+        if self._kept:
             # Says so when it is empty, not when it is nearly so.
             transport.set_write_buffer_limits(high=0)
-        elif self._written == len(body):
-            self._note_written()
-        elif not transport.is_closing():
-            self.taken = self._written
-            self._written = min(self.taken + _PIECE, len(body))
-            self._progress.writing()
-            transport.write(memoryview(body)[self.taken : self._written])
-            self._loop.call_soon(self._loop.call_soon, self._go_on)
+        else:
+            self._go_on()
 
-    def _note_written(self) -> None:
-        """Note that the socket has the whole request, if so.
+    def _go_on(self) -> None:
+        """Go on behind a piece of which nothing is left."""
+        self.taken = self._written
+        if self._handed_over:
+            self.sent = True
+            self._body = b""
+            self._progress.sent()
+        else:
+            # Two passes later, since what has come by then, such as a refusal, is to be read
+            # before a write that fails for it.
+            self._loop.call_soon(self._loop.call_soon, self._write_next)
 
-        A transport that is closed passes on what it has all the same, if it does not fail. Over TLS
-        it has passed it on, to one that may still have some 64 KiB: what is told errs to "sent".
-        """
-        if self.sent or self._written < len(self._body) or self._transport.get_write_buffer_size():
+    def _write_next(self) -> None:
+        """Write the next piece."""
+        if self._connection is not None and not self._transport.is_closing():
+            body, begin = self._body, self._written
+            piece = memoryview(body)[begin : begin + _PIECE]
+            self._hand_over(piece, len(piece))
+
+    def resume_writing(self) -> None:
+        """Take note that the transport has nothing left."""
+        if not self._kept:
             return
-        # The next request of the connection finds it as this one did.
+        self._kept = False
+        if self._connection is None:
+            return
+        # Over TLS it would call an empty buffer a full one from now on; and the next request of
+        # the connection finds it as this one did.
         with suppress(OSError, RuntimeError):  # it may be closed; uvloop says RuntimeError
             self._transport.set_write_buffer_limits()
-        self._note_sent()
-
-    def _note_sent(self) -> None:
-        self.taken = self._written
-        self.sent = True
-        self._body = b""
-        self._progress.sent()
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """Read on in the answer, and wake whoever waits for it."""
         connection, answer = self._connection, self.answer
         if connection is None:
             return
+        self._answered = True
         try:
             answer.receive_data(data)
         except MalformedResponse as error:
@@ -215,8 +227,6 @@ class Exchange(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Note the end of the connection, and pass it on to aiohttp."""
         connection, self._connection = self._connection, None
-        if connection is not None and not isinstance(error, OSError):
-            self._note_written()
         self._body = b""
         self._home.connection_lost(error)
         if connection is not None:
@@ -257,10 +267,8 @@ class Exchange(asyncio.Protocol):
     def _finish(self, connection: Connection) -> None:
         """Give the connection back to its pool, or close it if nothing can follow on it."""
         if not self.sent:
-            self._note_written()  # an answer can be faster than the next pass
-            if not self.sent:
-                self.close()
-                return
+            self.close()
+            return
         self._connection = None
         if self._paused:
             self._transport.resume_reading()
@@ -277,15 +285,12 @@ class Exchange(asyncio.Protocol):
         would go on offering it what it has of the request.
         """
         if self._connection is not None:
-            # Who waited for it may not have noticed that the socket has taken everything.
-            self._note_written()
             connection, self._connection = self._connection, None
             # One of TLS that was lost has no socket, one of uvloop's that was closed a bad one, and
             # one that asyncio has closed after its last flush no loop any longer.
             if not self.sent:
                 with suppress(OSError, AttributeError, ValueError):
-                    raw = self._transport.get_extra_info("socket")
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    self._reset()
             with suppress(AttributeError, RuntimeError):  # or the loop is closed
                 self._transport.abort()
             self._body = b""
@@ -293,6 +298,15 @@ class Exchange(asyncio.Protocol):
             # resumed there.
             connection.close()
         self._wake()
+
+    def _reset(self) -> None:
+        """Have the system forget what it has of the request, and take no more of it."""
+        raw = self._transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if self._kept:
+            # uvloop goes on writing what it has until the pass after its transport was aborted.
+            with socket.socket(fileno=os.dup(raw.fileno())) as same:
+                same.shutdown(socket.SHUT_WR)
 
 
 def encode_head(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
@@ -17,30 +15,18 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from aiosmrt.alarm import Alarm
-from aiosmrt.errors import ClientClosed, ConfigurationError
+from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.proxies import find_proxy
 from aiosmrt.transport.border import refuse_proxying, translate
+from aiosmrt.transport.connector import Connector, Route
 from aiosmrt.transport.exchange import Exchange, encode_head
 from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot, Slots
 from aiosmrt.transport.tracing import Tracing
 
-if TYPE_CHECKING:
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
-
 __all__ = ["Pool", "PoolOptions"]
-
-# Probes of an idle connection (seconds, seconds, count), because load balancers and NAT gateways
-# drop idle flows silently after about 350 s.
-_KEEPALIVE = (60, 15, 3)
-# Seconds after which an idle connection is closed here, before the server's side closes it.
-_POOLED_IDLE = 12
-
-# Limits are kept by `Limits`.
-_NO_LIMIT = aiohttp.ClientTimeout()
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -56,55 +42,27 @@ class PoolOptions:
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
-@attrs.frozen(eq=False, repr=False)
-class _Route:
-    """The way to an origin: through which proxy, and with which headers for that one."""
-
-    proxy: URL | None = None
-    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
-
-
 class Pool:
     """The connections of one event loop, made inside it."""
 
     def __init__(self, options: PoolOptions) -> None:
         self.loop = asyncio.get_running_loop()
         self.alarm = Alarm(self.loop)
-        self._tls = options.tls
         self._options = options
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[str, Route] = {}
         self._given_route = None if options.proxy is None else _plan_route(options, options.proxy)
-        self._trace_configs: list[aiohttp.TraceConfig] = []
-        limit = options.max_connections
-        if options.session is None:
-            # Slots come before connections, so that a call signs after it has waited.
-            connector: aiohttp.BaseConnector = aiohttp.TCPConnector(
-                limit=0,
-                keepalive_timeout=_POOLED_IDLE,
-                socket_factory=_make_socket,
-                ssl=options.tls,
-            )
-        else:
-            connector, self._trace_configs = _borrow(options.session, self.loop)
-            # 0 is no limit. Most clients call one host.
-            limit = min(limit, connector.limit or limit, connector.limit_per_host or limit)
-        # It keeps the connections, and sends nothing.
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            connector_owner=options.session is None,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._connector = Connector(options.session, tls=options.tls)
+        limit = min(options.max_connections, self._connector.limit or options.max_connections)
         self._slots = Slots(limit)
         self._calls: set[Limits] = set()
         # Weak, so that a stream nobody holds any longer can be noticed and closed.
         self._responses: weakref.WeakSet[PooledResponse] = weakref.WeakSet()
-        self._destinations: dict[str, aiohttp.ClientRequest] = {}
         self._keeper: AsyncGenerator[None] | None = None
 
     @property
     def closed(self) -> bool:
         """Whether the pool, or the loop it belongs to, is gone."""
-        return self._session.closed or self.loop.is_closed()
+        return self._connector.closed or self.loop.is_closed()
 
     async def keep(self) -> None:
         """Arrange for the pool to be closed when `asyncio.run` shuts its loop down.
@@ -144,15 +102,16 @@ class Pool:
         The response takes the slot over; when none comes, the caller keeps it.
 
         Raises:
-            TransportError: no answer; `may_have_run` says whether the request went out whole.
+            TransportError: no answer; `may_have_run` says whether the peer may have the whole
+                request.
             UnexpectedResponse: the answer is no HTTP.
         """
         route = self._given_route or self._find_route(request.origin)
         limits.peer = request.origin
         if route.proxy is not None:
             limits.peer += f" through the proxy {route.proxy.host}:{route.proxy.port}"
-        limits.connecting()
         exchange = Exchange(request, limits)
+        limits.connecting(exchange)
         try:
             head = await self._exchange(exchange, request, route)
         except (
@@ -163,11 +122,13 @@ class Pool:
             RuntimeError,
             ValueError,
         ) as error:
-            if self._session.closed:
-                closed = ClientClosed("the client, or its session, was closed during the call")
-                closed.may_have_run = exchange.sent
-                raise closed from error
-            raise translate(error, request, exchange, route.proxy) from error
+            failure: AiosmrtError
+            if self._connector.closed:
+                failure = ClientClosed("the client, or its session, was closed during the call")
+            else:
+                failure = translate(error, request, exchange, route.proxy)
+            failure.may_have_run = exchange.may_be_whole
+            raise failure from error
         if head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
             exchange.close()
             raise refuse_proxying(request, route.proxy, head.status, exchange.answer.reason)
@@ -176,14 +137,15 @@ class Pool:
             self._responses.add(response)
         return response
 
-    async def _exchange(self, exchange: Exchange, request: Request, route: _Route) -> ResponseHead:
+    async def _exchange(self, exchange: Exchange, request: Request, route: Route) -> ResponseHead:
         encoded = _encode_head(request, route)
-        if not self._trace_configs:
-            return await exchange.begin(await self._connect(request.origin, route), encoded)
-        tracing = Tracing(self._options.session or self._session, self._trace_configs, request)
+        connector = self._connector
+        if not connector.trace_configs:
+            return await exchange.begin(await connector.take(request.origin, route, ()), encoded)
+        tracing = Tracing(connector.session, connector.trace_configs, request)
         await tracing.begin()
         try:
-            connection = await self._connect(request.origin, route, tracing.traces)
+            connection = await connector.take(request.origin, route, tracing.traces)
             try:
                 await tracing.send()
             except BaseException:
@@ -197,34 +159,11 @@ class Pool:
             raise
         return head
 
-    def _connect(
-        self, origin: str, route: _Route, traces: Sequence[Trace] = ()
-    ) -> Awaitable[Connection]:
-        """Take a connection that is idle, or make one."""
-        connector = self._session.connector
-        if connector is None:
-            raise RuntimeError("the session is closed")
-        destination = self._destinations.get(origin)
-        if destination is None:
-            # Nothing of it is sent: it says where to, in the words of the connector.
-            destination = aiohttp.ClientRequest(
-                "POST",
-                URL(origin),
-                loop=self.loop,
-                ssl=self._tls,
-                session=self._session,
-                proxy=route.proxy,
-                proxy_headers=route.headers or None,
-            )
-            if route.proxy is None:  # or the connector would write something into it
-                self._destinations[origin] = destination
-        return connector.connect(destination, traces=list(traces), timeout=_NO_LIMIT)
-
-    def _find_route(self, origin: str) -> _Route:
+    def _find_route(self, origin: str) -> Route:
         route = self._routes.get(origin)
         if route is None:
             found = find_proxy(origin, self._options.environ)
-            route = _Route() if found is None else _plan_route(self._options, found[0])
+            route = Route() if found is None else _plan_route(self._options, found[0])
             self._routes[origin] = route
         return route
 
@@ -242,17 +181,17 @@ class Pool:
         for response in tuple(self._responses):
             response.fail(ClientClosed("the client was closed during the call"))
         self.alarm.close()
-        await self._session.close()
+        await self._connector.aclose()
 
 
-def _encode_head(request: Request, route: _Route) -> bytes:
+def _encode_head(request: Request, route: Route) -> bytes:
     if route.proxy is None or not request.origin.startswith("http:"):
         return encode_head(request)
     # Where no tunnel is asked for, the proxy reads the request itself.
     return encode_head(request, absolute=True, extra=route.headers)
 
 
-def _plan_route(options: PoolOptions, proxy: str) -> _Route:
+def _plan_route(options: PoolOptions, proxy: str) -> Route:
     """Take user and password out of the proxy's URL, which aiohttp prints in its errors."""
     headers = {name.lower(): value for name, value in options.proxy_headers.items()}
     url = _parse_proxy(proxy)
@@ -260,7 +199,7 @@ def _plan_route(options: PoolOptions, proxy: str) -> _Route:
         credentials = f"{url.user}:{url.password or ''}".encode()
         basic = f"Basic {base64.b64encode(credentials).decode()}"
         headers.setdefault("proxy-authorization", basic)
-    return _Route(url.with_user(None), headers)
+    return Route(url.with_user(None), headers)
 
 
 def _parse_proxy(proxy: str) -> URL:
@@ -276,32 +215,3 @@ def _parse_proxy(proxy: str) -> URL:
             "percent-encoded"
         )
     return url
-
-
-def _borrow(
-    session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
-) -> tuple[aiohttp.BaseConnector, list[aiohttp.TraceConfig]]:
-    if not isinstance(session, aiohttp.ClientSession):
-        raise ConfigurationError(f"session={session!r}: an aiohttp.ClientSession, or None")
-    connector = session.connector
-    if session.closed or connector is None:
-        raise ConfigurationError("session: this aiohttp session is closed")
-    if session._loop is not loop:  # noqa: SLF001 - `session.loop` warns that it is deprecated
-        raise ConfigurationError(
-            "session: this aiohttp session belongs to another event loop; make it inside the loop "
-            "that makes the calls, or leave session= out and let the client make its own"
-        )
-    return connector, session.trace_configs
-
-
-def _make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # The names differ between systems; where one is missing, the system's own value holds.
-    for option, value in zip(
-        ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"), _KEEPALIVE, strict=True
-    ):
-        if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return made

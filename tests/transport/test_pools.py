@@ -296,19 +296,19 @@ async def test_closing_ends_with_the_caller(monkeypatch: pytest.MonkeyPatch) -> 
     pools = Pools()
     pool = await pools.make(PoolOptions())
     begun = asyncio.Event()
-    close = pool._session.close
+    close = pool._connector.aclose
 
     async def close_slowly() -> None:
         begun.set()
         await asyncio.sleep(5)
 
-    monkeypatch.setattr(pool._session, "close", close_slowly)
+    monkeypatch.setattr(pool._connector, "aclose", close_slowly)
     task = asyncio.create_task(pools.aclose())
     await begun.wait()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert not pool.closed
-    monkeypatch.setattr(pool._session, "close", close)
+    monkeypatch.setattr(pool._connector, "aclose", close)
     await pools.aclose()
     assert pool.closed

@@ -71,7 +71,7 @@ def either(request: pytest.FixtureRequest, serve: Serve, tls: _Tls) -> Serve:
 
 
 def _free(pool: Pool) -> bool:
-    connector = pool._session.connector
+    connector = pool._connector.session.connector
     assert connector is not None
     return pool._slots.free > 0 and not connector._acquired
 

@@ -1,0 +1,212 @@
+"""aiohttp's connector: where connections are made, kept while they are idle, and taken from."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import aiohttp
+import attrs
+from aiohttp.tracing import Trace
+from yarl import URL
+
+from aiosmrt.errors import ConfigurationError, ConnectionLost
+
+if TYPE_CHECKING:
+    import ssl
+
+    from aiohttp.connector import Connection
+
+__all__ = ["Connector", "Route"]
+
+# Probes of an idle connection (seconds, seconds, count), because load balancers and NAT gateways
+# drop idle flows silently after about 350 s.
+_KEEPALIVE = (60, 15, 3)
+# Seconds after which an idle connection is closed here, before the server's side closes it.
+_POOLED_IDLE = 12
+
+# Limits are kept by `Limits`.
+_NO_LIMIT = aiohttp.ClientTimeout()
+_NOTHING = SimpleNamespace()
+
+
+@attrs.frozen(eq=False, repr=False)
+class Route:
+    """The way to an origin: through which proxy, and with which headers for that one."""
+
+    proxy: URL | None = None
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
+
+
+class Connector:
+    """The connections of one event loop: those of a session that is given, or of one of our own.
+
+    Attributes:
+        session: whose connector it is. It sends nothing.
+        trace_configs: of the session that was given.
+        limit: how many connections the session that was given has at most, 0 where it has no limit.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession | None, *, tls: ssl.SSLContext | bool
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tls = tls
+        self._destinations: dict[str, aiohttp.ClientRequest] = {}
+        self._silence = aiohttp.TraceConfig()
+        self._silence.freeze()
+        self.trace_configs: list[aiohttp.TraceConfig] = []
+        self.limit = 0
+        connector: aiohttp.BaseConnector
+        if session is None:
+            # Slots come before connections, so that a call signs after it has waited.
+            connector = aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_POOLED_IDLE, socket_factory=_make_socket, ssl=tls
+            )
+        else:
+            connector, self.trace_configs = _borrow(session, self._loop)
+            limits = [each for each in (connector.limit, connector.limit_per_host) if each]
+            self.limit = min(limits, default=0)  # most clients call one host
+        self._own = aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=session is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        self.session = session or self._own
+
+    @property
+    def closed(self) -> bool:
+        """Whether it, or the session that was given, is closed."""
+        return self._own.closed
+
+    async def aclose(self) -> None:
+        """Close the connections that are our own. Idempotent."""
+        await self._own.close()
+
+    async def take(self, origin: str, route: Route, traces: Sequence[Trace]) -> Connection:
+        """Take a connection that is idle, or make one.
+
+        What the peer did to an idle one (closed it, reset it, wrote to it) is looked for in the
+        socket, whether the loop has had time to read it or not, and such a connection is closed and
+        not given: what is written to it would be lost, and what lies in it would be taken for the
+        answer. That is one system call, about a microsecond. Over TLS any byte counts so, though it
+        might say nothing: what it says is enciphered.
+
+        Raises:
+            ConnectionResetError: a new connection was closed at once.
+            ConnectionLost: on a new connection the peer spoke first.
+            aiohttp.ClientError, OSError, RuntimeError, ValueError: none could be made.
+        """
+        connector = self._own.connector
+        if connector is None:
+            raise RuntimeError("the session is closed")
+        destination = self._find_destination(origin, route)
+        while True:
+            reuse = _Reuse(self._own, self._silence, _NOTHING)
+            connection = await connector.connect(
+                destination, traces=[reuse, *traces], timeout=_NO_LIMIT
+            )
+            if not _has_news(connection):
+                return connection
+            if not reuse.told:
+                return await _welcome(connection, origin)
+            connection.close()
+
+    def _find_destination(self, origin: str, route: Route) -> aiohttp.ClientRequest:
+        destination = self._destinations.get(origin)
+        if destination is None:
+            # Nothing of it is sent: it says where to, in the words of the connector.
+            destination = aiohttp.ClientRequest(
+                "POST",
+                URL(origin),
+                loop=self._loop,
+                ssl=self._tls,
+                session=self._own,
+                proxy=route.proxy,
+                proxy_headers=route.headers or None,
+            )
+            if route.proxy is None:  # or the connector would write something into it
+                self._destinations[origin] = destination
+        return destination
+
+
+class _Reuse(Trace):
+    """Learns whether a connection was used before."""
+
+    told = False
+
+    async def send_connection_reuseconn(self) -> None:
+        self.told = True
+
+
+def _has_news(connection: Connection) -> bool:
+    """Tell whether something has happened to an idle connection: bytes, its end, or an error."""
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
+        return True
+    raw = transport.get_extra_info("socket")
+    return raw is None or _is_readable(raw.fileno())
+
+
+def _is_readable(descriptor: int) -> bool:
+    if descriptor < 0:
+        return True
+    if not hasattr(select, "poll"):  # on Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)  # and errors, without being asked
+    return bool(poll.poll(0))
+
+
+async def _welcome(connection: Connection, origin: str) -> Connection:
+    """Let the loop read what has come on a new connection, and judge it by that.
+
+    Over TLS it may be no more than tickets for later sessions (RFC 8446, section 4.6.1).
+    """
+    try:
+        for _ in range(2):  # the first pass may have begun before it came
+            await asyncio.sleep(0)
+    except BaseException:
+        connection.close()
+        raise
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or transport.is_closing():
+        connection.close()
+        raise ConnectionResetError("the connection was closed as soon as it was made")
+    if protocol.should_close:
+        connection.close()
+        raise ConnectionLost(f"{origin} spoke before it was asked; nothing was sent")
+    return connection
+
+
+def _borrow(
+    session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
+) -> tuple[aiohttp.BaseConnector, list[aiohttp.TraceConfig]]:
+    if not isinstance(session, aiohttp.ClientSession):
+        raise ConfigurationError(f"session={session!r}: an aiohttp.ClientSession, or None")
+    connector = session.connector
+    if session.closed or connector is None:
+        raise ConfigurationError("session: this aiohttp session is closed")
+    if session._loop is not loop:  # noqa: SLF001 - `session.loop` warns that it is deprecated
+        raise ConfigurationError(
+            "session: this aiohttp session belongs to another event loop; make it inside the loop "
+            "that makes the calls, or leave session= out and let the client make its own"
+        )
+    return connector, session.trace_configs
+
+
+def _make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # The names differ between systems; where one is missing, the system's own value holds.
+    for option, value in zip(
+        ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"), _KEEPALIVE, strict=True
+    ):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
