@@ -22,6 +22,7 @@ coverage: .venv/installed
 
 soak: .venv/installed
 	AIOSMRT_DROPPED_CALLS=1000 $(BIN)/python -m pytest tests/test_promises.py
+	AIOSMRT_BOOKS=2 $(BIN)/python -m pytest -s tests/promises/test_nothing_runs_twice.py
 	AIOSMRT_LEFT_STREAMS=10000 AIOSMRT_PUSHED_MEGABYTES=1024 $(BIN)/python -m pytest tests/test_stream_views.py
 
 browser: .venv/installed

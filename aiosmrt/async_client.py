@@ -69,18 +69,24 @@ class AsyncInferenceClient:
         config = self._config
         bound = {k: value for k, value in config.params.items() if k in operation.parameters}
         parameters = {**bound, **given}
-        unlimited = "max" not in choose_constraints(config.parameter_validation)
+        constraints = choose_constraints(config.parameter_validation)
+        unlimited = "max" not in constraints
         if parameters.get("body") is None or (prefix is None and unlimited):
             return given
         timeout = given.get("timeout")
         limits = Limits(config.timeout if timeout is None else Timeout.of(timeout, config.timeout))
         try:
-            staged: dict[str, Any] = await stage_body(self.s3, parameters, prefix, limits)
+            staged: dict[str, Any] = await stage_body(
+                self.s3, parameters, prefix, limits, constraints
+            )
         except AiosmrtError as error:
             error.operation = error.operation or operation.name
             error.endpoint_name = str(parameters.get("endpoint_name") or "") or None
-            # Nothing but S3 has been called.
+            # Nothing but S3 has been called, which may well have the object.
             error.may_have_run = False
+            error.attempts = tuple(
+                attrs.evolve(attempt, may_have_run=False) for attempt in error.attempts
+            )
             raise
         # Its keys are those of the parameters.
         return cast("InvokeEndpointAsyncParameters", staged)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aiosmrt.errors import ParameterError, ValidationError
 from aiosmrt.limits import Limits
@@ -11,7 +11,7 @@ from aiosmrt.request_body import collect_body
 from aiosmrt.s3 import S3
 from aiosmrt.s3_protocol import S3Location
 from aiosmrt.service_model import INVOKE_ENDPOINT_ASYNC
-from aiosmrt.validation import check_parameters
+from aiosmrt.validation import check_headers, check_parameters
 
 __all__ = ["advise_on_inline_body", "stage_body"]
 
@@ -21,7 +21,11 @@ _WAY = "s3_input_prefix='s3://bucket/prefix/' (of the call, or of the client) se
 
 
 async def stage_body(
-    s3: S3, parameters: Mapping[str, object], prefix: str | None, limits: Limits
+    s3: S3,
+    parameters: Mapping[str, object],
+    prefix: str | None,
+    limits: Limits,
+    constraints: Collection[str],
 ) -> dict[str, object]:
     """Put a body that is too large to travel inline into S3, and name it instead.
 
@@ -30,6 +34,7 @@ async def stage_body(
         parameters: of InvokeEndpointAsync, by our names, a body among them.
         prefix: `s3://<bucket>/<prefix>`; its object gets a name that nobody else has.
         limits: of the wait for what a file or an iterable gives.
+        constraints: of the service model's, those that are to be checked.
 
     Returns:
         The parameters to send.
@@ -50,7 +55,12 @@ async def stage_body(
     if prefix is None:
         raise ParameterError(f"body must be at most {_INLINE} bytes, not {len(body)}; {_WAY}")
     # Whatever else is wrong is better known before the upload.
-    check_parameters(INVOKE_ENDPOINT_ASYNC, {**staged, "body": b"staged"})
+    operation = INVOKE_ENDPOINT_ASYNC
+    given = {name: value for name, value in staged.items() if name in operation.parameters}
+    check_parameters(operation, {**given, "body": b"staged"}, constraints=constraints)
+    headers = staged.get("headers")
+    if isinstance(headers, Mapping):
+        check_headers(headers)
     place = S3Location.parse(prefix)
     folder = f"{place.key}/" if place.key and not place.key.endswith("/") else place.key
     location = S3Location(place.bucket, f"{folder}{uuid.uuid4()}")

@@ -37,6 +37,8 @@ class Clock:
         self._since = self._now = self._real()
         self._speed = 0  # it stands still
         monkeypatch.setattr(time, "monotonic", self.now)
+        # The moment that a new server is given, which would never pass.
+        monkeypatch.setattr("aiosmrt.transport.connector._GRACE", 0)
         selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # no other way
         wait = selector.select
 

@@ -102,6 +102,32 @@ async def test_a_body_goes_inline_or_through_s3_by_its_size(size: int) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_call_whose_body_goes_through_s3_has_its_own_options() -> None:
+    async with _bed(s3_input_prefix="s3://inputs/") as bed:
+        invocation = await bed.client.invoke_endpoint_async(
+            endpoint_name="e",
+            body=bytes(200_000),
+            headers={"x-amzn-sagemaker-custom-attributes": "mine"},
+            timeout=30,
+        )
+        assert json.loads((await invocation.result()).body) == {"length": 200_000}
+        assert bed.endpoint.requests[0].custom_attributes == "mine"
+        puts = len(bed.endpoint.objects.find_keys("inputs"))
+        with pytest.raises(ParameterError, match=r"headers"):
+            await bed.client.invoke_endpoint_async(
+                endpoint_name="e", body=bytes(200_000), headers={"x": "a\nb"}
+            )
+        # Nothing is uploaded for a call that cannot be made.
+        assert len(bed.endpoint.objects.find_keys("inputs")) == puts
+        # A rule that is switched off holds for the call with an upload no more than without.
+        free = bed.client.with_options(parameter_validation=False)
+        with pytest.raises(ValidationError):  # of the service
+            await free.invoke_endpoint_async(
+                endpoint_name="e", body=bytes(200_000), inference_id="i" * 65
+            )
+
+
+@pytest.mark.asyncio
 async def test_the_calls_own_prefix_wins_and_any_source_will_do(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(200_000))
     async with _bed(s3_input_prefix="s3://inputs/", params={"endpoint_name": "e"}) as bed:
@@ -160,6 +186,7 @@ async def test_an_upload_that_fails_did_not_run_the_model() -> None:
         with pytest.raises(ConnectError) as caught:
             await bed.client.invoke_endpoint_async(endpoint_name="e", body=bytes(200_000))
         assert caught.value.may_have_run is False
+        assert not any(attempt.may_have_run for attempt in caught.value.attempts)
         assert "the endpoint was not called" in str(caught.value.__notes__)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+from asyncio import sleep
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -28,6 +29,11 @@ __all__ = ["Connector", "Route"]
 _KEEPALIVE = (60, 15, 3)
 # Seconds after which an idle connection is closed here, before the server's side closes it.
 _POOLED_IDLE = 12
+
+# Seconds that a server is given, once, to close a connection behind its answer. Those that close
+# each one, and do not say so, take tens of microseconds to do it, and on a machine with other work
+# some milliseconds; a call that follows at once comes sooner.
+_GRACE = 0.005
 
 # Limits are kept by `Limits`.
 _NO_LIMIT = aiohttp.ClientTimeout()
@@ -57,6 +63,7 @@ class Connector:
         self._loop = asyncio.get_running_loop()
         self._tls = tls
         self._destinations: dict[str, aiohttp.ClientRequest] = {}
+        self._lasting: set[str] = set()  # origins that leave connections open behind an answer
         self._silence = aiohttp.TraceConfig()
         self._silence.freeze()
         self.trace_configs: list[aiohttp.TraceConfig] = []
@@ -96,6 +103,9 @@ class Connector:
         answer. That is one system call, about a microsecond. Over TLS any byte counts so, though it
         might say nothing: what it says is enciphered.
 
+        An origin that was not yet seen to leave a connection open is given a moment for it first,
+        so that one that closes behind each answer is known by the second call.
+
         Raises:
             ConnectionResetError: a new connection was closed at once.
             ConnectionLost: on a new connection the peer spoke first.
@@ -110,10 +120,14 @@ class Connector:
             connection = await connector.connect(
                 destination, traces=[reuse, *traces], timeout=_NO_LIMIT
             )
+            if not reuse.told:
+                return await _welcome(connection, origin) if _has_news(connection) else connection
+            if origin not in self._lasting:
+                await _let_pass(connection, _GRACE)
+                self._lasting.add(origin)
             if not _has_news(connection):
                 return connection
-            if not reuse.told:
-                return await _welcome(connection, origin)
+            self._lasting.discard(origin)
             connection.close()
 
     def _find_destination(self, origin: str, route: Route) -> aiohttp.ClientRequest:
@@ -162,17 +176,22 @@ def _is_readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+async def _let_pass(connection: Connection, seconds: float) -> None:
+    """Wait with a connection in hand."""
+    try:
+        await sleep(seconds)
+    except BaseException:
+        connection.close()
+        raise
+
+
 async def _welcome(connection: Connection, origin: str) -> Connection:
     """Let the loop read what has come on a new connection, and judge it by that.
 
     Over TLS it may be no more than tickets for later sessions (RFC 8446, section 4.6.1).
     """
-    try:
-        for _ in range(2):  # the first pass may have begun before it came
-            await asyncio.sleep(0)
-    except BaseException:
-        connection.close()
-        raise
+    for _ in range(2):  # the first pass may have begun before it came
+        await _let_pass(connection, 0)
     protocol, transport = connection.protocol, connection.transport
     if protocol is None or transport is None or transport.is_closing():
         connection.close()

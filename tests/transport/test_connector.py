@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import aiohttp
 import attrs
@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from aiosmrt.errors import AiosmrtError, ConnectError, ConnectionLost
-from aiosmrt.transport import Pool, PooledResponse, PoolOptions
+from aiosmrt.transport import Pool, PooledResponse, PoolOptions, connector
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 
@@ -164,13 +164,48 @@ async def test_what_happened_to_an_idle_connection_is_seen_before_it_is_used(
 
 @pytest.mark.asyncio
 async def test_a_connection_that_nothing_happened_to_is_used_again(
-    scheme: str, pool: Pool, listening: socket.socket, tls: _Tls, exchange: Send
+    *,
+    scheme: str,
+    pool: Pool,
+    listening: socket.socket,
+    tls: _Tls,
+    exchange: Send,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And the moment that a server has to close it behind an answer is given once."""
+    moments: list[float] = []
+    let_pass = connector._let_pass
+
+    async def count(connection: Any, seconds: float) -> None:
+        moments.append(seconds)
+        await let_pass(connection, seconds)
+
+    monkeypatch.setattr(connector, "_let_pass", count)
     server = _start(listening, "none", scheme, tls)
     server.at_once = True
     for _ in range(5):
         assert await (await exchange(pool, server.url)).read() == b"ok"
     assert (server.connections, server.requests) == (1, 5)
+    assert moments.count(connector._GRACE) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_is_cancelled_in_that_moment_leaves_nothing_behind(
+    pool: Pool, listening: socket.socket, tls: _Tls, exchange: Send
+) -> None:
+    server = _start(listening, "none", "plain", tls)
+    server.at_once = True
+    assert await (await exchange(pool, server.url)).read() == b"ok"
+    second = asyncio.create_task(exchange(pool, server.url))
+    await asyncio.sleep(0.001)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    kept = pool._connector.session.connector
+    assert kept is not None
+    assert not kept._acquired
+    assert pool._slots.free == 100
+    assert server.requests == 1
 
 
 @pytest.mark.parametrize(
