@@ -11,18 +11,19 @@ stream", "Interpreting an event stream")::
         ...
 
 The decoder behaves as those of `payload`: the same events in any split of the bytes, the sound
-ones before a fault, then the fault at every call, and nothing but `PayloadError`.
+ones before a fault, then the fault at every call, and nothing but `PayloadError`. What is said
+there of `slice_length` holds for it, too.
 """
 
 from __future__ import annotations
 
-import codecs
 import re
 from typing import Final
 
 import attrs
 
 from aiosmrt.errors import InvalidText, PayloadError, PayloadTooLarge
+from aiosmrt.payload import BYTE_ORDER_MARK, check_errors, measure_lines
 from aiosmrt.value import Value
 
 __all__ = ["EventDecoder", "ServerSentEvent", "encode", "encode_comment"]
@@ -35,8 +36,8 @@ DEFAULT_MAX_EVENT_LENGTH: Final = 32 * 1024 * 1024  # bytes
 _LF: Final = ord("\n")
 _CR: Final = ord("\r")
 
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MAX_RETRY_DIGITS: Final = 18  # more milliseconds than anybody waits
+_MARKS: Final = re.compile(rb"\A(?:%b)++" % BYTE_ORDER_MARK)
 
 
 # Not frozen: one is made per event, and attrs' frozen slotted __init__ costs three times as much.
@@ -58,8 +59,10 @@ class EventDecoder:
     Comments, unknown fields, an `id` with NUL and a `retry` that is not all digits count for
     nothing.
 
-    It differs from the standard in two points, because a model's output is paid for, and each can
-    be had as there:
+    It differs from the standard in three points, because a model's output is paid for. Byte order
+    marks are passed over before every field, not just one at the beginning of the stream: there are
+    servers that encode each event by itself, and a field whose name begins with a mark is never
+    meant. The others can be had as there:
 
     Args:
         errors: what becomes of bytes that are not UTF-8, named as for `bytes.decode`. The
@@ -70,7 +73,7 @@ class EventDecoder:
             open, whatever that is.
 
     Raises:
-        LookupError: Python knows no such `errors`.
+        LookupError: Python knows no such `errors`, or not for decoding.
     """
 
     __slots__ = (
@@ -90,6 +93,8 @@ class EventDecoder:
         "_retry",
     )
 
+    slice_length: Final = 8 * 1024  # bytes; measured: 0.7 ms, of events of no text
+
     def __init__(
         self,
         *,
@@ -97,7 +102,7 @@ class EventDecoder:
         drop_incomplete: bool = False,
         max_event_length: int = DEFAULT_MAX_EVENT_LENGTH,
     ) -> None:
-        codecs.lookup_error(errors)
+        check_errors(errors)
         self._errors = errors
         self._drop_incomplete = drop_incomplete
         self._max_event_length = max_event_length
@@ -154,7 +159,7 @@ class EventDecoder:
             index: of the event in what `receive` or `finish` gave last.
         """
         offset, block, number = self._begins[index]
-        return offset + _measure_lines(block, number)
+        return offset + measure_lines(block, number)
 
     # It finds lines as `payload.LineDecoder` does, but as bytes, since a comment need not be text,
     # and bounds events rather than lines: a common half would cost each part a call.
@@ -169,13 +174,10 @@ class EventDecoder:
         lines = data.splitlines()  # of bytes: at LF, CR LF and CR only
         rest = lines.pop() if lines and not data.endswith((b"\n", b"\r")) else b""
         self._after_cr = data.endswith(b"\r")
-        if self._offset == 0 and data.startswith(_BYTE_ORDER_MARK):
-            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
-            self._length = len(_BYTE_ORDER_MARK)
         self._begins.clear()
         for number, line in enumerate(lines):
             if self._length + len(line) > self._max_event_length:
-                raise self._exceed(self._offset + _measure_lines(data, number))
+                raise self._exceed(self._offset + measure_lines(data, number))
             if not line:
                 event = self._dispatch()
                 if event is not None and self._begin is not None:
@@ -190,7 +192,7 @@ class EventDecoder:
             except UnicodeDecodeError as error:
                 # What was being decoded is the end of the line.
                 value = len(data.splitlines()[number]) - len(error.object)
-                offset = self._offset + _measure_lines(data, number) + value + error.start
+                offset = self._offset + measure_lines(data, number) + value + error.start
                 found = bytes(error.object[error.start : error.end])
                 raise InvalidText(
                     f"byte {offset} of the payload is not UTF-8: {error.reason} ({found!r})",
@@ -211,6 +213,8 @@ class EventDecoder:
             self._id = value.decode("utf-8", self._errors)
         elif name == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
             self._retry = int(value)
+        elif name.startswith(BYTE_ORDER_MARK):
+            self._interpret(_MARKS.sub(b"", line))
 
     def _dispatch(self) -> ServerSentEvent | None:
         event = None
@@ -229,11 +233,6 @@ class EventDecoder:
             offset=offset,
             limit=limit,
         )
-
-
-def _measure_lines(data: bytes, number: int) -> int:
-    """Give the length of the first lines with their breaks."""
-    return sum(map(len, data.splitlines(keepends=True)[:number]))
 
 
 _BREAK: Final = re.compile(r"\r\n|\n|\r")
@@ -255,7 +254,8 @@ def encode(
         retry: milliseconds until a client that lost the connection tries again.
 
     Raises:
-        ValueError: CR, LF or NUL in `event` or `id`, which no field can hold, or `retry` below 0.
+        ValueError: CR, LF or NUL in `event` or `id`, which no field can hold, `retry` below 0, or
+            half of a surrogate pair, which UTF-8 cannot hold.
     """
     lines = [f"data: {line}" for line in _BREAK.split(data)]
     if retry is not None:
@@ -271,5 +271,9 @@ def encode(
 
 
 def encode_comment(text: str = "") -> bytes:
-    """Write a comment, which clients pass over: it keeps a silent connection alive."""
+    """Write a comment, which clients pass over: it keeps a silent connection alive.
+
+    Raises:
+        ValueError: half of a surrogate pair, which UTF-8 cannot hold.
+    """
     return "\n".join([*(f": {line}" for line in _BREAK.split(text)), "", ""]).encode()

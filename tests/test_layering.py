@@ -27,7 +27,7 @@ FLOORS: dict[str, float] = {
     "models": 0.5,  # whole answers are decoded as streams are
     "payload": 0,
     "service_model": 0,
-    "sse": 0,
+    "sse": 0.25,  # lines of a payload are what it begins with
     "version": 0,
     "clock": 1,
     "service_errors": 0.75,  # answers and messages of streams mean them alike

@@ -109,14 +109,32 @@ def test_a_block_without_data_forgets_its_type(decoding: type[Decoding]) -> None
     ]
 
 
-def test_one_byte_order_mark_at_the_start_is_passed_over(decoding: type[Decoding]) -> None:
-    assert decoding.give(EventDecoder, "\ufeffdata: a\n\n\ufeffdata: b\n\n".encode()) == [
-        E(data="a")
-    ]
-    assert decoding.give(EventDecoder, "\ufeffdata: a".encode()) == [E(data="a")]
-    assert decoding.give(EventDecoder, "\ufeff\ufeffdata: a\n\n".encode()) == []
-    assert decoding.give(EventDecoder, "\ufeff\n\ufeffdata: a\n\n".encode()) == []
-    assert decoding.give(EventDecoder, "\ufeff".encode()) == []
+@pytest.mark.parametrize(
+    ("data", "events"),
+    [
+        ("\ufeffdata: a", [E(data="a")]),
+        ("\ufeffdata: a\n\n\ufeffdata: b\n\n", [E(data="a"), E(data="b")]),
+        ("\ufeff\ufeffdata: a\n\n", [E(data="a")]),
+        ("\ufeff\n\ufeffdata: a\n\n", [E(data="a")]),
+        ("data: a\n\n\ufeffevent: x\n\ufeffid: 1\ndata: b\n\n", [E(data="a"), E("x", "b", "1")]),
+        ("\ufeffretry: 5\ndata\n\n", [E(retry=5)]),
+        ("\ufeff: x\n\ufeffdata\n\n", [E()]),
+        ("\ufeff", []),
+        # It may be meant, or not a mark.
+        ("data: \ufeffa\n\n", [E(data="\ufeffa")]),
+        ("data: a\n\ufeff\ndata: b\n\n", [E(data="a\nb")]),
+        ("d\ufeffata: a\n\n", []),
+    ],
+)
+def test_a_byte_order_mark_before_a_field_is_passed_over(
+    decoding: type[Decoding], data: str, events: list[ServerSentEvent]
+) -> None:
+    assert decoding.give(EventDecoder, data.encode()) == events
+
+
+def test_many_byte_order_marks_are_one_step() -> None:
+    data = b"\xef\xbb\xbf" * 100_000 + b"data: a\n\n"
+    assert EventDecoder().receive(data) == [E(data="a")]
 
 
 def test_where_events_begin(decoding: type[Decoding]) -> None:
@@ -186,6 +204,8 @@ def test_bytes_that_are_not_text_can_be_replaced(decoding: type[Decoding]) -> No
     assert outcome.early == [E("\ufffd", "a\ufffdb\ufffd", "\ufffd")]
     with pytest.raises(LookupError, match="relaxed"):
         EventDecoder(errors="relaxed")
+    with pytest.raises(LookupError, match="namereplace"):
+        EventDecoder(errors="namereplace")
 
 
 def test_what_counts_for_nothing_need_not_be_text(decoding: type[Decoding]) -> None:
@@ -323,7 +343,12 @@ def test_httpx_sse_agrees(
     assert outcome.error is None
 
 
-@given(st.binary(max_size=60), cuts)
+pieces = st.sampled_from(
+    [b"\xef\xbb\xbf", b"\n", b"\r", b":", b"data", b"id", b"event", b"retry: 1"]
+)
+
+
+@given(st.lists(pieces | st.binary(max_size=4), max_size=20).map(b"".join), cuts)
 def test_nothing_but_a_payload_error_comes_out(
     decoding: type[Decoding], data: bytes, places: list[int]
 ) -> None:
@@ -376,6 +401,12 @@ def test_a_field_that_cannot_be_encoded(value: str) -> None:
         encode("a", event=value)
     with pytest.raises(ValueError, match=r"id=.*no CR, LF or NUL"):
         encode("a", id=value)
+
+
+def test_what_utf_8_cannot_hold_cannot_be_encoded() -> None:
+    for write in (encode, encode_comment):
+        with pytest.raises(ValueError, match="surrogates not allowed"):
+            write("\ud800")
 
 
 def test_a_retry_below_zero_cannot_be_encoded() -> None:
@@ -432,6 +463,12 @@ def test_one_byte_at_a_time_costs_a_multiple_of_nothing() -> None:
     chunks = [data[start : start + 1] for start in range(len(data))]
     nothing = seconds(lambda: lambda _data: None, chunks)
     assert seconds(lambda: EventDecoder().receive, chunks) < 50 * nothing  # measured: 4
+
+
+@pytest.mark.parametrize("unit", [b"data\n\n", b"\n", b":\n", b"\xef\xbb\xbfdata\n\n", b"id:a\n"])
+def test_a_slice_takes_some_milliseconds(unit: bytes) -> None:
+    slices = [unit * (EventDecoder.slice_length // len(unit))]
+    assert seconds(lambda: EventDecoder().receive, slices) < 0.03  # measured: 0.3 to 1.5 ms
 
 
 @pytest.mark.parametrize("event", [b'data: {"token": "x"}\n\n', b":\r\n", b"data\n\n", b"data\n"])
