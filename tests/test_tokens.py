@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jmespath.exceptions import JMESPathError
 
 from aiosmrt.errors import (
     AiosmrtError,
@@ -115,6 +116,11 @@ def test_every_shape_gives_its_text_at_every_split(
         (b'\xef\xbb\xbf{"t": "a"}{"t": "b"}', None),
         (b'\xef\xbb\xbfdata:{"t": "a"}\n\ndata:{"t": "b"}\n\n', "Text/Event-Stream; charset=utf-8"),
         (b'foo: 1\ndata:{"t": "a"}\n\ndata:{"t": "b"}\n\n', "text/event-stream"),
+        (b'\xef\xbb\xbfdata:{"t": "a"}\n\n\xef\xbb\xbfdata:{"t": "b"}\n\n', None),
+        (b'\xef\xbb\xbf: hi\n\ndata:{"t": "a"}\n\ndata:{"t": "b"}\n\n', "application/json"),
+        (b'\n\xef\xbb\xbf {"t": "a"}\n\xef\xbb\xbf{"t": "b"}', "text/event-stream"),
+        (b'data:\xef\xbb\xbf{"t": "a"}\n\ndata: \n \n\ndata: \xef\xbb\xbf {"t": "b"}\n\n', None),
+        (b'\xbb\ndata:{"t": "a"}\n\ndata:{"t": "b"}\n\n', "text/event-stream"),
         # Events without text.
         (b'data:{"t": "a"}\n\ndata:\n\ndata: [DONE]\n\ndata:{"t": "b"}\n\n', None),
     ],
@@ -131,11 +137,24 @@ def test_a_list_or_a_string_may_be_a_document() -> None:
 
 
 def test_nothing_has_no_text(decoding: type[Decoding]) -> None:
-    for body in (b"", b" \n\r\t"):
-        assert decoding.give(_make("t"), body) == []
+    for body in (b"", b" \n\r\t", b"\xef\xbb\xbf", b"\n\xef\xbb\xbf\xef\xbb\xbf \n"):
+        for content_type in (None, "text/event-stream"):
+            assert decoding.give(_make("t", content_type), body) == []
 
 
-@pytest.mark.parametrize("path", ["", "a b", "a[", "tgii-chat", "`"])
+def test_a_payload_of_half_a_byte_order_mark(decoding: type[Decoding]) -> None:
+    for body in (b"\xef", b" \xef\xbb"):
+        outcome = decoding.decode(_make("t"), body)
+        assert isinstance(outcome.error, InvalidText)
+        assert outcome.at_end
+        assert outcome.error.offset == len(body.rstrip(b"\xbb")) - 1
+        # An event stream may hold any bytes in what counts for nothing.
+        assert decoding.give(_make("t", "text/event-stream"), body) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["", "a b", "a[", "tgii-chat", "`", "[" + "9" * 5000 + "]", "(" * 2000, "\ud800", "\0"]
+)
 def test_a_path_that_is_none_is_refused_with_the_presets(path: str) -> None:
     with pytest.raises(ConfigurationError, match="openai-chat, openai-completion, tgi, lmi") as e:
         TokenDecoder(path)
@@ -197,6 +216,130 @@ def test_a_path_that_fails_on_a_document_is_an_error_of_the_payload() -> None:
     assert "unknown" in (_run([b"{}"], "nothing(t)")[1] or "").lower()
 
 
+# Paths that do not fit a document, and whose error says so first.
+MISFITS = [
+    ("contains(t, k)", b'{"t": "ab", "k": 1}', TypeError),
+    ("to_string(ceil(t))", b'{"t": 1e999}', OverflowError),
+    ("to_string(floor(t))", b'{"t": NaN}', ValueError),
+    ("to_string(sum(t))", b'{"t": [%b, %b]}' % (b"9" * 4300, b"9" * 4300), ValueError),
+    ("to_string(avg(t))", b'{"t": [%b]}' % (b"9" * 4300), OverflowError),
+    ("t[::0]", b'{"t": ["a"]}', ValueError),
+    ("t < to_string(t)", b'{"t": 1}', TypeError),
+    ("max_by(t, &k).k", b'{"t": [{"k": 1}, {"k": "a"}]}', TypeError),
+    ("sort_by(t, &k)[0].k", b'{"t": [{"k": 1}, {"k": "a"}]}', JMESPathError),
+    ("join('', t)", b'{"t": 1}', JMESPathError),
+    ("join('', t)", b'{"t": "\\ud800"}', JMESPathError),
+    ("join('', t)", b'{"t": "%b"}' % (b"x" * 10_000), JMESPathError),
+    ("nothing(t)", b"{}", JMESPathError),
+    ("t" + " | @" * 990, b"{}", RecursionError),
+    ("t", b"[" * 9000 + b"]" * 9000, RecursionError),
+    ("t", b'{"t": %b}' % (b"9" * 5000), ValueError),
+]
+
+
+@pytest.mark.parametrize(("path", "document", "cause"), MISFITS)
+@pytest.mark.parametrize("events", [False, True])
+def test_whatever_a_path_meets_is_an_error_of_the_payload_behind_what_was_sound(
+    path: str, document: bytes, cause: type[Exception], events: bool
+) -> None:
+    sound = b'{"error": null}'
+    frame: Callable[[bytes], bytes] = (lambda d: b"data: %b\n\n" % d) if events else bytes
+    decoder = TokenDecoder(f"s || ({path})")
+    before = frame(b'{"s": "a"}') + frame(b'{"s": "b"}')
+    assert decoder.receive(before + frame(document) + frame(b'{"s": "c"}')) == ["a", "b"]
+    with pytest.raises(InvalidJSON) as caught:
+        decoder.receive(sound)
+    error = caught.value
+    assert isinstance(error.__cause__, cause)
+    assert error.offset == len(before)
+    assert f"at byte {len(before)} of the payload" in str(error)
+    assert len(str(error)) < 500 + len(path)
+    assert str(error).encode()
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "path", ["to_string(t)", "join('', t)", "t", "t[]", f"abs({'[' * 20}t{']' * 20})"]
+)
+def test_nesting_near_the_limit_of_recursion_is_an_error_of_the_payload(path: str) -> None:
+    kinds = set()
+    for depth in range(700, 1000, 3):
+        for wrap in (b'{"t": %b}', b'data: {"t": %b}\n\n', b'{"error": {"x": %b}}'):
+            tokens, error = _run([wrap % (b"[" * depth + b"]" * depth)], path)
+            kinds.add((error or "").partition(":")[0])
+            assert len(tokens) == (error is None)
+    assert kinds <= {"", "InvalidJSON", "ModelStreamError"}
+
+
+HOSTILE = [*PRESETS, *(path for path, _, _ in MISFITS), "@", "*", "[*].t", "keys(@)[0]", "&t"]
+_signs = st.sampled_from(
+    [
+        *(bytes([sign]) for sign in b'"\\[]{},:1e-tn \r\n'),
+        b"\xef\xbb\xbf",
+        b"data:",
+        b"\n\n",
+        b"\xed",
+    ]
+)
+_members = st.sampled_from(["t", "k", "s", "error", "token", "choices", "outputs", "message"])
+_documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_members, inner, max_size=3),
+    max_leaves=8,
+).map(lambda document: json.dumps(document).encode())
+_payloads = st.lists(
+    st.one_of(
+        _signs,
+        st.binary(max_size=3),
+        _documents,
+        _documents.map(lambda document: b"data: %b\n\n" % document),
+    ),
+    max_size=12,
+).map(b"".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_payloads, st.lists(st.integers(0, 200), max_size=4), st.sampled_from(HOSTILE))
+def test_nothing_but_our_errors_comes_out_of_any_path_on_anything(
+    decoding: type[Decoding], body: bytes, places: list[int], path: str
+) -> None:
+    for content_type in (None, "text/event-stream"):
+        whole = decoding.run(_make(path, content_type), [body])
+        parted = decoding.run(_make(path, content_type), decoding.cut(body, places))
+        assert parted.view() == whole.view()
+        assert all(str(token).encode() for token in whole.values)
+
+
+# Text that JSON can write and UTF-8 cannot hold
+
+
+@pytest.mark.parametrize(
+    ("texts", "tokens"),
+    [
+        (["\ud83d\ude00"], ["\U0001f600"]),
+        (["a\ud83d", "\ude00b"], ["a", "\U0001f600b"]),
+        (["\ud83d", "", "\ude00"], ["\U0001f600"]),
+        (["\ud83d", "a"], ["\ufffda"]),
+        (["\ud83d", "\ud83d", "\ude00"], ["\ufffd", "\U0001f600"]),
+        (["\ude00", "a\ude00ä"], ["\ufffd", "a\ufffdä"]),
+        (["ä", "a\ud83d"], ["ä", "a", "\ufffd"]),
+    ],
+)
+@pytest.mark.parametrize("events", [False, True])
+def test_halves_of_surrogate_pairs_become_characters(
+    decoding: type[Decoding], texts: list[str], tokens: list[str], events: bool
+) -> None:
+    documents = [json.dumps({"t": text}).encode() for text in texts]
+    body = b"".join(b"data: %b\n\n" % d if events else d for d in documents)
+    assert decoding.give(_make("t"), body) == tokens
+
+
+def test_half_of_a_surrogate_pair_is_not_given_before_a_fault(decoding: type[Decoding]) -> None:
+    outcome = decoding.decode(_make("t"), b'{"t": "a\\ud83d"}{"t": 1}')
+    assert outcome.values == ["a"]
+    assert isinstance(outcome.error, InvalidJSON)
+
+
 def test_white_space_without_end_is_bounded() -> None:
     decoder = TokenDecoder("t")
     decoder._events._max_event_length = 100
@@ -217,6 +360,7 @@ def test_white_space_without_end_is_bounded() -> None:
         ({"error": {"reason": "x"}}, '{"reason": "x"}'),
         ({"error": {"message": 7}}, '{"message": 7}'),
         ({"error": ["x"]}, '["x"]'),
+        ({"error": "\ud800"}, "\ufffd"),
         ({"error": None}, None),
         ({"error": ""}, None),
         ({}, None),
@@ -230,6 +374,15 @@ def test_errors_that_models_report(document: JSONValue, message: str | None) -> 
     if error is not None:
         assert error.status == 200
         assert error.fields == document
+
+
+def test_an_error_that_cannot_be_written_is_one_all_the_same() -> None:
+    nested: JSONValue = None
+    for _ in range(5000):
+        nested = [nested]
+    error = find_error({"error": nested})
+    assert error is not None
+    assert "nested too deeply" in str(error)
 
 
 @settings(max_examples=100, deadline=None)
@@ -252,6 +405,19 @@ def test_the_tokens_are_those_that_were_sent(texts: list[str], events: bool) -> 
     documents: list[JSONValue] = [{"token": {"text": text}} for text in texts]
     data = (_write_events if events else _write_lines)(documents)
     assert _run([data], "tgi") == ([text for text in texts if text], None)
+
+
+@pytest.mark.parametrize("path", PRESETS)
+@pytest.mark.parametrize("unit", [b"{}", b'""', b"data:0\n\n"])
+def test_a_slice_takes_some_milliseconds(path: str, unit: bytes) -> None:
+    def once() -> float:
+        decoder = TokenDecoder(path)
+        data = unit * (decoder.slice_length // len(unit))
+        began = time.thread_time()
+        decoder.receive(data)
+        return time.thread_time() - began
+
+    assert min(once() for _ in range(3)) < 0.03  # measured: 1 to 5 ms
 
 
 @pytest.mark.parametrize("write", [_write_lines, _write_events])

@@ -103,7 +103,8 @@ def test_stream_prints_the_parts(url: str) -> None:
         ("json", '{"a":"ö"} [1,2] 3', '{"a":"ö"}\n[1,2]\n3\n'),
         ("sse", "data:a", '{"event":"message","data":"a"}\n'),
         ("tokens", '{"choices":[{"delta":{"content":"Hel"}}]}', "Hel"),
-        ("tokens:tgi", '{"token":{"text":"\\ud83d"}}', "?"),
+        ("json", '"\\ud83d"', '"?"\n'),
+        ("tokens:tgi", '{"token":{"text":"\\ud83d"}}', "\ufffd"),
         ("tokens:a.b", '{"a":{"b":"Hel"}} {"a":{"b":"lo"}}', "Hello"),
     ],
 )
