@@ -33,6 +33,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _Decoder(Protocol[T_co]):
+    @property
+    def slice_length(self) -> int: ...
+
     def receive(self, data: bytes) -> Sequence[T_co]: ...
 
     def finish(self) -> Sequence[T_co]: ...
@@ -76,11 +79,14 @@ class _Whole(Value):
     def text(self) -> str:
         """Decode the body by the content type's charset, UTF-8 where it names none.
 
+        A byte order mark at its beginning is no part of the text.
+
         Raises:
             UnicodeDecodeError: the body is not in that charset.
             LookupError: Python knows no such charset.
         """
-        return self.body.decode(_charset(self.content_type) or "utf-8")
+        text = self.body.decode(_charset(self.content_type) or "utf-8")
+        return text.removeprefix("\ufeff")
 
     def iter_lines(self) -> Iterator[str]:
         """Give the body line by line, as `ResponseStream.iter_lines` gives a stream.
@@ -118,7 +124,10 @@ class _Whole(Value):
         Raises:
             ValueError: the body is not one JSON document.
         """
-        parsed: JSONValue = json.loads(self.body)
+        try:
+            parsed: JSONValue = json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError("the body is nested too deeply to be parsed") from error
         return parsed
 
 
@@ -160,7 +169,9 @@ class PayloadPart(Value):
 
 
 def _decode(decoder: _Decoder[T], body: bytes) -> Iterator[T]:
-    yield from decoder.receive(body)
+    # In slices, since an event loop may be waiting for the next value.
+    for begin in range(0, len(body), decoder.slice_length):
+        yield from decoder.receive(body[begin : begin + decoder.slice_length])
     # Until nothing is left: what is wrong comes after what is sound.
     while values := decoder.finish():
         yield from values

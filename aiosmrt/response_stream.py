@@ -139,6 +139,7 @@ class ResponseStream:
 
         Raises:
             InvalidText: while iterating; and all that iterating over the parts raises.
+            LookupError: Python knows no such `errors`, or not for decoding.
             RuntimeError: the stream is read in another way already.
         """
         return self._view("text", TextPieceDecoder(errors))
@@ -158,6 +159,9 @@ class ResponseStream:
         self, *, max_document_length: int = DEFAULT_MAX_LENGTH
     ) -> AsyncIterator[JSONValue]:
         """Give the value of each JSON document: lines of them, or any that follow each other.
+
+        A document is parsed in one step, which holds the event loop for some 20 ms a MiB; a thread
+        would hold it, too, because Python's parser lets no other one run.
 
         Args:
             max_document_length: the most bytes of a document.
@@ -199,7 +203,7 @@ class ResponseStream:
         return self._view("events", decoder)
 
     def iter_tokens(self, path: str) -> AsyncIterator[str]:
-        """Give the pieces of text that a language model generates.
+        """Give the pieces of text that a language model generates; each can be written as UTF-8.
 
         Args:
             path: where in each JSON document they are: a JMESPath expression, or `openai-chat`,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import functools
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Generic, Protocol, Self, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
-from aiosmrt.errors import AiosmrtError, ModelStreamError, TruncatedStream
+from aiosmrt.errors import AiosmrtError, InvalidJSON, ModelStreamError, TruncatedStream
 from aiosmrt.models import PayloadPart
 from aiosmrt.payload import TextDecoder
 from aiosmrt.sse import EventDecoder, ServerSentEvent
+from aiosmrt.tokens import IDLE, find_error, parse_document
 
 __all__ = ["Decoder", "MarkedEventDecoder", "TextPieceDecoder", "View"]
 
@@ -21,26 +24,40 @@ T_co = TypeVar("T_co", covariant=True)
 class Decoder(Protocol[T_co]):
     """What turns payload bytes into values: see `aiosmrt.payload`."""
 
-    def receive(self, data: bytes) -> Iterable[T_co]:
+    @property
+    def slice_length(self) -> int:
+        """The most bytes at once that hold an event loop for some milliseconds only."""
+
+    def receive(self, data: bytes) -> Sequence[T_co]:
         """Take the next bytes, in any split, and give what they complete."""
 
-    def finish(self) -> Iterable[T_co]:
+    def finish(self) -> Sequence[T_co]:
         """Take note of the proven end, and give what it completes."""
 
 
-_NOTHING: Final = PayloadPart(b"")
+# Seconds. A consumer that never waits, since the next value is always there, lets others run so
+# often; `PooledResponse` does the same, but what it gives at once may take long to decode.
+_TURN: Final = 0.002
 
 
 class View(Generic[T]):
-    """The values that a decoder finds in the parts of a stream, in order."""
+    """The values that a decoder finds in the parts of a stream, in order.
+
+    However long a part is and whatever it holds, the decoder takes it in slices that hold the
+    event loop for some milliseconds each, and others run in between.
+    """
 
     __slots__ = (
         "_ask_again",
         "_decoder",
         "_ended",
         "_fail",
+        "_ran_at",
         "_ready",
         "_receive",
+        "_rest",
+        "_slice_length",
+        "_unwatched",
         "drop",
     )
 
@@ -52,11 +69,15 @@ class View(Generic[T]):
     ) -> None:
         self._receive = receive  # gives the next part, `None` at the proven end
         self._decoder = decoder
+        self._slice_length = decoder.slice_length
         self._fail = fail  # takes what the decoder refuses, and gives the error to raise
         self._ready: deque[T] = deque()
         self._ask_again = False
+        self._rest: deque[memoryview] = deque()  # of a part that is taken in slices
+        self._unwatched = 0  # bytes since the last look at the clock
+        self._ran_at = time.monotonic()  # when others ran last, as far as is known here
         self._ended = False
-        self.drop: Callable[[], None] = self._ready.clear  # forgets what was not given yet
+        self.drop = functools.partial(_clear, self._ready, self._rest)
 
     def __aiter__(self) -> Self:
         return self
@@ -65,23 +86,61 @@ class View(Generic[T]):
         while not self._ready:
             if self._ended:
                 raise StopAsyncIteration
-            # Behind sound values there may be a fault, which is not to wait for the next part.
-            part = _NOTHING if self._ask_again else await self._receive()
+            data: bytes | None
+            if self._ask_again:
+                # Behind sound values there may be a fault, which is not to wait for the next part.
+                data = b""
+            elif self._rest:
+                data = await self._take_slice()
+            elif (part := await self._receive()) is None:
+                data = None
+            else:
+                data = part.bytes
+                self._unwatched += len(data)
+                if self._unwatched > self._slice_length:
+                    self._rest.append(memoryview(data))
+                    continue
             try:
-                if part is None:
-                    self._ready.extend(self._decoder.finish())
-                    self._ended = not self._ready
+                if data is None:
+                    values = self._decoder.finish()
+                    self._ended = not values
                 else:
-                    self._ready.extend(self._decoder.receive(part.bytes))
+                    values = self._decoder.receive(data)
             except AiosmrtError as error:
                 self._ask_again = False  # the stream repeats what was raised
+                self._rest.clear()
                 raise await self._fail(error) from error.__cause__
-            self._ask_again = bool(self._ready)
+            if values:
+                self._ready.extend(values)
+                self._ask_again = True
+            else:
+                self._ask_again = False
         return self._ready.popleft()
+
+    async def _take_slice(self) -> bytes:
+        """Let others run if it is time, and give the next bytes of a part."""
+        if time.monotonic() - self._ran_at > _TURN:
+            await asyncio.sleep(0)
+            self._ran_at = time.monotonic()
+        if not self._rest:  # somebody has closed the stream meanwhile
+            return b""
+        rest = self._rest.pop()
+        if len(rest) > self._slice_length:
+            self._rest.append(rest[self._slice_length :])
+        data = bytes(rest[: self._slice_length])
+        self._unwatched = len(data)
+        return data
+
+
+def _clear(*queues: deque[Any]) -> None:
+    for queue in queues:
+        queue.clear()
 
 
 class TextPieceDecoder:
     """Text as a list of at most one piece, as a view takes it; errors as `TextDecoder`."""
+
+    slice_length: Final = TextDecoder.slice_length
 
     def __init__(self, errors: str) -> None:
         self._decoder = TextDecoder(errors)
@@ -108,6 +167,8 @@ class MarkedEventDecoder:
     Raises:
         ValueError: a marker is required, and there is none.
     """
+
+    slice_length: Final = EventDecoder.slice_length
 
     def __init__(
         self, decoder: EventDecoder, done: str | None, *, require_done: bool, raise_on_error: bool
@@ -155,7 +216,7 @@ class MarkedEventDecoder:
             if self._done is not None and event.data == self._done:
                 self._missing = False
                 continue
-            if self._raise_on_error and event.data.startswith("{"):
+            if self._raise_on_error and event.data.lstrip(IDLE).startswith("{"):
                 self._fault = _find_error(event.data)
                 if self._fault is not None:
                     if not selected:
@@ -166,9 +227,8 @@ class MarkedEventDecoder:
 
 
 def _find_error(data: str) -> ModelStreamError | None:
-    from aiosmrt.tokens import find_error  # noqa: PLC0415 - slow, and few streams need it
-
     try:
-        return find_error(json.loads(data))
-    except (ValueError, RecursionError):
+        document = parse_document(data)
+    except InvalidJSON:
         return None
+    return find_error(document)

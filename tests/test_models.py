@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import pickle
+import time
 from collections.abc import Iterator
 
 import attrs
@@ -70,6 +71,12 @@ def test_text_follows_the_charset(content_type: str | None, body: bytes) -> None
     assert _response(body, content_type).text() == "zwölf"
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+def test_a_byte_order_mark_is_no_part_of_the_text(charset: str) -> None:
+    body = "\ufeffzwölf\ufeff".encode(charset)
+    assert _response(body, f"text/plain; charset={charset}").text() == "zwölf\ufeff"
+
+
 def test_text_that_is_none_is_not_guessed_at() -> None:
     with pytest.raises(UnicodeDecodeError):
         _response(b"\xff\xfe\xfd").text()
@@ -79,9 +86,30 @@ def test_text_that_is_none_is_not_guessed_at() -> None:
 
 def test_json_is_one_document() -> None:
     assert _response(b' {"a": [1, null]}\n', "text/html").json() == {"a": [1, None]}
-    for body in (b"", b"{", b"{}{}", b"\xff"):
+    assert _response(b"\xef\xbb\xbf[1]").json() == [1]
+    for body in (b"", b"{", b"{}{}", b"\xff", b"9" * 5000, b"[" * 9000 + b"]" * 9000):
         with pytest.raises(ValueError):  # noqa: PT011 - the promise is no more than that
             _response(body).json()
+
+
+def test_the_views_of_a_body_pass_over_byte_order_marks() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert list(_response(mark + b"a\nb").iter_lines()) == ["a", "b"]
+    assert list(_response(mark + b"1" + mark + b"[2]").iter_json()) == [1, [2]]
+    events = _response(mark + b"data: a\n\n" + mark + b"data: b").iter_events()
+    assert [event.data for event in events] == ["a", "b"]
+
+
+def test_a_long_body_is_decoded_as_it_is_asked_for() -> None:
+    size = 1 << 20
+    for views in (
+        _response(b"\n" * size).iter_lines(),
+        _response(b"1 " * size).iter_json(),
+        _response(b"data\n\n" * size).iter_events(),
+    ):
+        began = time.thread_time()
+        next(views)
+        assert time.thread_time() - began < 0.03  # measured: 0.5 to 4 ms
 
 
 def test_a_whole_body_has_the_views_of_a_stream() -> None:

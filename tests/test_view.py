@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -19,7 +20,7 @@ from aiosmrt.errors import (
     TruncatedStream,
 )
 from aiosmrt.models import PayloadPart
-from aiosmrt.payload import JSONDocumentDecoder, LineDecoder
+from aiosmrt.payload import JSONDocumentDecoder, LineDecoder, TextDecoder
 from aiosmrt.sse import EventDecoder, ServerSentEvent, encode
 from aiosmrt.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 
@@ -132,6 +133,126 @@ async def test_text_is_given_in_pieces_that_are_not_empty() -> None:
         assert all(values)
 
 
+# --- long parts, and others on the loop
+
+
+class _Counting:
+    """A decoder that gives the length of what it takes."""
+
+    slice_length = 10
+
+    def receive(self, data: bytes) -> list[int]:
+        return [len(data)] if data else []
+
+    def finish(self) -> list[int]:
+        return []
+
+
+@pytest.mark.parametrize("size", [1, 9, 10, 11, 19, 20, 21, 105])
+@pytest.mark.asyncio
+async def test_a_decoder_takes_slices_of_its_own_length_at_most(size: int) -> None:
+    taken, error = await _collect(_Source(bytes(size), b"", bytes(size)).view(_Counting()))
+    assert error is None
+    part = [10] * (size // 10) + [size % 10] * (size % 10 > 0)
+    assert taken == part * 2
+
+
+@pytest.mark.parametrize("payloads", [[bytes(1000)], [bytes(10)] * 100, [bytes(1)] * 1000])
+@pytest.mark.asyncio
+async def test_others_run_whenever_a_slice_was_decoded_and_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, payloads: list[bytes]
+) -> None:
+    monkeypatch.setattr("aiosmrt.view._TURN", -1)  # at once
+    passes = 0
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    values, _ = await _collect(_Source(*payloads).view(_Counting()))
+    other.cancel()
+    assert sum(values) == 1000
+    assert 90 <= passes <= 110
+
+
+@pytest.mark.asyncio
+async def test_others_do_not_run_for_each_slice() -> None:
+    view = _Source(bytes(1000)).view(_Counting())
+    step = view.__anext__()
+    with pytest.raises(StopIteration):  # without a pause
+        step.send(None)
+
+
+def _pause(view: View[T]) -> Coroutine[object, None, T]:
+    """Ask for the next value, up to the pause for others."""
+    step = view.__anext__()
+    assert step.send(None) is None
+    return step
+
+
+def _go_on(step: Coroutine[object, None, T]) -> T:
+    while True:
+        try:
+            step.send(None)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
+@pytest.mark.asyncio
+async def test_a_read_that_is_cancelled_while_others_run_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aiosmrt.view._TURN", -1)
+    view = _Source(b"a\n" * 10, b"b\n" * 30_000, b"c\n").view(LineDecoder())
+    got = [await anext(view) for _ in range(10)]
+    for _ in range(3):
+        with pytest.raises(asyncio.CancelledError):
+            _pause(view).throw(asyncio.CancelledError())
+    values, error = await _collect(view)
+    assert (got + values, error) == (["a"] * 10 + ["b"] * 30_000 + ["c"], None)
+
+
+@pytest.mark.asyncio
+async def test_a_read_under_way_gives_nothing_of_what_is_dropped_while_others_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aiosmrt.view._TURN", -1)
+    view = _Source(b"a\n" * 30_000, b"b\n").view(LineDecoder())
+    step = _pause(view)
+    view.drop()
+    assert _go_on(step) == "b"
+    assert await _collect(view) == ([], None)
+
+
+@pytest.mark.asyncio
+async def test_a_fault_in_a_long_part_comes_in_its_turn() -> None:
+    sound = b"[] " * 10_000
+    source = _Source(sound + b"} " + sound, b"never asked for")
+    view = source.view(JSONDocumentDecoder())
+    values, error = await _collect(view)
+    assert len(values) == 10_000
+    assert isinstance(error, InvalidJSON)
+    assert error.offset == len(sound)
+    assert source.asked == 1
+    with pytest.raises(InvalidJSON) as caught:
+        await anext(view)
+    assert caught.value is error
+    assert source.asked == 2  # nothing more of the part is taken
+
+
+@pytest.mark.asyncio
+async def test_the_decoders_of_views_say_how_much_they_take() -> None:
+    for decoder, same in (
+        (TextPieceDecoder("strict"), TextDecoder()),
+        (_mark(), EventDecoder()),
+    ):
+        assert decoder.slice_length == same.slice_length
+
+
 # --- markers and errors in server-sent events
 
 
@@ -216,6 +337,14 @@ def test_an_error_object_is_given_or_raised(decoding: type[Decoding], sent: str)
     assert isinstance(decoded.error, ModelStreamError)
     assert decoded.error.message == "Test error"
     assert decoded.error.fields == json.loads(sent)
+
+
+@pytest.mark.parametrize("before", ["\ufeff", " ", "\ufeff \ufeff", "\n"])
+def test_an_error_object_may_have_something_before_it(before: str) -> None:
+    events, error = _run(_mark(raise_on_error=True), [encode(f'{before}{{"error": "x"}}')])
+    assert events == []
+    assert isinstance(error, ModelStreamError)
+    assert error.message == "x"
 
 
 @pytest.mark.parametrize("data", ["{}", "{", '{"error": null}', "[" * 5, '{"a":' * 15, "x"])
