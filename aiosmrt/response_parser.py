@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from typing import Final
 
 from aiosmrt.http import ResponseHead
+from aiosmrt.response_grammar import (
+    BEGINNING,
+    FRAMING,
+    MAX_LINE,
+    MAX_WORD,
+    STATUS_SIZE,
+    MalformedResponse,
+    check_beginning,
+    find_status,
+    lower,
+    read_length,
+    read_name,
+    read_size,
+    split_lines,
+)
 
 __all__ = ["IncompleteResponse", "MalformedResponse", "ResponseParser"]
 
-# Bytes of a head, of all heads that only announce another, and of all lines behind the last chunk;
-# of a line in a head, which is aiohttp's limit and Apache's; and of the line before a chunk. The
-# service's own heads have less than one kilobyte.
-_MAX_HEAD: Final = 1 << 16
-_MAX_LINE: Final = 8190
-_MAX_CHUNK_LINE: Final = 256
-
-_BEGINNING: Final = b"HTTP/1."
-_STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?")
-# A token (RFC 9110, section 5.6.2).
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# The size of a chunk and its extensions (RFC 9112, section 7.1); some servers pad the size.
-_CHUNK_LINE: Final = rb"(0*[0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?"
-# A line that goes on in the next, which a client has to read as a space (RFC 9112, section 5.2).
-_FOLD: Final = r"[ \t]*\r\n[ \t]+"
-# What a field may hold (RFC 9110, section 5.5): everything but controls.
-_VISIBLE: Final = bytes(byte for byte in range(256) if byte == 9 or (byte > 31 and byte != 127))  # noqa: PLR2004 - as in ASCII
+# Bytes and lines of all that stands around a body: the heads that only announce another, the head,
+# and what comes behind the last chunk. aiohttp takes half as many lines, Python's http.client 100;
+# the service's own heads have ten, of half a kilobyte together.
+_MAX_BYTES: Final = 1 << 16
+_MAX_LINES: Final = 256
 
 # Below, another head comes (RFC 9110, section 15.2), but after the one that ends HTTP.
 _FINAL: Final = 200
@@ -45,16 +46,16 @@ _TRAILER: Final = 6  # the lines behind the last chunk
 _NOTHING: Final = 7
 
 
-class MalformedResponse(ValueError):
-    """These bytes are no answer of HTTP/1.1."""
-
-
 class IncompleteResponse(EOFError):
     """The connection ended before the answer did."""
 
 
 class ResponseParser:
     """Reads one answer (RFC 9112), strictly: what could be read in two ways is refused.
+
+    What it takes for an answer does not depend on how the bytes were split, and what has come is
+    judged line by line. Its work is linear in the bytes, and a head costs at most some
+    milliseconds, whatever is in it.
 
     Attributes:
         head: status and headers of the final answer, `None` so far.
@@ -68,10 +69,15 @@ class ResponseParser:
 
     __slots__ = (
         "_bodiless",
+        "_bytes",
+        "_headers",
         "_held",
+        "_lines",
+        "_minor",
         "_missing",
-        "_spent",
+        "_name",
         "_state",
+        "_status",
         "complete",
         "delimited",
         "head",
@@ -86,11 +92,18 @@ class ResponseParser:
         self.pieces: list[bytes] = []
         self.complete = False
         self.delimited = True
-        self.reusable = False
+        self.reusable = True
         self._bodiless = method == "HEAD"
         self._state = _HEAD
-        self._held = b""  # the beginning of a head, or of a line that is not there whole
-        self._spent = 0  # bytes of heads and lines that said nothing
+        self._bytes = 0  # of what stands around the body
+        self._lines = 0
+        self._minor: int  # version, status and headers of the head whose lines are being read
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._name = ""  # of the last header, which may go on in the next line
+        # The beginning of a line that is not there whole. Where fields are read, it begins with
+        # the line break behind the line before.
+        self._held = b""
         self._missing = 0  # bytes of the body, or of the chunk
 
     def receive_data(self, data: bytes) -> None:
@@ -134,8 +147,8 @@ class ResponseParser:
 
     @property
     def begun(self) -> bool:
-        """Whether a part of an answer is there."""
-        return self.head is not None or bool(self._held)
+        """Whether a byte of an answer is there, be it of a head that only announces another."""
+        return bool(self._bytes or self._held)
 
     def _end(self, rest: bytes) -> None:
         self.complete = True
@@ -145,77 +158,122 @@ class ResponseParser:
 
     def _take_head(self, data: bytes) -> bytes:
         """Take the head, if it is there, and give what comes behind it."""
+        position = seen = 0
+        if self._held:
+            seen = max(0, len(self._held) - 3)
+            data = self._held + data
         while True:
-            seen = 0
-            if self._held:
-                seen = max(0, len(self._held) - 3)
-                data = self._held + data
-            end = data.find(b"\r\n\r\n", seen)
-            if end < 0:
-                self._hold_head(data, seen)
+            position = seen = self._take_lines(data, position, seen)
+            if position < 0:
                 return b""
-            self._held = b""
-            status = self._read_head(data[:end])
-            data = data[end + 4 :]
-            if status >= _FINAL or status == _SWITCHING_PROTOCOLS:
+            self._read_head()
+            if self.head is not None:
                 break
-            self._spend(end + 4)
-            if not data:
-                return b""
+        rest = data[position:]
         if self._state == _NOTHING or (self._state == _SIZED and not self._missing):
-            self._end(data)
+            self._end(rest)
             return b""
-        return data
+        return rest
 
-    def _hold_head(self, data: bytes, seen: int) -> None:
-        self._held = data
-        if not data.startswith(_BEGINNING[: len(data)]):
-            raise MalformedResponse(f"it begins with {data[:40]!r}, not with {_BEGINNING!r}")
-        if b"\n\n" in data[seen:]:
-            raise MalformedResponse("its lines end in LF alone, not in CR LF")
-        if len(data) > _MAX_HEAD:
-            raise MalformedResponse(f"the head has more than {_MAX_HEAD} bytes")
+    def _take_lines(self, data: bytes, start: int, seen: int) -> int:
+        """Read the lines from `start` to the empty one, and tell where that ends.
 
-    def _spend(self, size: int) -> None:
-        self._spent += size
-        if self._spent > _MAX_HEAD:
-            raise MalformedResponse(f"more than {_MAX_HEAD} bytes of it say nothing")
+        Without an empty line it is -1, and what is there is read as far as it has whole lines.
+        None of them ends before `seen`.
+        """
+        end = data.find(b"\r\n\r\n", seen)
+        if end >= 0:
+            self._held = b""
+            if end > start or not self._status:  # mostly nothing stands behind the last chunk
+                self._read_lines(data[start:end])
+            return end + 4
+        line_break = data.rfind(b"\r\n", seen)
+        if line_break > start:
+            self._read_lines(data[start:line_break])
+            start = line_break
+            seen = line_break + 2
+        self._hold(data, start, seen, MAX_LINE)
+        return -1
 
-    def _read_head(self, data: bytes) -> int:
-        """Read a head without the empty line behind it, and give its status."""
-        if len(data) > _MAX_HEAD:
-            raise MalformedResponse(f"the head has more than {_MAX_HEAD} bytes")
-        text = data.decode("utf-8", "surrogateescape")
-        lines = text.split("\r\n")
-        minor, status, self.reason = _read_status_line(lines[0])
-        if len(data.translate(None, _VISIBLE)) != 2 * len(lines) - 2:
-            raise MalformedResponse("the head holds a control character")
-        if "\r\n " in text or "\r\n\t" in text:
-            lines = re.sub(_FOLD, " ", text).split("\r\n")
-        if len(data) > _MAX_LINE and max(map(len, lines)) > _MAX_LINE:
-            raise MalformedResponse(f"a line of the head has more than {_MAX_LINE} characters")
-        headers: dict[str, str] = {}
+    def _hold(self, data: bytes, start: int, seen: int, limit: int) -> None:
+        """Keep the beginning of a line, unless it cannot become one."""
+        held = data[start:]
+        if not self._status and not BEGINNING.startswith(held[: len(BEGINNING)]):
+            raise MalformedResponse(f"it begins with {held[:40]!r}, not with {BEGINNING!r}")
+        check_beginning(data, start, limit, seen)
+        self._held = held
+
+    def _read_lines(self, data: bytes) -> None:
+        """Read lines of a head, or of what stands behind the last chunk.
+
+        They begin with a status line or, if that was read before, with the line break behind the
+        line before; the line break behind the last is not among them.
+        """
+        self._bytes += len(data)
+        if self._bytes > _MAX_BYTES:
+            raise MalformedResponse(f"more than {_MAX_BYTES} bytes of it are no body")
+        begins = not self._status
+        if begins:
+            found = find_status(data[:STATUS_SIZE])
+            if found is None:
+                raise MalformedResponse(f"it begins with {data[:40]!r}, which is no status line")
+            self._minor, self._status = found
+        lines = split_lines(data)
+        if begins:
+            self.reason = lines[0][STATUS_SIZE:]
+            self._lines += 1
         del lines[0]
+        self._lines += len(lines)
+        if self._lines > _MAX_LINES:
+            raise MalformedResponse(f"more than {_MAX_LINES} lines of it are no body")
+        headers, name = self._headers, self._name
         for line in lines:
+            if line < "!":  # it begins with white space
+                self._unfold(name, line)
+                continue
             name, colon, value = line.partition(":")
             if not colon:
-                raise MalformedResponse(f"the head has the line {line[:80]!r}, which is no header")
-            name = _read_name(name)
+                raise MalformedResponse(f"it has the line {line[:80]!r}, which is no header")
+            name = read_name(name)
             value = value.strip(" \t")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        if status >= _FINAL or status == _SWITCHING_PROTOCOLS:
-            self._frame(status, headers)
-            connection = headers.get("connection")
-            if connection is None:
-                lasting = minor == "1"
-            else:
-                options = [option.strip(" \t") for option in connection.lower().split(",")]
-                lasting = "close" not in options and (minor == "1" or "keep-alive" in options)
-            # What HTTP/1.0 says in chunks it does not know, its end included (section 6.1).
-            lasting = lasting and (minor == "1" or self._state != _CHUNK)
-            self.reusable = lasting and self.delimited
-            self.head = ResponseHead(status, headers)
-        return status
+        self._name = name
+
+    def _unfold(self, name: str, line: str) -> None:
+        """Add a line to a header's value.
+
+        A client has to read a space there (RFC 9112, section 5.2). Others read other things, so
+        that nothing may follow.
+        """
+        if not name:
+            raise MalformedResponse(f"no header goes on in the line {line[:80]!r}")
+        self.reusable = False
+        more = line.strip(" \t")
+        if more:
+            value = self._headers[name].rstrip(" ")
+            self._headers[name] = f"{value} {more}" if value else more
+
+    def _read_head(self) -> None:
+        """Take what was read for the head of the answer, if it does not only announce one."""
+        status, headers, modern = self._status, self._headers, self._minor == 1
+        self._headers, self._name = {}, ""
+        connection = headers.get("connection")
+        if connection is not None:
+            connection = lower("connection", connection)
+            if "close" in connection or not (
+                modern or "keep-alive" in map(str.strip, connection.split(","))
+            ):
+                self.reusable = False
+        elif not modern:
+            self.reusable = False
+        if status < _FINAL and status != _SWITCHING_PROTOCOLS:
+            self._status = 0
+            return
+        self._frame(status, headers)
+        # What HTTP/1.0 says in chunks it does not know, its end included (section 6.1).
+        if not self.delimited or (self._state == _CHUNK and not modern):
+            self.reusable = False
+        self.head = ResponseHead(status, headers)
 
     def _frame(self, status: int, headers: dict[str, str]) -> None:
         """Find out how the body ends (RFC 9112, section 6.3)."""
@@ -228,34 +286,40 @@ class ResponseParser:
         if length is not None:
             if coding is not None:
                 raise MalformedResponse("the head states a length and a transfer coding")
-            self._missing = _read_length(length)
+            self._missing = read_length(length)
             self._state = _SIZED
-        elif coding is not None and coding.lower() == "chunked":
-            self._state = _CHUNK
-        elif coding is not None and coding.lower().endswith("chunked"):
-            raise MalformedResponse(f"nobody asked for the transfer coding {coding[:80]!r}")
-        else:
-            self._state = _UNTIL_CLOSE
-            self.delimited = False
+            return
+        if coding is not None:
+            coding = lower("transfer-encoding", coding)
+            if coding == "chunked":
+                self._state = _CHUNK
+                return
+            if "chunked" in coding:
+                raise MalformedResponse(f"nobody asked for the transfer coding {coding[:80]!r}")
+        self._state = _UNTIL_CLOSE
+        self.delimited = False
 
     def _take_chunks(  # noqa: C901, PLR0912, PLR0915 - a hot loop, whose calls would cost more than its work
         self, data: bytes
     ) -> None:
         state = self._state
+        seen = 0
         if self._held:
+            seen = max(0, len(self._held) - 3)
             data = self._held + data
             self._held = b""
         position, end = 0, len(data)
         pieces = self.pieces
         while position < end:
             if state == _CHUNK:
-                line_end = data.find(b"\r\n", position)
-                if line_end < 0:
-                    self._hold_line(data[position:])
+                line_end = data.find(b"\n", position) + 1
+                if not line_end:
+                    self._hold(data, position, max(position, seen), MAX_WORD)
                     break
-                size = _read_size(data[position:line_end])
-                position = line_end + 2
+                size = read_size(data[position:line_end])
+                position = line_end
                 if not size:
+                    position -= 2  # the line break belongs to what is behind
                     state = _TRAILER
                     continue
                 stop = position + size
@@ -275,65 +339,22 @@ class ResponseParser:
             elif state == _CHUNK_END:
                 line_break = data[position : position + 2]
                 if line_break == b"\r":
-                    self._hold_line(line_break)
+                    self._held = line_break
                     break
                 if line_break != b"\r\n":
                     raise MalformedResponse(f"behind a chunk is {line_break!r} and no line break")
                 position += 2
                 state = _CHUNK
             elif state == _TRAILER:
-                line_end = data.find(b"\r\n", position)
-                if line_end < 0:
-                    self._hold_line(data[position:])
+                position = self._take_lines(data, position, max(position, seen))
+                if position < 0:
                     break
-                empty = line_end == position
-                self._spend(line_end - position)
-                position = line_end + 2
-                if empty:
-                    self._end(data[position:])
-                    return
+                # It tells nothing there (RFC 9110, section 6.5.1), if the peer thinks so too.
+                if not FRAMING.isdisjoint(self._headers):
+                    self.reusable = False
+                self._end(data[position:])
+                return
             else:
                 self.reusable = False  # it is complete, and this is behind it
                 return
         self._state = state
-
-    def _hold_line(self, data: bytes) -> None:
-        if len(data) > _MAX_LINE:
-            raise MalformedResponse(f"a line between chunks has more than {_MAX_LINE} bytes")
-        self._held = data
-
-
-@functools.lru_cache(maxsize=64)
-def _read_status_line(line: str) -> tuple[str, int, str]:
-    """Give the minor version, the status and the words behind it."""
-    found = _STATUS_LINE.fullmatch(line)
-    if found is None:
-        raise MalformedResponse(f"it begins with {line[:80]!r}, which is no status line")
-    return found[1], int(found[2]), found[3] or ""
-
-
-@functools.lru_cache(maxsize=1024)
-def _read_name(name: str) -> str:
-    """Give a header's name in lower case: always the same text, so that heads share it."""
-    if not _TOKEN.fullmatch(name):
-        raise MalformedResponse(f"{name[:80]!r} is no name of a header")
-    return name.lower()
-
-
-@functools.lru_cache(maxsize=256)
-def _read_length(value: str) -> int:
-    """Read a content length, which may be stated more than once but not in two ways."""
-    lengths = {length.strip(" \t") for length in value.split(",")}
-    length = lengths.pop()
-    if lengths or not (length.isascii() and length.isdecimal() and len(length) < 16):  # noqa: PLR2004 - a petabyte
-        raise MalformedResponse(f"the content length is {value[:80]!r}")
-    return int(length)
-
-
-@functools.lru_cache(maxsize=256)
-def _read_size(line: bytes) -> int:
-    """Read the line before a chunk, and give the chunk's size."""
-    found = None if len(line) > _MAX_CHUNK_LINE else re.fullmatch(_CHUNK_LINE, line)
-    if found is None:
-        raise MalformedResponse(f"before a chunk is {line[:80]!r} and no size")
-    return int(found[1], 16)

@@ -31,6 +31,7 @@ FLOORS: dict[str, float] = {
     "version": 0,
     "clock": 1,
     "service_errors": 0.75,  # answers and messages of streams mean them alike
+    "response_grammar": 0.75,
     "operations": 1,
     "response_parser": 1,
     "option_names": 1,

@@ -1,21 +1,23 @@
-"""Answers of HTTP/1.1: what they are read as in any split, what is refused, and what others say."""
+"""Answers of HTTP/1.1: what they are read as in any split, what is refused, and what that costs.
+
+What others read otherwise is in `tests/fuzz/test_response_parser.py`.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from unittest.mock import Mock
 
-import aiohttp.http
-import h11
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from aiosmrt.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
 
 _HEAD = b"HTTP/1.1 200 OK\r\n"
+_GO_ON = b"HTTP/1.1 100 Go On\r\n"
+_LONG = b"a:" + b"b" * 8000 + b"\r\n"
 _CHUNKED = _HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
 
@@ -65,7 +67,7 @@ _ANSWERS = {
     "line breaks inside": (_CHUNKED + b"6\r\n\r\n0\r\n\r\r\n0\r\n\r\n", b"\r\n0\r\n\r"),
     "204": (b"HTTP/1.1 204 Nothing\r\ncontent-length: 7\r\n\r\n", b""),
     "304": (b"HTTP/1.1 304 As Before\r\ntransfer-encoding: chunked\r\n\r\n", b""),
-    "100 before": (b"HTTP/1.1 100 Go On\r\n\r\n" + _HEAD + b"content-length: 2\r\n\r\nok", b"ok"),
+    "100 before": (_GO_ON + b"\r\n" + _HEAD + b"content-length: 2\r\n\r\nok", b"ok"),
     "103 twice": (
         b"HTTP/1.1 103 Hints\r\nlink: a\r\n\r\n" * 2 + _HEAD + b"content-length: 0\r\n\r\n",
         b"",
@@ -153,9 +155,12 @@ def test_an_end_that_the_connection_shows_is_no_proof(coding: bytes) -> None:
         (b"1.1", b"keep-alive", True),
         (b"1.1", b"Close", False),
         (b"1.1", b"upgrade , close", False),
+        (b"1.1", b"close;q=0", False),
         (b"1.0", None, False),
         (b"1.0", b"Keep-Alive", True),
         (b"1.0", b"keep-alive, close", False),
+        (b"1.0", b"a, keep-alive\t", True),
+        (b"1.0", b"keep-alive;q=1", False),
     ],
 )
 def test_whether_another_request_may_follow(
@@ -190,9 +195,56 @@ def test_headers_are_told_as_they_are() -> None:
 def test_a_line_that_goes_on_in_the_next_is_one() -> None:
     """As RFC 9112, section 5.2, has it."""
     for pieces in _split(_HEAD + b"a: b \r\n\t c\r\n  d\r\ncontent-length: 0\r\n\r\n"):
-        assert _feed(pieces).headers == {"a": "b c d", "content-length": "0"}
-    # One that goes on where nothing has begun is passed over (section 2.2).
-    assert _feed([_HEAD + b" a: b\r\ncontent-length: 0\r\n\r\n"]).headers == {"content-length": "0"}
+        answer = _feed(pieces)
+        assert answer.headers == {"a": "b c d", "content-length": "0"}
+        # Others read something else there.
+        assert (answer.complete, answer.reusable) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        (b"a:\r\n b\r\n", "b"),
+        (b"a: b\r\n \r\n\t\r\n c\r\n", "b c"),
+        (b"a: b\r\na:\r\n c\r\n", "b, c"),
+        (b"a: b\r\n c\r\na: d\r\n", "b c, d"),
+        (b"a: b\r\n \r\n", "b"),
+    ],
+)
+def test_lines_go_on_as_the_same_value_in_any_split(lines: bytes, value: str) -> None:
+    for pieces in _split(_HEAD + lines + b"content-length: 0\r\n\r\n"):
+        assert _feed(pieces).headers == {"a": value, "content-length": "0"}
+
+
+def test_what_frames_may_go_on_in_the_next_line_but_nothing_follows() -> None:
+    for pieces in _split(_HEAD + b"transfer-encoding:\r\n chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"):
+        answer = _feed(pieces)
+        assert (answer.body, answer.complete, answer.reusable) == (b"ok", True, False)
+
+
+@pytest.mark.parametrize(
+    "trailers", [b"content-length: 5\r\n", b"Connection: close\r\n", b"a: b\r\n c\r\n"]
+)
+def test_nothing_follows_behind_doubtful_trailers(trailers: bytes) -> None:
+    for pieces in _split(_CHUNKED + b"2\r\nok\r\n0\r\n" + trailers + b"\r\n"):
+        answer = _feed(pieces)
+        assert (answer.body, answer.complete, answer.reusable) == (b"ok", True, False)
+        assert answer.headers == {"transfer-encoding": "chunked"}
+
+
+def test_what_announces_an_answer_may_say_that_nothing_follows() -> None:
+    for announced in (_GO_ON + b"connection: close\r\n\r\n", b"HTTP/1.0 100 \r\n\r\n"):
+        for pieces in _split(announced + _HEAD + b"content-length: 2\r\n\r\nok"):
+            answer = _feed(pieces)
+            assert (answer.body, answer.complete, answer.reusable) == (b"ok", True, False)
+
+
+def test_what_announces_an_answer_is_a_beginning() -> None:
+    parser = ResponseParser("POST")
+    for data in (b"", _GO_ON + b"\r\n"):
+        parser.receive_data(data)
+        assert parser.begun is bool(data)
+        assert parser.head is None
 
 
 def test_http_1_0_knows_no_chunks_and_is_closed_behind_them() -> None:
@@ -214,6 +266,10 @@ _MALFORMED = {
     "http/2": b"HTTP/2 200\r\n\r\n",
     "http/0.9": b"<html>",
     "leading line": b"\r\nHTTP/1.1 200 OK\r\n\r\n",
+    "leading blank": b" HTTP/1.1 200 OK\r\n\r\n",
+    "http/1.2": b"HTTP/1.2 200 OK\r\n\r\n",
+    "full-width status": "HTTP/1.1 20\uff10 OK\r\n\r\n".encode(),
+    "no space behind the status": b"HTTP/1.1 200OK\r\n\r\n",
     "words": b"HTTP/1.1 two hundred\r\n\r\n",
     "no status": b"HTTP/1.1\r\n\r\n",
     "short status": b"HTTP/1.1 20\r\n\r\n",
@@ -223,6 +279,11 @@ _MALFORMED = {
     "no name": _HEAD + b": a\r\n\r\n",
     "space in a name": _HEAD + b"a b: c\r\n\r\n",
     "space behind a name": _HEAD + b"content-length : 2\r\n\r\n",
+    "long name": _HEAD + b"a" * 257 + b": b\r\n\r\n",
+    "kelvin sign in a name": _HEAD + "\u212aeep: a\r\n\r\n".encode(),
+    "first line goes on": _HEAD + b" a: b\r\n\r\n",
+    "first line is blank": _HEAD + b" \r\n\r\n",
+    "first line of a second head goes on": b"HTTP/1.1 100 \r\na: b\r\n\r\n" + _HEAD + b" c\r\n\r\n",
     "nul": _HEAD + b"a: b\0c\r\n\r\n",
     "bare cr": _HEAD + b"a: b\rc: d\r\n\r\n",
     "bare lf only": b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
@@ -236,7 +297,16 @@ _MALFORMED = {
     "endless length": _HEAD + b"content-length: " + b"9" * 16 + b"\r\n\r\n",
     "two lengths": _HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\n",
     "length with a space of unicode": _HEAD + "content-length: 2\u00a0\r\n\r\n".encode(),
+    "full-width length": _HEAD + "content-length: \uff12\r\n\r\n".encode(),
+    "length that goes on": _HEAD + b"content-length: 1\r\n 0\r\n\r\n",
+    "many lengths": _HEAD + b"content-length: " + b"2," * 200 + b"2\r\n\r\nok",
+    "kelvin sign in a coding": _HEAD + "transfer-encoding: chun\u212aed\r\n\r\n".encode(),
+    "latin coding": _HEAD + b"transfer-encoding: chunke\xe4\r\n\r\n",
+    "blank of unicode behind a coding": _HEAD + "transfer-encoding: chunked\u00a0\r\n\r\n".encode(),
+    "kelvin sign in an option": _HEAD + "connection: \u212aeep-alive\r\n\r\n".encode(),
+    "dotless i in an option": b"HTTP/1.0 200 OK\r\nconnection: keep-al\xc4\xb1ve\r\n\r\n",
     "length and coding": _HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n",
+    "coding of chunks": _HEAD + b"transfer-encoding: chunked, gzip\r\n\r\n",
     "two codings": _HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n",
     "long line": _HEAD + b"a: " + b"x" * 8200 + b"\r\n\r\n",
     "long head": _HEAD + b"a: b\r\n" * 12_000,
@@ -252,8 +322,18 @@ _MALFORMED = {
     "long size": _CHUNKED + b"2;" + b"x" * 8200,
     "long extension": _CHUNKED + b"2;" + b"x" * 300 + b"\r\nok\r\n0\r\n\r\n",
     "long trailer": _CHUNKED + b"0\r\n" + b"x" * 8200,
+    "trailer without a colon": _CHUNKED + b"0\r\na\r\n\r\n",
+    "trailer without a name": _CHUNKED + b"0\r\n: a\r\n\r\n",
+    "first trailer goes on": _CHUNKED + b"0\r\n a: b\r\n\r\n",
+    "nul in a trailer": _CHUNKED + b"0\r\na: \0\r\n\r\n",
     "many trailers": _CHUNKED + b"0\r\n" + b"a: b\r\n" * 17_000,
     "many heads before": b"HTTP/1.1 100 \r\n\r\n" * 4_000,
+    "many bytes": _HEAD + _LONG * 9 + b"\r\n",
+    "many bytes in two heads": (_GO_ON + _LONG * 5 + b"\r\n") * 2 + _HEAD + b"\r\n",
+    "many bytes on both sides": _CHUNKED[:-2] + _LONG * 5 + b"\r\n0\r\n" + _LONG * 5 + b"\r\n",
+    "many lines": _HEAD + b"a:\r\n" * 256 + b"\r\n",
+    "many lines in two heads": (_GO_ON + b"a:\r\n" * 127 + b"\r\n") * 2 + _HEAD + b"\r\n",
+    "many lines on both sides": _CHUNKED + b"0\r\n" + b"a:\r\n" * 255 + b"\r\n",
     "too long a chunk": _CHUNKED + b"2\r\nokay\r\n",
     "lf behind a chunk": _CHUNKED + b"2\r\nok\n0\n\n",
 }
@@ -269,6 +349,15 @@ def test_what_is_no_answer_is_refused(data: bytes) -> None:
         assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize("data", [b"\x15\x03\r\n\r\n", b"SSH-2.0\r\n", b"<p>\n</p>\r\n", b"<"])
+def test_what_speaks_no_http_is_shown(data: bytes) -> None:
+    for pieces in ([data], [data[:1], data[1:]]):
+        parser = ResponseParser("POST")
+        with pytest.raises(MalformedResponse, match=r"^it begins with b'[\\<S]"):  # noqa: PT012 - as above
+            for piece in pieces:
+                parser.receive_data(piece)
+
+
 def test_what_came_before_a_bad_chunk_is_there() -> None:
     parser = ResponseParser("POST")
     with pytest.raises(MalformedResponse, match="no size"):
@@ -280,105 +369,137 @@ def test_what_came_before_a_bad_chunk_is_there() -> None:
     assert parser.pieces == [b"ok"]
 
 
-# --- what others read
+@pytest.mark.parametrize(
+    "data",
+    [
+        # In a status line.
+        b"\n",
+        b"HTTP/1.1 200 OK\n",
+        b"HTTP/1.1 200 O\rK",
+        b"HTTP/1.1 2\0",
+        b"HTTQ",
+        b"HTTP/1.1 20\r\n",
+        b"HTTP/1.1 200 OK\r\nHTTP/1.1 200 OK\r\n",
+        # In a head.
+        _HEAD + b"a: b\n",
+        _HEAD + b"a: b\r\n\n",
+        _HEAD + b"a: b\rc",
+        _HEAD + b"a: b\x7f",
+        _HEAD + b"a: b\r\n c\n",
+        _HEAD + b" a: b\r\n",
+        _HEAD + b"a\r\n",
+        _HEAD + b"a : b\r\n",
+        _GO_ON + b"\r\n\n",
+        # Around chunks.
+        _CHUNKED + b"\n",
+        _CHUNKED + b"2\n",
+        _CHUNKED + b"2\rx",
+        _CHUNKED + b"2;a\0",
+        _CHUNKED + b"2\r\nok\n",
+        _CHUNKED + b"2\r\nok\r\r",
+        _CHUNKED + b"2\r\nok\r\nx\r\n",
+        # Behind the last.
+        _CHUNKED + b"0\n",
+        _CHUNKED + b"0\r\n\n",
+        _CHUNKED + b"0\r\na: b\n",
+        _CHUNKED + b"0\r\na: b\r\n\n",
+        _CHUNKED + b"0\r\na: b\rc",
+        _CHUNKED + b"0\r\na\r\n",
+    ],
+)
+def test_what_cannot_be_is_refused_at_its_last_byte(data: bytes) -> None:
+    """Not waited for, until a limit is reached or somebody gives up."""
+    for pieces in _split(data):
+        parser = ResponseParser("POST")
+        for piece in pieces[:-1]:
+            parser.receive_data(piece)
+        with pytest.raises(MalformedResponse):
+            parser.receive_data(pieces[-1])
 
 
-def _read_by_h11(data: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
-    """Give status, headers and body, `None` where h11 refuses or waits for more."""
-    connection = h11.Connection(h11.CLIENT)
-    connection.send(h11.Request(method="POST", target="/", headers=[("host", "a")]))
-    connection.send(h11.EndOfMessage())
-    status, headers, body = 0, [], b""
-    connection.receive_data(data)
+def test_as_much_as_is_allowed_is_read() -> None:
+    lines = b"".join(b"%d:\r\n" % number for number in range(252))
+    name = b"a" * 256
+    long = name + b":" + b"b" * (8190 - 257) + b"\r\n"
+    end = b"content-length: " + b"2," * 100 + b"2\r\n\r\n"
+    data = _GO_ON + b"\r\n" + _HEAD + lines + long + end
+    assert data.count(b"\r\n") == 256 + 2
+    for size in (len(data), 1000, 1):
+        answer = _feed([*(data[at : at + size] for at in range(0, len(data), size)), b"ok"])
+        assert (answer.body, answer.complete, answer.reusable) == (b"ok", True, True)
+        assert len(answer.headers) == 254
+        assert len(answer.headers[name.decode()]) == 8190 - 257
+
+
+# --- what it costs
+
+
+def _repeat(unit: bytes, size: int = 65_000) -> bytes:
+    return unit * (size // len(unit))
+
+
+_COSTLY = {
+    "blanks behind a line that goes on": _HEAD + b"a: b\r\n c\r\nx: " + b" " * 65_000,
+    "lines of blanks": _HEAD + b"a: b\r\n" + (b" " * 250 + b"\r\n") * 250,
+    "blank lines": _HEAD + b"a: b\r\n" + _repeat(b" \r\n"),
+    "one header": _HEAD + (b"a:" + "\U0001f600".encode() * 60 + b"\r\n") * 250,
+    "one header that goes on": _HEAD + b"a:\r\n" + (b"\t" + b"b" * 250 + b"\r\n") * 250,
+    "short headers": _HEAD + _repeat(b"a:\r\n"),
+    "all kinds of headers": _HEAD + b"".join(b"%x:\r\n" % number for number in range(9000)),
+    "long names": _HEAD + b"".join(b"%0250x:\r\n" % number for number in range(250)),
+    "lengths": _HEAD + (b"content-length:" + b"1," * 4000 + b"\r\n") * 8,
+    "options": b"HTTP/1.0 200 OK\r\n" + (b"connection:" + b"," * 8000 + b"\r\n") * 8,
+    "blank options": b"HTTP/1.0 200 OK\r\n" + (b"connection:" + b" ," * 4000 + b"\r\n") * 8,
+    "codings": _HEAD + (b"transfer-encoding:" + b"," * 8000 + b"\r\n") * 8,
+    "colons": _HEAD + (b"a" + b":" * 8000 + b"\r\n") * 8,
+    "a line": _HEAD + b"a" * (1 << 20),
+    "lines": _HEAD + (b"a:" + b"\xff" * 8180 + b"\r\n") * 8,
+    "heads before": _repeat(b"HTTP/1.1 100 \r\n\r\n"),
+    "heads before a body": b"HTTP/1.1 100 \r\n\r\n" * 250 + _HEAD + b"\r\n" + b"x" * (1 << 20),
+    "a size": _CHUNKED + b"0" * (1 << 20),
+    "an extension": _CHUNKED + b"1;" + b"a" * (1 << 20),
+    "trailers": _CHUNKED + b"0\r\n" + _repeat(b"a:\r\n"),
+}
+
+
+def _measure(pieces: Sequence[bytes]) -> float:
+    """Give the seconds of this thread that an answer takes, whatever becomes of it."""
+    best = 1.0
+    for _ in range(3):
+        parser = ResponseParser("POST")
+        began = time.thread_time()
+        with contextlib.suppress(MalformedResponse):
+            for piece in pieces:
+                parser.receive_data(piece)
+        best = min(best, time.thread_time() - began)
+    return best
+
+
+@pytest.mark.parametrize("data", _COSTLY.values(), ids=_COSTLY)
+def test_no_head_holds_the_loop(data: bytes) -> None:
+    for ended in (data, data + b"\r\n\r\n"):
+        assert _measure([ended]) < 0.01
+
+
+def test_byte_by_byte_a_long_line_costs_what_short_ones_cost() -> None:
+    long, short = (_HEAD + _repeat(line, 60_000) for line in (_LONG, b"a:" + b"b" * 240 + b"\r\n"))
+    times = [_measure([data[at : at + 1] for at in range(len(data))]) for data in (long, short)]
+    assert times[0] < 2 * times[1]
+
+
+def test_a_peer_does_not_decide_how_much_is_remembered() -> None:
+    """Names, lengths and sizes are remembered, since the next answer has the same."""
+    tracemalloc.start()
     try:
-        while True:
-            event = connection.next_event()
-            if isinstance(event, h11.Response):
-                status, headers = event.status_code, list(event.headers)
-            elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                return status, headers, body
-            elif event is h11.NEED_DATA:
-                return None
-    except h11.RemoteProtocolError:
-        return None
-
-
-_TOKENS = st.text("abcXYZ019-_", min_size=1, max_size=12)
-_VALUES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20)
-_FRAMING = {"content-length", "transfer-encoding", "connection"}
-
-
-@st.composite
-def _answers(draw: st.DrawFn) -> bytes:
-    """Give sound answers, sized and chunked."""
-    lines = [f"HTTP/1.1 {draw(st.integers(200, 599))} {draw(_VALUES)}"]
-    names = draw(st.lists(_TOKENS.filter(lambda name: name.lower() not in _FRAMING)))
-    lines += [f"{name}:{draw(st.sampled_from(['', ' ', chr(9)]))}{draw(_VALUES)}" for name in names]
-    chunks = draw(st.lists(st.binary(min_size=1, max_size=40)))
-    if draw(st.booleans()):
-        body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
-        lines.append("Transfer-Encoding: chunked")
-    else:
-        body = b"".join(chunks)
-        lines.append(f"Content-Length: {len(body)}")
-    head = "\r\n".join(lines).encode()
-    if lines[0][9:12] in ("204", "304"):
-        body = b""
-    return head + b"\r\n\r\n" + body
-
-
-@given(_answers(), st.lists(st.integers(1, 50), max_size=20))
-def test_sound_answers_are_read_as_h11_reads_them(data: bytes, sizes: list[int]) -> None:
-    theirs = _read_by_h11(data)
-    assert theirs is not None
-    status, headers, body = theirs
-    pieces, at = [], 0
-    for size in sizes:
-        pieces.append(data[at : at + size])
-        at += size
-    ours = _feed([*filter(None, pieces), *filter(None, [data[at:]])])
-    assert (ours.status, ours.body, ours.complete) == (status, body, True)
-    joined: dict[str, str] = {}
-    for name, value in ((name.decode(), value.decode()) for name, value in headers):
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    assert ours.headers == joined
-
-
-@given(st.data(), _answers())
-@example(None, _CHUNKED + b"2\r\nok\r\n0\r\n\r\n")
-def test_damaged_answers_are_refused_or_read_as_aiohttp_reads_them(
-    data: st.DataObject | None, answer: bytes
-) -> None:
-    """Nothing but our own two errors comes out, and no body that aiohttp would read otherwise."""
-    if data is not None:
-        at = data.draw(st.integers(0, len(answer) - 1))
-        put = data.draw(st.binary(max_size=3))
-        answer = answer[:at] + put + answer[at + data.draw(st.integers(0, 3)) :]
-    try:
-        ours = _feed([answer])
-    except (MalformedResponse, AssertionError):
-        return
-    if not ours.complete or not ours.reusable:
-        return
-    theirs = _read_by_aiohttp(answer)
-    assert theirs is None or theirs == (ours.status, ours.body)
-
-
-def _read_by_aiohttp(data: bytes) -> tuple[int, bytes] | None:
-    """Give status and body of the last answer in it, `None` where aiohttp refuses."""
-    loop = asyncio.new_event_loop()
-    try:
-        parser = aiohttp.http.HttpResponseParser(
-            Mock(_reading_paused=False), loop, 1 << 16, read_until_eof=True, auto_decompress=False
-        )
-        messages, _, _ = parser.feed_data(data)
-    except aiohttp.http.HttpProcessingError:
-        return None
+        for number in range(2000):
+            parser = ResponseParser("POST")
+            name, size = b"%0250x" % number, b"%x;%0240x" % (number + 1, number)
+            parser.receive_data(_HEAD + name + b": a\r\ntransfer-encoding: chunked\r\n\r\n" + size)
+            parser = ResponseParser("POST")
+            lengths = b",".join([b"%d" % number] * 40)
+            parser.receive_data(b"HTTP/1.1 200 %08000d\r\ncontent-length:" % number + lengths)
+            with pytest.raises(MalformedResponse):
+                ResponseParser("POST").receive_data(_HEAD + b"%08000x: a\r\n\r\n" % number)
+        assert tracemalloc.get_traced_memory()[0] < 1_500_000
     finally:
-        loop.close()
-    message, content = messages[-1]
-    if not content.is_eof():
-        return None
-    return message.code, content.read_nowait(-1)
+        tracemalloc.stop()
