@@ -405,7 +405,13 @@ class InternalStreamFailure(ServiceError):
 
 
 class TransportError(AiosmrtError):
-    """What happened below HTTP."""
+    """What happened below HTTP.
+
+    Attributes:
+        body: the bytes of the answer's body that came before, where it was read as a whole.
+    """
+
+    body: bytes = b""
 
 
 class ConnectError(TransportError):

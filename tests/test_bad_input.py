@@ -353,6 +353,25 @@ async def test_http_spoken_to_a_port_of_tls(
 
 
 @pytest.mark.asyncio
+async def test_an_answer_without_a_length_is_an_error_that_keeps_it(
+    serve: Serve, leftovers: Leftovers
+) -> None:
+    """Nothing shows that it is whole, but whoever has paid for it may look."""
+
+    async def answer(request: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n[1, 2")
+        writer.close()
+
+    async with serve(answer) as server:
+        client = leftovers.connect(server.url)
+        error = await _fail(client)
+        assert isinstance(error, ConnectionLost)
+        assert (error.body, error.may_have_run) == (b"[1, 2", True)
+        assert "after 5 bytes" in str(error)
+        await leftovers.check(client, server)
+
+
+@pytest.mark.asyncio
 async def test_tls_spoken_to_a_port_of_http(serve_raw: ServeRaw, leftovers: Leftovers) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from aiosmrt.alarm import Alarm
-from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed
+from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed, TransportError
 from aiosmrt.http import ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.transport.border import describe
@@ -120,10 +120,16 @@ class PooledResponse:
         await asyncio.sleep(0)
 
     async def read(self) -> bytes:
-        """Give the whole rest of the body; errors as `receive`."""
-        chunks = [await self.receive()]
-        while not self._finished:
+        """Give the whole rest of the body; errors as `receive`, with what came in their `body`."""
+        chunks: list[bytes] = []
+        try:
             chunks.append(await self.receive())
+            while not self._finished:
+                chunks.append(await self.receive())
+        except TransportError as error:
+            error.body += b"".join(chunks)
+            chunks.clear()  # a traceback may show its frames' variables
+            raise
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _finish(self, data: bytes) -> None:

@@ -13,6 +13,7 @@ import ssl
 import struct
 import sys
 import time
+import traceback
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -30,6 +31,7 @@ from aiosmrt.errors import (
     IdleTimeout,
     StreamClosed,
     TotalTimeout,
+    TransportError,
 )
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 
@@ -259,6 +261,34 @@ async def test_what_came_before_a_cut_is_given_first(
         await response.receive()
     assert again.value is error
     assert _free(pool)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _cut(_HEAD + b"\r\n", b"twelve", b" bytes"),
+        _cut(_sized(20), b"twelve", b" bytes"),
+        _cut(_sized(20), b"twelve", b" bytes", politely=False),
+        _write(_sized(20), b"twelve", b" bytes"),
+        _write(_CHUNKED, _chunk(b"twelve", b" bytes"), b"what?\r\n"),
+    ],
+    ids=["no length", "FIN", "RST", "silence", "no chunk"],
+)
+@pytest.mark.asyncio
+async def test_what_came_of_a_body_that_is_read_whole_is_in_the_error(
+    answer: Answer, pool: Pool, either: Serve, exchange: Exchange
+) -> None:
+    async with either(answer) as server:
+        response = await exchange(pool, server.url, timeout=Timeout(idle=0.2))
+        with pytest.raises(TransportError) as caught:
+            await response.read()
+        assert caught.value.body == b"twelve bytes"
+        with pytest.raises(TransportError) as again:
+            await response.read()
+        assert again.value.body == b"twelve bytes"
+        for frame, _ in traceback.walk_tb(caught.tb):
+            if frame.f_globals["__name__"].startswith("aiosmrt."):
+                assert "twelve" not in str(frame.f_locals)
 
 
 @pytest.mark.asyncio
