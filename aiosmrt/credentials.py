@@ -4,10 +4,10 @@ Where they come from decides how they are fetched. Keys that are given, or set i
 are at hand and need no botocore; a coroutine function is awaited on the loop; everything else is
 botocore's, which blocks (files, processes, metadata services, STS) and runs in a thread.
 
-That thread is a daemon made for one flight: an executor's would hold up the interpreter's exit for
-a metadata service that does not answer. The outcome is a `concurrent.futures.Future`, which belongs
-to no event loop: every waiter wraps it anew, so that a cancelled one disturbs nobody and one
-`asyncio.run()` goes on with the flight of the one before.
+That thread is a daemon: an executor's would hold up the interpreter's exit for a metadata service
+that does not answer. The outcome is a `concurrent.futures.Future`, which belongs to no event loop:
+every waiter wraps it anew, so that a cancelled one disturbs nobody and one `asyncio.run()` goes on
+with the flight of the one before.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
 from aiosmrt.config import BotocoreCredentials, Credentials, CredentialsSource
 from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError
+from aiosmrt.threads import submit
 
 __all__ = ["CredentialProvider"]
 
@@ -223,11 +223,7 @@ class CredentialProvider:
         raise outcome
 
     def _freeze_in_thread(self, source: object, outcome: _Outcome) -> None:
-        Thread(
-            target=lambda: outcome.set_result(self._judge(lambda: self._freeze(source))),
-            name="aiosmrt-credentials",
-            daemon=True,
-        ).start()
+        submit(lambda: self._judge(lambda: self._freeze(source)), outcome.set_result)
 
     def _freeze(self, source: object) -> Credentials:
         """Ask botocore's objects; this blocks."""
