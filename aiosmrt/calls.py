@@ -47,9 +47,10 @@ _SKEWED = frozenset(
 # What the service calls credentials that were good once; the next call fetches new ones.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"})
 
-# Bytes above which a body is hashed in a thread: a megabyte would hold the loop up by one to three
-# milliseconds, and starting a thread takes a tenth of one.
-_LARGE = 1 << 18
+# Bytes above which a body is hashed in a thread. So many hold the loop up for 66 µs, about as long
+# as the rest of a call, and for 180 without the processor's SHA instructions; handing them over
+# holds it up for 10. Below, what a thread costs outweighs what it saves (benchmarks/README.md).
+_LARGE = 1 << 17
 
 # How much of a refusal's body is read; the service's own are far smaller.
 _REFUSAL = 1 << 18
@@ -174,7 +175,7 @@ class Caller:
             headers = await _let_add(call.hooks.before_send, call, number, headers)
         if self.signer is not None and request.body_hash is None and len(request.body) > _LARGE:
             request.body_hash = await run_in_thread(
-                lambda: hashlib.sha256(request.body).hexdigest()
+                lambda: hashlib.sha256(request.body).hexdigest(), brief=True
             )
         unsigned = Request(
             method=request.method,

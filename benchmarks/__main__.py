@@ -24,6 +24,7 @@ QUESTIONS = (
     "cold_start",
     "memory",
     "latency",
+    "hashing",
     "growth",
 )
 

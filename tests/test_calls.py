@@ -519,6 +519,29 @@ async def test_every_attempt_is_signed_anew(pool: Pool, serve: Serve, respond: R
 
 
 @pytest.mark.asyncio
+async def test_large_bodies_are_hashed_in_turn_by_a_few_threads(
+    serve: Serve, respond: Respond, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256, hashed_in = hashlib.sha256, []
+
+    def note(data: bytes = b"") -> object:
+        if len(data) == 300_000:
+            hashed_in.append(threading.get_ident())
+            time.sleep(0.01)
+        return sha256(data)
+
+    monkeypatch.setattr(hashlib, "sha256", note)
+    async with (
+        contextlib.aclosing(Pool(PoolOptions(max_connections=20))) as pool,
+        serve(_in_turn(*[respond()] * 20)) as server,
+    ):
+        calls = (_call(server.url, body=b"x" * 300_000) for _ in range(20))
+        await asyncio.gather(*(_caller().call(call, pool, _judge) for call in calls))
+    assert len(hashed_in) == 20
+    assert len(set(hashed_in)) <= 4
+
+
+@pytest.mark.asyncio
 async def test_a_large_body_is_hashed_once_and_not_on_the_loop(
     pool: Pool, serve: Serve, respond: Respond, monkeypatch: pytest.MonkeyPatch
 ) -> None:
