@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -126,6 +126,16 @@ class AiosmrtError(Exception):
     def __init__(self, message: str) -> None:
         # One positional argument, all else in __dict__: that is what lets every child pickle.
         super().__init__(message)
+
+    def __copy__(self) -> Self:
+        """Give an equal error that was not raised yet: its cause and notes, but no traceback."""
+        copied = type(self).__new__(type(self))
+        copied.args = self.args
+        copied.__dict__.update(self.__dict__)
+        if hasattr(self, "__notes__"):
+            copied.__notes__ = list(self.__notes__)
+        copied.__cause__ = self.__cause__  # which hides the context, mostly the original
+        return copied
 
     def __str__(self) -> str:
         context = self._context()

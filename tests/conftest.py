@@ -425,6 +425,16 @@ def moto() -> Iterator[str]:
         process.wait()
 
 
+def _all_it_says(error: BaseException) -> object:
+    return type(error), error.args, vars(error), str(error), error.__cause__
+
+
+@pytest.fixture
+def all_it_says() -> Callable[[BaseException], object]:
+    """Give a function that tells all that is in an error, to be compared with another's."""
+    return _all_it_says
+
+
 Connect: TypeAlias = Callable[..., SageMakerRuntimeClient]
 
 

@@ -154,6 +154,25 @@ def test_every_error_is_pickled_with_all_that_it_says(
         assert other.__notes__ == ["not attempted again"]
 
 
+def test_a_copy_is_an_error_that_was_not_raised_yet() -> None:
+    class Own(ModelError):
+        def __init__(self, status: int, *, reason: str) -> None:
+            super().__init__(reason, status=status)
+
+    with pytest.raises(Own) as caught:
+        raise Own(424, reason="no") from OSError("because")
+    error = caught.value
+    error.add_note("first")
+    copied = copy.copy(error)
+    copied.add_note("second")
+    copied.operation = "InvokeEndpoint"
+    assert (type(copied), copied.args, copied.status) == (Own, ("no",), 424)
+    assert (copied.__traceback__, copied.__context__) == (None, None)
+    assert copied.__cause__ is error.__cause__
+    assert (error.__notes__, error.operation) == (["first"], None)
+    assert error.__traceback__ is not None
+
+
 @pytest.mark.parametrize(
     ("operation", "seconds"),
     [

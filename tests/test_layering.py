@@ -19,6 +19,7 @@ import aiosmrt
 # A folder's files are on the folder's floor. A file that is not here has no place yet: give it one.
 FLOORS: dict[str, float] = {
     "errors": -1,  # the ground floor of the ground floor
+    "tracebacks": -1,
     "value": -1,
     "config": 0,
     "eventstream": 0,
