@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
@@ -91,18 +92,15 @@ class Limits:
         traceback: TracebackType | None,
     ) -> None:
         task, self._task = self._task, None
+        delivery, self._delivery = self._delivery, None  # which refers to this
         self._alarm.unset(self)
-        try:
-            # The cancellation is our own unless somebody else has asked for one too.
-            if (
-                self._fired
-                and task is not None
-                and task.uncancel() <= self._cancelling
-                and kind is asyncio.CancelledError
-            ):
-                raise self.expire() from None
-        finally:
-            self._delivery = None  # which refers to this
+        if not self._fired or task is None:
+            return
+        # The cancellation is our own unless somebody else has asked for one too.
+        ours = task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
+        del task  # it keeps what is raised here, whose traceback refers to this frame
+        if ours:
+            raise self.expire(delivery) from None
 
     def await_(self, wait: Wait) -> None:
         """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
@@ -147,12 +145,13 @@ class Limits:
             return float(since + seconds)
         return min(float(since + seconds), self._deadline)
 
-    def expire(self) -> AiosmrtError:
-        """Build the error of the limit that fired."""
-        may_have_run = self._delivery is not None and self._delivery.may_be_whole
+    def expire(self, delivery: Delivery | None = None) -> AiosmrtError:
+        """Build the error of the limit that fired; `delivery` is what was on its way then."""
+        may_have_run = delivery is not None and delivery.may_be_whole
         if self._ended is not None:
-            self._ended.may_have_run = may_have_run
-            return self._ended
+            ended = copy.copy(self._ended)
+            ended.may_have_run = may_have_run
+            return ended
         # A loop may ring a little before the time that was set.
         rung = self._fired and self._until == self._deadline
         wait = "total" if rung or self.are_over() else self.awaited

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiosmrt.http import Progress, Request, ResponseHead
 from aiosmrt.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
+from aiosmrt.tracebacks import drop_tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,7 +212,7 @@ class Exchange(asyncio.Protocol):
         try:
             answer.receive_data(data)
         except MalformedResponse as error:
-            self.error = error
+            self.error = drop_tracebacks(error)
             self.close()
             return
         if answer.complete:
@@ -234,7 +235,7 @@ class Exchange(asyncio.Protocol):
         try:
             self.answer.receive_eof()
         except IncompleteResponse as incomplete:
-            self.error = self.error or error or incomplete
+            self.error = self.error or drop_tracebacks(error or incomplete)
         self._wake()
 
     def is_dry(self) -> bool:

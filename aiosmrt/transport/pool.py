@@ -19,6 +19,7 @@ from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.limits import Limits
 from aiosmrt.proxies import find_proxy
+from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.transport.border import refuse_proxying, translate
 from aiosmrt.transport.connector import Connector, Route
 from aiosmrt.transport.exchange import Exchange, encode_head
@@ -122,13 +123,10 @@ class Pool:
             RuntimeError,
             ValueError,
         ) as error:
-            failure: AiosmrtError
-            if self._connector.closed:
-                failure = ClientClosed("the client, or its session, was closed during the call")
-            else:
-                failure = translate(error, request, exchange, route.proxy)
-            failure.may_have_run = exchange.may_be_whole
-            raise failure from error
+            if isinstance(error, aiohttp.ClientError):
+                # A frame of aiohttp's keeps it, and by its traceback what is called here.
+                drop_tracebacks(error)
+            raise self._explain(error, request, exchange, route) from error
         if head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
             exchange.close()
             raise refuse_proxying(request, route.proxy, head.status, exchange.answer.reason)
@@ -136,6 +134,18 @@ class Pool:
         if not exchange.answer.complete:
             self._responses.add(response)
         return response
+
+    def _explain(
+        self, error: Exception, request: Request, exchange: Exchange, route: Route
+    ) -> AiosmrtError:
+        """Build the error of a request that got no answer."""
+        explained: AiosmrtError
+        if self._connector.closed:
+            explained = ClientClosed("the client, or its session, was closed during the call")
+        else:
+            explained = translate(error, request, exchange, route.proxy)
+        explained.may_have_run = exchange.may_be_whole
+        return explained
 
     async def _exchange(self, exchange: Exchange, request: Request, route: Route) -> ResponseHead:
         encoded = _encode_head(request, route)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 
 from aiosmrt.alarm import Alarm
 from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed, TransportError
 from aiosmrt.http import ResponseHead
 from aiosmrt.limits import Limits
+from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.transport.border import describe
 from aiosmrt.transport.exchange import Exchange
 from aiosmrt.transport.slot import Slot
@@ -60,7 +62,7 @@ class PooledResponse:
         self._busy_since = alarm.time()  # when the reader last had to wait
         limits.awaited = "idle"
 
-    async def receive(self) -> bytes:  # noqa: C901, PLR0912 - for each event; calls would cost more
+    async def receive(self) -> bytes:  # noqa: C901 - for each event; calls would cost more
         """Give the next bytes of the body as soon as they are there, `b""` at its proven end.
 
         Raises:
@@ -94,13 +96,11 @@ class PooledResponse:
                 self._waiting_since = None
                 self._alarm.unset(self)
         if self._fault is not None:
-            raise self._fault
+            raise copy.copy(self._fault)
         data = exchange.take()
         self._received += len(data)
         if exchange.error is not None:
-            fault = self._break_off(exchange.error)
-            if not data:
-                raise fault
+            self._break_off(exchange.error, data)
         elif exchange.answer.complete:
             self._finish(data)
         elif self._limits.are_over():
@@ -110,7 +110,7 @@ class PooledResponse:
 
     def _give_nothing(self) -> bytes:
         if self._fault is not None:
-            raise self._fault
+            raise copy.copy(self._fault)
         if not self._finished:
             raise RuntimeError("this response is being read by another task")
         return b""
@@ -144,18 +144,19 @@ class PooledResponse:
         self._fault.may_have_run = True
         self.close()
         if not data:
-            raise self._fault
+            raise copy.copy(self._fault)
 
-    def _break_off(self, error: Exception) -> AiosmrtError:
-        """Note why nothing more will come."""
+    def _break_off(self, error: Exception, data: bytes) -> None:
+        """Note why nothing will come behind `data`."""
         fault = ConnectionLost(
             f"the connection was lost after {self._received} bytes of the answer: {describe(error)}"
         )
         fault.may_have_run = True
         fault.__cause__ = error
-        self._fault = fault
+        self._fault = drop_tracebacks(fault)
         self.close()
-        return fault
+        if not data:
+            raise copy.copy(fault)
 
     def ring(self) -> None:
         """Fail the wait, unless its limit was lifted meanwhile."""
