@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import time
 import warnings
@@ -28,6 +29,7 @@ from aiosmrt.payload import DEFAULT_MAX_LENGTH, JSONDocumentDecoder, LineDecoder
 from aiosmrt.service_model import Operation
 from aiosmrt.sse import DEFAULT_MAX_EVENT_LENGTH, EventDecoder, ServerSentEvent
 from aiosmrt.tokens import TokenDecoder
+from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.transport import PooledResponse
 from aiosmrt.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 
@@ -249,15 +251,16 @@ class ResponseStream:
         return await self._fail(error)
 
     async def _fail(self, error: AiosmrtError) -> AiosmrtError:
-        """End the stream with that fault, and close its connection."""
+        """End the stream with that fault, close its connection, and give the error to raise."""
         ended = self._ended
-        self._fault = self._place(error)
+        self._fault = drop_tracebacks(copy.copy(self._place(error)))
         self._payloads.clear()
         self._end()
         self._response.close()
+        fault = copy.copy(self._fault)
         if not ended:
-            await self._tell_end(self._fault)
-        return self._fault
+            await self._tell_end(fault)
+        return fault
 
     async def _take(self) -> PayloadPart | None:
         """Give the next part, `None` at the proven end."""
@@ -272,12 +275,12 @@ class ResponseStream:
     async def _receive_parts(self) -> bool:
         """Wait for the next parts, and tell whether there are any before the proven end."""
         if self._fault is not None:
-            raise self._fault.with_traceback(None)
+            raise copy.copy(self._fault)
         if self._ended:
             return False
         try:
             if self._ahead is not None:
-                raise self._ahead
+                raise copy.copy(self._ahead)
             while data := await self._response.receive():
                 self._decoder.receive_data(data)
                 self._decode()
@@ -286,8 +289,7 @@ class ResponseStream:
             self._decoder.receive_eof()
             self._end()
         except AiosmrtError as error:
-            fault = await self._fail(error)
-            raise fault from fault.__cause__
+            raise await self._fail(error) from error.__cause__
         await self._tell_end()
         return False
 
@@ -305,16 +307,15 @@ class ResponseStream:
                     payloads.append(meaning.bytes)
                     self._part_headers = part_headers = message.headers
                 elif isinstance(meaning, ServiceError):
-                    raise meaning
+                    raise copy.copy(meaning)  # this frame keeps the other
                 else:
                     _log.debug("%s: a message was skipped: %s", self._operation.name, meaning)
             if self._decoder.error is not None:
-                raise self._decoder.error
+                raise copy.copy(self._decoder.error)
         except AiosmrtError as error:
             if not payloads:
                 raise
-            # Without its frames, which refer to the stream: see _view.
-            self._ahead = error.with_traceback(None)
+            self._ahead = drop_tracebacks(error)
         payloads.reverse()
 
     def _place(self, error: AiosmrtError) -> AiosmrtError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import time
 from collections import deque
@@ -203,12 +204,12 @@ class MarkedEventDecoder:
             self._fault = TruncatedStream(
                 f"the stream ended without the event {self._done!r}: the model stopped early"
             )
-            raise self._fault
+            raise copy.copy(self._fault)
         return events
 
     def _repeat(self) -> None:
         if self._fault is not None:
-            raise self._fault.with_traceback(None)  # or it would grow with every call
+            raise copy.copy(self._fault)
 
     def _select(self, events: list[ServerSentEvent]) -> list[ServerSentEvent]:
         selected: list[ServerSentEvent] = []
@@ -220,7 +221,7 @@ class MarkedEventDecoder:
                 self._fault = _find_error(event.data)
                 if self._fault is not None:
                     if not selected:
-                        raise self._fault
+                        raise copy.copy(self._fault)
                     break
             selected.append(event)
         return selected
