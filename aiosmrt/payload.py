@@ -28,12 +28,19 @@ each JSON document, and before each field of an event.
 from __future__ import annotations
 
 import codecs
+import copy
 import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
-from aiosmrt.errors import InvalidJSON, InvalidText, PayloadError, PayloadTooLarge
+from aiosmrt.errors import (
+    InvalidJSON,
+    InvalidText,
+    PayloadError,
+    PayloadTooLarge,
+)
+from aiosmrt.tracebacks import drop_tracebacks
 
 if TYPE_CHECKING:
     from aiosmrt.models import JSONValue
@@ -81,7 +88,7 @@ class TextDecoder:
             InvalidText: the bytes are not UTF-8; all text before them was given.
         """
         if self._error is not None:
-            raise self._error.with_traceback(None)  # or it would grow with every call
+            raise copy.copy(self._error)
         self._received += len(data)
         if not self._pending and data.isascii():  # most text, and several times faster so
             return data.decode()
@@ -94,7 +101,7 @@ class TextDecoder:
             InvalidText: the payload ended inside a character, or was not UTF-8 before.
         """
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise copy.copy(self._error)
         return self._decode(b"", final=True)
 
     def _decode(self, data: bytes, *, final: bool = False) -> str:
@@ -106,10 +113,10 @@ class TextDecoder:
             self._pending = data[decoded:]
         except UnicodeDecodeError as error:
             # The text before the error comes first, which is for the next call then.
-            self._error = _name_invalid_text(error, self._received - len(data))
+            self._error = drop_tracebacks(_name_invalid_text(error, self._received - len(data)))
             text = data[: error.start].decode("utf-8", self._errors)
             if not text:
-                raise self._error from error
+                raise copy.copy(self._error) from error
         return text
 
 
@@ -142,7 +149,7 @@ class LineDecoder:
             PayloadTooLarge: a line is longer than `max_line_length`.
         """
         if self._error is not None:
-            raise self._error.with_traceback(None)  # or it would grow with every call
+            raise copy.copy(self._error)
         lines: list[str] = []
         try:
             if _LF in data or _CR in data:
@@ -151,7 +158,7 @@ class LineDecoder:
             if len(self._line) > self._max_line_length:
                 raise self._exceed(self._offset)
         except PayloadError as error:
-            self._error = error
+            self._error = drop_tracebacks(copy.copy(error))
             if not lines:
                 raise
         return lines
@@ -261,7 +268,7 @@ class JSONDocumentDecoder:
             PayloadTooLarge: a document is longer than `max_document_length`.
         """
         if self._error is not None:
-            raise self._error.with_traceback(None)  # or it would grow with every call
+            raise copy.copy(self._error)
         if (
             self._in_string
             and not self._skip
@@ -277,7 +284,7 @@ class JSONDocumentDecoder:
         try:
             self._take(data, values)
         except PayloadError as error:
-            self._error = error
+            self._error = drop_tracebacks(copy.copy(error))
             if not values:
                 raise
         return values

@@ -17,6 +17,7 @@ there of `slice_length` holds for it, too.
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Final
 
@@ -24,6 +25,7 @@ import attrs
 
 from aiosmrt.errors import InvalidText, PayloadError, PayloadTooLarge
 from aiosmrt.payload import BYTE_ORDER_MARK, check_errors, measure_lines
+from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.value import Value
 
 __all__ = ["EventDecoder", "ServerSentEvent", "encode", "encode_comment"]
@@ -128,7 +130,7 @@ class EventDecoder:
             PayloadTooLarge: an event is longer than `max_event_length`.
         """
         if self._error is not None:
-            raise self._error.with_traceback(None)  # or it would grow with every call
+            raise copy.copy(self._error)
         events: list[ServerSentEvent] = []
         try:
             if _LF in data or _CR in data:
@@ -137,7 +139,7 @@ class EventDecoder:
             if self._length + len(self._line) > self._max_event_length:
                 raise self._exceed(self._offset)
         except PayloadError as error:
-            self._error = error
+            self._error = drop_tracebacks(copy.copy(error))
             if not events:
                 raise
         return events

@@ -6,6 +6,7 @@ one document each. What the pieces of text are called differs; a JMESPath expres
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Final, cast
@@ -19,6 +20,7 @@ from aiosmrt.errors import (
 from aiosmrt.models import JSONValue
 from aiosmrt.payload import BYTE_ORDER_MARK, JSONDocumentDecoder
 from aiosmrt.sse import EventDecoder, ServerSentEvent
+from aiosmrt.tracebacks import drop_tracebacks
 
 __all__ = ["PRESETS", "TokenDecoder", "find_error"]
 
@@ -94,7 +96,7 @@ class TokenDecoder:
             ModelStreamError: the model sent an error in place of text.
         """
         if self._fault is not None:
-            raise self._fault.with_traceback(None)
+            raise copy.copy(self._fault)
         if self._decoder is None:
             data = self._mark + data
             rest = data.replace(BYTE_ORDER_MARK, b" ").lstrip(_SPACE)
@@ -108,7 +110,7 @@ class TokenDecoder:
     def finish(self) -> list[str]:
         """Take note that the payload has ended; errors as `receive`."""
         if self._fault is not None:
-            raise self._fault.with_traceback(None)
+            raise copy.copy(self._fault)
         if self._decoder is None:
             if not self._mark:
                 return []
@@ -125,7 +127,7 @@ class TokenDecoder:
             self._documents.receive(data)
             self._events.receive(data)
         except PayloadError as error:
-            self._fault = error
+            self._fault = drop_tracebacks(copy.copy(error))
             raise
 
     def _choose(self, first: bytes) -> JSONDocumentDecoder | EventDecoder:
@@ -158,7 +160,7 @@ class TokenDecoder:
                 if text:
                     tokens.append(text)
         except (PayloadError, ModelStreamError) as error:
-            self._fault = error
+            self._fault = drop_tracebacks(copy.copy(error))
             if not tokens:
                 raise
         return tokens
@@ -183,7 +185,7 @@ class TokenDecoder:
             document = parse_document(document.data)
         reported = find_error(document)
         if reported is not None:
-            raise reported
+            raise copy.copy(reported)  # this frame keeps the other
         try:
             text: JSONValue = self._path.search(document)
         except Exception as error:  # its functions raise what Python does on what a model sends

@@ -192,7 +192,11 @@ BAD = [
 
 @pytest.mark.parametrize(("body", "kind", "words"), BAD)
 def test_what_is_sound_comes_before_the_fault_at_every_split(
-    decoding: type[Decoding], body: bytes, kind: type[AiosmrtError], words: str
+    decoding: type[Decoding],
+    body: bytes,
+    kind: type[AiosmrtError],
+    words: str,
+    all_it_says: Callable[[BaseException], object],
 ) -> None:
     assert decoding.decode(_make("t"), body).values == ["a"]
     decoder = TokenDecoder("t")
@@ -204,7 +208,7 @@ def test_what_is_sound_comes_before_the_fault_at_every_split(
     for again in (functools.partial(decoder.receive, b'{"t": "c"}'), decoder.finish):
         with pytest.raises(kind) as repeated:
             again()
-        assert repeated.value is caught.value
+        assert all_it_says(repeated.value) == all_it_says(caught.value)
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), kind)
 
 

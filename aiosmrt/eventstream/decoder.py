@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from aiosmrt.errors import (
 )
 from aiosmrt.eventstream.headers import HeaderValue, decode_headers
 from aiosmrt.eventstream.message import Message
+from aiosmrt.tracebacks import drop_tracebacks
 
 __all__ = ["EventStreamDecoder"]
 
@@ -222,7 +224,7 @@ class EventStreamDecoder:
         if self._messages:
             return self._messages.popleft()
         if self.error is not None:
-            raise self.error.with_traceback(None)  # or it would grow with every call
+            raise copy.copy(self.error)
         return None
 
     def take_messages(self) -> Iterable[Message]:
@@ -235,7 +237,7 @@ class EventStreamDecoder:
         if len(messages) == 1:
             return (messages.popleft(),)  # spares a queue where messages come alone
         if not messages and self.error is not None:
-            raise self.error.with_traceback(None)
+            raise copy.copy(self.error)
         self._messages = deque()
         return messages
 
@@ -267,10 +269,10 @@ class EventStreamDecoder:
                 )
             )
         if self.error is not None:
-            raise self.error.with_traceback(None)
+            raise copy.copy(self.error)
 
     def _fail(self, error: EventStreamError) -> None:
-        self.error = error.with_traceback(None)  # or its frames would keep the data alive
+        self.error = drop_tracebacks(error)
         self._missing = 1  # which leads receive_data to the error
         self._received = error.offset
         self._pieces.clear()
