@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import datetime
 import json
 import logging
@@ -27,6 +28,7 @@ from aiosmrt.part_file import PartFile
 from aiosmrt.retries import FailureKind, classify
 from aiosmrt.s3 import S3, S3Object
 from aiosmrt.s3_protocol import S3Location
+from aiosmrt.tracebacks import drop_tracebacks
 
 __all__ = [
     "AsyncInvocation",
@@ -111,14 +113,14 @@ class Wait:
                 error,
             )
 
-    def put_up(self, error: AiosmrtError, former: AiosmrtError | None) -> None:
-        """Raise the error, unless what it says may change until the deadline."""
+    def puts_up_with(self, error: AiosmrtError, former: AiosmrtError | None) -> bool:
+        """Tell whether what the error says may change until the deadline."""
         if is_denied(error):
             self.warn(error)
-        elif _is_expired(error) and not (former and _is_expired(former)):
-            pass  # the next look is signed with new credentials
-        elif classify(error) is FailureKind.OTHER:
-            raise error
+            return True
+        if _is_expired(error) and not (former and _is_expired(former)):
+            return True  # the next look is signed with new credentials
+        return classify(error) is not FailureKind.OTHER
 
 
 def is_denied(error: AiosmrtError | None) -> bool:
@@ -276,14 +278,14 @@ class AsyncInvocation:
             if not is_denied(error):
                 raise
             failed = False
-            denied = denied or error
+            denied = denied or drop_tracebacks(error)
         if failed:
             # The output may have come since the first look.
             found, _ = await _find(s3, location)
             if found is None:
                 raise self._fail(await self._read_failure(s3))
         elif denied is not None:
-            raise denied
+            raise copy.copy(denied)
         return found
 
     async def _read_failure(self, s3: S3) -> str:
@@ -308,7 +310,7 @@ class AsyncInvocation:
     def give_up(self, wait: Wait, trouble: AiosmrtError | None) -> AiosmrtError:
         """Build the error of a wait that came to its deadline; `trouble` is S3's last answer."""
         if trouble is not None and is_denied(trouble):
-            return trouble
+            return copy.copy(trouble)
         told = ""
         if trouble is not None:
             self.place(trouble)
@@ -334,8 +336,9 @@ class AsyncInvocation:
                     return found
                 trouble = None
             except AiosmrtError as error:
-                wait.put_up(error, trouble)
-                trouble = error
+                if not wait.puts_up_with(error, trouble):
+                    raise
+                trouble = drop_tracebacks(error)
             except TimeoutError:
                 break
             if not await wait.rest():
@@ -368,7 +371,7 @@ async def _find(s3: S3, location: S3Location) -> tuple[S3Object | None, ServiceE
     except ServiceError as error:
         if not is_denied(error):
             raise
-        return None, error
+        return None, drop_tracebacks(error)
 
 
 async def read_output(found: S3Object) -> AsyncInferenceOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable
 
@@ -20,6 +21,7 @@ from aiosmrt.models import AsyncInferenceOutput
 from aiosmrt.retries import FailureKind, classify
 from aiosmrt.s3 import S3
 from aiosmrt.s3_protocol import S3Location
+from aiosmrt.tracebacks import drop_tracebacks
 
 __all__ = ["AsyncInferenceResult", "wait_for_results"]
 
@@ -110,12 +112,8 @@ async def _read(
         if found is None:
             return None
     except AiosmrtError as error:
-        troubles[invocation] = error
-        try:
-            wait.put_up(error, former)
-        except AiosmrtError:
-            return _fail(invocation, error)
-        return None
+        troubles[invocation] = drop_tracebacks(copy.copy(error))
+        return None if wait.puts_up_with(error, former) else _fail(invocation, error)
     except TimeoutError:
         return None
     try:

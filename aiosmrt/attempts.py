@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import inspect
 import time
+import weakref
 from typing import TypeVar
 
 import attrs
@@ -40,10 +41,11 @@ class Call:
     signed_at: datetime.datetime | None = None  # the time of its signature
     uncounted: int = 0  # attempts that a wrong clock has cost
     goes_on: bool = False  # whether a stream has taken the call over, and will end it
-    observers_own: AiosmrtError | None = None  # what a hook raised, which is not the call's
     began: float = attrs.field(factory=time.perf_counter, init=False)
     slot_wait: float = 0.0
     time_to_first_byte: float = 0.0
+    # What a hook raised, which is not the call's; its traceback refers to this.
+    _observers_own: weakref.ref[AiosmrtError] | None = attrs.field(default=None, init=False)
     _attempt_at: datetime.datetime = attrs.field(init=False)
     _attempt_began: float = attrs.field(init=False)
     _slot_at: float | None = attrs.field(init=False)
@@ -83,6 +85,10 @@ class Call:
             )
         )
 
+    def is_observers_own(self, error: BaseException) -> bool:
+        """Tell whether a hook raised it."""
+        return self._observers_own is not None and self._observers_own() is error
+
     def report_headers(self, head: ResponseHead) -> AfterHeaders:
         """Tell what an observer gets to know of an answer's head."""
         return AfterHeaders(
@@ -108,7 +114,7 @@ class Call:
 
     def place(self, error: AiosmrtError) -> None:
         """Tell the error which call it belongs to, and what came of its attempts."""
-        if error is self.observers_own:
+        if self.is_observers_own(error):
             return
         error.operation = self.operation
         error.endpoint_name = self.endpoint_name
@@ -149,7 +155,7 @@ class Call:
             if inspect.isawaitable(outcome):
                 await outcome
         except AiosmrtError as error:
-            self.observers_own = error
+            self._observers_own = weakref.ref(error)
             raise
 
 

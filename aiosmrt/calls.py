@@ -98,7 +98,7 @@ class Caller:
                 try:
                     result = await self._attempt(call, pool, judge)
                 except AiosmrtError as error:
-                    if error is call.observers_own:
+                    if call.is_observers_own(error):
                         raise
                     delay = 0.0
                     if not self._correct_clock(call, error):
@@ -145,7 +145,7 @@ class Caller:
                 response.close()
             elif slot is not None:
                 slot.release()
-            if isinstance(error, ServiceError) and error is not call.observers_own:
+            if isinstance(error, ServiceError) and not call.is_observers_own(error):
                 self._learn_pace(throttled=classify(error) is FailureKind.THROTTLING)
             raise
         self._learn_pace(throttled=False)

@@ -338,11 +338,7 @@ class SageMakerRuntimeClient:
         try:
             return await self._prepare_call(operation, parameters, given)
         except AiosmrtError as error:
-            # Several calls may wait for one resolution: each gets an error of its own.
-            placed = copy.copy(error)
-            placed.operation = operation.name
-            placed.endpoint_name = str(parameters.get("endpoint_name") or "") or None
-            raise placed from error.__cause__
+            raise _place(error, operation, parameters) from error.__cause__
 
     async def _prepare_call(
         self, operation: Operation, parameters: dict[str, object], options: CallOptions
@@ -454,6 +450,16 @@ def _read_trace() -> dict[str, str]:
 def _choose(operation: Operation, params: Mapping[str, object]) -> dict[str, object]:
     """Take those that are parameters of this operation."""
     return {name: value for name, value in params.items() if name in operation.parameters}
+
+
+def _place(
+    error: AiosmrtError, operation: Operation, parameters: Mapping[str, object]
+) -> AiosmrtError:
+    """Give a caller an error of its own: several may wait for one resolution."""
+    placed = copy.copy(error)
+    placed.operation = operation.name
+    placed.endpoint_name = str(parameters.get("endpoint_name") or "") or None
+    return placed
 
 
 def _headers_of(operation: Operation, parameters: Mapping[str, object]) -> set[str]:

@@ -161,7 +161,7 @@ class CredentialProvider:
             outcome.set_result(at_hand)
         elif callable(source) and not _is_botocores(source):
             task = asyncio.get_running_loop().create_task(self._call(source))
-            task.add_done_callback(lambda done: outcome.set_result(self._judge(done.result)))
+            task.add_done_callback(lambda done: outcome.set_result(self._judge_call(done)))
             return _Flight(outcome, task)
         else:
             self._freeze_in_thread(source, outcome)
@@ -220,7 +220,7 @@ class CredentialProvider:
         outcome = await asyncio.wrap_future(frozen)
         if isinstance(outcome, Credentials):
             return outcome
-        raise outcome
+        raise copy.copy(outcome) from outcome.__cause__
 
     def _freeze_in_thread(self, source: object, outcome: _Outcome) -> None:
         submit(lambda: self._judge(lambda: self._freeze(source)), outcome.set_result)
@@ -253,15 +253,24 @@ class CredentialProvider:
             if credentials is None or self._clock() < _end_of(credentials):
                 return credentials
             return self._failure(f"Expired: {self.description} ended at {credentials.expires_at}.")
-        except AiosmrtError as error:
-            return error
         except BaseException as error:  # noqa: BLE001, in a thread nobody else would see it
-            failure = self._failure(
-                f"Fetching {self.description} failed ({type(error).__name__}): "
-                f"{str(error) or 'no details'}."
-            )
-            failure.__cause__ = error
-            return failure
+            return self._explain(error)
+
+    def _judge_call(self, done: asyncio.Task[Credentials]) -> Credentials | AiosmrtError:
+        # Not raised here, or its traceback would refer to the task that keeps it.
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        return self._judge(done.result) if error is None else self._explain(error)
+
+    def _explain(self, error: BaseException) -> AiosmrtError:
+        """Make what a fetch has raised an error of ours."""
+        if isinstance(error, AiosmrtError):
+            return error
+        failure = self._failure(
+            f"Fetching {self.description} failed ({type(error).__name__}): "
+            f"{str(error) or 'no details'}."
+        )
+        failure.__cause__ = error
+        return failure
 
     def _failure(self, text: str) -> CredentialsError:
         return CredentialsError(f"{text} {_ADVICE}" if isinstance(self._source, _Chain) else text)

@@ -69,12 +69,15 @@ async def _run_to_end(work: Callable[[], None]) -> None:
     task = asyncio.create_task(run_in_thread(work))
     # Whoever was cancelled does not ask for the exception.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()
+    cancelled: tuple[object, ...] | None = None
+    try:
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error.args
+        if cancelled is not None:
+            raise asyncio.CancelledError(*cancelled)
+        task.result()
+    finally:
+        del task  # the traceback of its exception refers to this frame

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import copy
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 from urllib.parse import quote
@@ -274,11 +275,13 @@ class S3:
             )
             headers = {**request.headers, "user-agent": connection.user_agent}
             path = f"{base}/{request.path}" if request.path or not base else base
+            timeout = attrs.evolve(connection.timeout, total=None)
             call = Call(
                 operation=operation,
                 endpoint_name=str(location),
                 request=attrs.evolve(request, origin=origin, path=path, headers=headers),
-                timeout=attrs.evolve(connection.timeout, total=None),
+                timeout=timeout,
+                limits=Limits(timeout, connection.pool.alarm),
             )
             try:
                 outcome = await caller.call(call, connection.pool, look)
@@ -323,22 +326,25 @@ class S3Object:
                 chunk = await self._response.receive()
             except TransportError as error:
                 self._response.close()
-                await self._go_on(error)
+                if not await self._go_on(error):
+                    raise
                 continue
             self._failures = 0
             self.received += len(chunk)
             return chunk
 
-    async def _go_on(self, error: TransportError) -> None:
+    async def _go_on(self, error: TransportError) -> bool:
+        """Ask for the rest, unless that was done too often."""
         self._failures += 1
         etag = self.metadata.headers.get("etag")
         limit = (await self._s3.connect()).caller.retry.attempt_limit
         if self._failures >= limit or etag is None:
-            raise error
+            return False
         rest = await self._s3.open(self.location, start=self.received, etag=etag)
         if rest is None:
             raise describe_replaced(self.location, ResponseHead(404, {})) from error
         self._response = rest._response  # noqa: SLF001 - of this very class
+        return True
 
     def close(self) -> None:
         """Close the connection unless all was read. Idempotent."""
@@ -358,4 +364,4 @@ async def _check(
     error = build_error(head, body, location)
     if isinstance(error, ServiceError) and error.code in absent:
         return True
-    raise error
+    raise copy.copy(error)  # this frame keeps the other
