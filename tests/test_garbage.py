@@ -334,6 +334,8 @@ def test_of_streams(run: Judge, serve: Serve, connect: Any, respond: Respond, ev
 class _Careless:
     """A decoder that keeps no error, but gives one whose cause knows how it came about."""
 
+    slice_length = 100
+
     def receive(self, data: bytes) -> list[object]:
         try:
             return [int(data)]

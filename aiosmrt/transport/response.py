@@ -129,6 +129,8 @@ class PooledResponse:
         except TransportError as error:
             error.body += b"".join(chunks)
             chunks.clear()  # a traceback may show its frames' variables
+            if isinstance(self._fault, TransportError):
+                self._fault.body = error.body  # for who reads on
             raise
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
