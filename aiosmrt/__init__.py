@@ -66,17 +66,17 @@ from aiosmrt.version import __version__
 # not see how: for them, any name would do.
 if TYPE_CHECKING:
     from aiosmrt import eventstream, sse
-    from aiosmrt.async_inference import AsyncInvocation
-    from aiosmrt.async_results import AsyncInferenceResult
+    from aiosmrt.async_inference.invocation import AsyncInvocation
+    from aiosmrt.async_inference.results import AsyncInferenceResult
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 else:
     _LATE = {
-        "AsyncInferenceResult": "aiosmrt.async_results",
-        "AsyncInvocation": "aiosmrt.async_inference",
+        "AsyncInferenceResult": "aiosmrt.async_inference.results",
+        "AsyncInvocation": "aiosmrt.async_inference.invocation",
         "ResponseStream": "aiosmrt.response_stream",
         "ResponseStreamOpening": "aiosmrt.response_stream",
         "eventstream": "aiosmrt.eventstream",
-        "sse": "aiosmrt.sse",
+        "sse": "aiosmrt.payload.sse",
     }
 
     def __getattr__(name: str) -> object:

@@ -14,50 +14,50 @@ from urllib.parse import quote
 
 import attrs
 
-from aiosmrt.answers import check_stream, check_success, read_body
-from aiosmrt.attempts import NO_HOOKS, Call
-from aiosmrt.calls import Caller, Shared
-from aiosmrt.clock import Clock
+from aiosmrt.calls.answers import check_stream, check_success, read_body
+from aiosmrt.calls.call import NO_HOOKS, Call
+from aiosmrt.calls.caller import Caller, Shared
+from aiosmrt.calls.request_body import collect_body
 from aiosmrt.config import UNSIGNED, Config, Timeout
-from aiosmrt.credentials import CredentialProvider
 from aiosmrt.errors import AiosmrtError
-from aiosmrt.limits import Limits
 from aiosmrt.models import InvokeEndpointResponse
-from aiosmrt.operations import (
+from aiosmrt.service.model import (
+    INVOKE_ENDPOINT,
+    INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    Operation,
+)
+from aiosmrt.service.operations import (
     build_request,
     check_names,
     parse_response,
     respell,
 )
-from aiosmrt.options import (
-    IDENTITY,
-    RESOLVED,
-    choose_constraints,
-    configure,
-    refuse_pool_options,
-)
-from aiosmrt.parameters import (
+from aiosmrt.service.parameters import (
     CallOptions,
     ClientOptions,
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
     InvokeEndpointWithResponseStreamParameters,
 )
-from aiosmrt.request_body import collect_body
-from aiosmrt.resolution import Resolution
-from aiosmrt.service_model import (
-    INVOKE_ENDPOINT,
-    INVOKE_ENDPOINT_ASYNC,
-    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
-    Operation,
+from aiosmrt.service.validation import check_headers, check_parameters
+from aiosmrt.settings.options import (
+    IDENTITY,
+    RESOLVED,
+    choose_constraints,
+    configure,
+    refuse_pool_options,
 )
+from aiosmrt.settings.resolution import Resolution
+from aiosmrt.signing.clock import Clock
+from aiosmrt.signing.credentials import CredentialProvider
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions, Pools
-from aiosmrt.validation import check_headers, check_parameters
+from aiosmrt.transport.limits import Limits
 
 if TYPE_CHECKING:
-    from aiosmrt.async_client import AsyncInferenceClient, S3State
-    from aiosmrt.async_inference import AsyncInvocation
-    from aiosmrt.async_results import AsyncInferenceResult
+    from aiosmrt.async_inference.client import AsyncInferenceClient, S3State
+    from aiosmrt.async_inference.invocation import AsyncInvocation
+    from aiosmrt.async_inference.results import AsyncInferenceResult
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 
 __all__ = ["SageMakerRuntimeClient"]
@@ -245,7 +245,7 @@ class SageMakerRuntimeClient:
 
     @property
     def _async_inference(self) -> AsyncInferenceClient:
-        from aiosmrt.async_client import AsyncInferenceClient, S3State  # noqa: PLC0415 - start-up time
+        from aiosmrt.async_inference.client import AsyncInferenceClient, S3State  # noqa: PLC0415 - start-up time
 
         if self._s3_state is None:
             self._s3_state = S3State()

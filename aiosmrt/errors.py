@@ -44,7 +44,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiosmrt.async_inference import AsyncInvocation
+    from aiosmrt.async_inference.invocation import AsyncInvocation
     from aiosmrt.models import Attempt, JSONValue
 
 __all__ = [

@@ -12,7 +12,7 @@ import attrs
 from aiosmrt.value import Value
 
 if TYPE_CHECKING:
-    from aiosmrt.sse import ServerSentEvent
+    from aiosmrt.payload.sse import ServerSentEvent
 
 __all__ = [
     "AsyncInferenceOutput",
@@ -94,7 +94,7 @@ class _Whole(Value):
         Raises:
             InvalidText: a line is not UTF-8, after those before it were given.
         """
-        from aiosmrt.payload import LineDecoder  # noqa: PLC0415 - start-up time
+        from aiosmrt.payload.payload import LineDecoder  # noqa: PLC0415 - start-up time
 
         return _decode(LineDecoder(), self.body)
 
@@ -104,7 +104,7 @@ class _Whole(Value):
         Raises:
             InvalidJSON: a document is none, after those before it were given.
         """
-        from aiosmrt.payload import JSONDocumentDecoder  # noqa: PLC0415 - start-up time
+        from aiosmrt.payload.payload import JSONDocumentDecoder  # noqa: PLC0415 - start-up time
 
         return _decode(JSONDocumentDecoder(), self.body)
 
@@ -114,7 +114,7 @@ class _Whole(Value):
         Raises:
             InvalidText: a field is not UTF-8, after the events before it were given.
         """
-        from aiosmrt.sse import EventDecoder  # noqa: PLC0415 - start-up time
+        from aiosmrt.payload.sse import EventDecoder  # noqa: PLC0415 - start-up time
 
         return _decode(EventDecoder(), self.body)
 

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 import attrs
 
-from aiosmrt.attempts import Call
+from aiosmrt.calls.call import Call
 from aiosmrt.errors import (
     AiosmrtError,
     ConnectionLost,
@@ -24,14 +24,14 @@ from aiosmrt.errors import (
 from aiosmrt.eventstream import EventStreamDecoder
 from aiosmrt.hooks import OnFirstPart
 from aiosmrt.models import JSONValue, PayloadPart, ResponseMetadata
-from aiosmrt.operations import parse_message
-from aiosmrt.payload import DEFAULT_MAX_LENGTH, JSONDocumentDecoder, LineDecoder
-from aiosmrt.service_model import Operation
-from aiosmrt.sse import DEFAULT_MAX_EVENT_LENGTH, EventDecoder, ServerSentEvent
-from aiosmrt.tokens import TokenDecoder
+from aiosmrt.payload.payload import DEFAULT_MAX_LENGTH, JSONDocumentDecoder, LineDecoder
+from aiosmrt.payload.sse import DEFAULT_MAX_EVENT_LENGTH, EventDecoder, ServerSentEvent
+from aiosmrt.payload.tokens import TokenDecoder
+from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
+from aiosmrt.service.model import Operation
+from aiosmrt.service.operations import parse_message
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.transport import PooledResponse
-from aiosmrt.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 
 __all__ = ["ResponseStream", "ResponseStreamOpening"]
 

@@ -34,9 +34,9 @@ from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, PayloadError
 from aiosmrt.eventstream import encode_message
 from aiosmrt.http import Request
-from aiosmrt.limits import Limits
-from aiosmrt.parameters import ClientOptions
+from aiosmrt.service.parameters import ClientOptions
 from aiosmrt.transport import Pool, PooledResponse
+from aiosmrt.transport.limits import Limits
 
 
 @pytest.fixture(autouse=True)
@@ -501,7 +501,7 @@ def events() -> type[EventStreams]:
 
 
 class Decoder(Protocol):
-    """What turns payload bytes into values: see `aiosmrt.payload`."""
+    """What turns payload bytes into values: see `aiosmrt.payload.payload`."""
 
     def receive(self, data: bytes, /) -> Iterable[object]: ...
     def finish(self) -> Iterable[object]: ...

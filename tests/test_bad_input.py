@@ -25,7 +25,7 @@ from aiosmrt import (
     UnexpectedResponse,
     WriteTimeout,
 )
-from aiosmrt.service_model import OPERATIONS, spell
+from aiosmrt.service.model import OPERATIONS, spell
 
 if TYPE_CHECKING:
     from tests.conftest import (

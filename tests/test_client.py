@@ -43,7 +43,7 @@ from aiosmrt import (
     TotalTimeout,
 )
 from aiosmrt.config import UNSIGNED
-from aiosmrt.service_model import (
+from aiosmrt.service.model import (
     INVOKE_ENDPOINT_ASYNC,
     OPERATIONS,
     Operation,

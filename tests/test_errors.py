@@ -11,7 +11,7 @@ import re
 import pytest
 
 from aiosmrt import errors
-from aiosmrt.async_inference import AsyncInvocation
+from aiosmrt.async_inference.invocation import AsyncInvocation
 from aiosmrt.errors import (
     AiosmrtError,
     ClientClosed,

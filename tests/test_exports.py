@@ -141,13 +141,13 @@ def test_importing_the_package_imports_no_sdk() -> None:
 
 
 _ASYNC = {
-    "aiosmrt.async_client",
-    "aiosmrt.async_inference",
-    "aiosmrt.async_input",
-    "aiosmrt.async_results",
-    "aiosmrt.part_file",
-    "aiosmrt.s3",
-    "aiosmrt.s3_protocol",
+    "aiosmrt.async_inference.client",
+    "aiosmrt.async_inference.invocation",
+    "aiosmrt.async_inference.input",
+    "aiosmrt.async_inference.results",
+    "aiosmrt.async_inference.part_file",
+    "aiosmrt.async_inference.s3",
+    "aiosmrt.async_inference.s3_protocol",
 }
 
 _FIRST_CALL = """
@@ -191,6 +191,8 @@ def test_what_only_asynchronous_inference_needs_is_imported_for_it_alone() -> No
 
 def test_late_names_are_like_others() -> None:
     assert {"AsyncInvocation", "AsyncInferenceResult"} <= set(dir(aiosmrt))
-    assert aiosmrt.AsyncInvocation is sys.modules["aiosmrt.async_inference"].AsyncInvocation
+    assert (
+        aiosmrt.AsyncInvocation is sys.modules["aiosmrt.async_inference.invocation"].AsyncInvocation
+    )
     with pytest.raises(AttributeError, match=r"'aiosmrt' has no attribute 'AsyncInvocations'"):
         aiosmrt.AsyncInvocations  # type: ignore[attr-defined]  # noqa: B018 - its point

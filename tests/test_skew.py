@@ -15,9 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiosmrt import Hooks, OnRetry, ResponseStream, RetryPolicy, ServiceError
-from aiosmrt.clock import Clock
 from aiosmrt.config import Credentials
 from aiosmrt.local.authorization import SignedRequest, check_authorization
+from aiosmrt.signing.clock import Clock
 
 if TYPE_CHECKING:
     from tests.conftest import Connect, EventStreams, SeenRequest, Serve

@@ -10,14 +10,14 @@ import aiosmrt
 
 # What only mistakes, streams, asynchronous inference, shared config files and observers need.
 _NOT_NEEDED = {
-    "aiosmrt.async_client",
+    "aiosmrt.async_inference.client",
     "aiosmrt.eventstream",
-    "aiosmrt.payload",
+    "aiosmrt.payload.payload",
     "aiosmrt.response_stream",
-    "aiosmrt.s3",
+    "aiosmrt.async_inference.s3",
     "aiosmrt.sse",
-    "aiosmrt.tokens",
-    "aiosmrt.view",
+    "aiosmrt.payload.tokens",
+    "aiosmrt.payload.view",
     "botocore",
     "concurrent.futures.thread",
     "difflib",
@@ -74,7 +74,7 @@ def test_a_first_call_imports_no_more_than_it_needs_and_starts_no_thread() -> No
         env=_ENVIRONMENT,
     )
     modules, threads, later = (set(line.split()) for line in done.stdout.split("\n")[:3])
-    assert {"aiosmrt.client", "aiosmrt.calls"} <= modules
+    assert {"aiosmrt.client", "aiosmrt.calls.caller"} <= modules
     assert not modules & _NOT_NEEDED
     assert not threads
     assert "aiosmrt.response_stream" in later

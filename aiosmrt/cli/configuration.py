@@ -9,10 +9,10 @@ import sys
 import attrs
 
 from aiosmrt.config import BotocoreCredentials, Config
-from aiosmrt.credentials import CredentialProvider
 from aiosmrt.errors import CredentialsError
-from aiosmrt.resolution import Resolution, Resolved
-from aiosmrt.settings import Setting
+from aiosmrt.settings.resolution import Resolution, Resolved
+from aiosmrt.settings.sources import Setting
+from aiosmrt.signing.credentials import CredentialProvider
 
 __all__ = ["show_configuration"]
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import attrs
 
 from aiosmrt.models import PayloadPart
+from aiosmrt.payload.sse import ServerSentEvent
 from aiosmrt.response_stream import ResponseStream
-from aiosmrt.sse import ServerSentEvent
 
 __all__ = ["read_view"]
 

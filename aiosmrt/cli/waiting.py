@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 
-from aiosmrt.async_inference import AsyncInvocation
+from aiosmrt.async_inference.invocation import AsyncInvocation
 
 __all__ = ["wait_for_output"]
 

@@ -1,7 +1,7 @@
 """Signature Version 4 as services check it: an `Authorization` header, one key pair. Pure.
 
 Written against AWS' description of the signing process ("Create a signed AWS API request"), not
-on top of `aiosmrt.signing`, so that a slip in the one is no slip in the other.
+on top of `aiosmrt.signing.sigv4`, so that a slip in the one is no slip in the other.
 """
 
 from __future__ import annotations

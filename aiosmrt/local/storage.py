@@ -9,11 +9,11 @@ from urllib.parse import unquote
 
 import attrs
 
-from aiosmrt.async_inference import read_output
+from aiosmrt.async_inference.invocation import read_output
+from aiosmrt.async_inference.s3 import S3
+from aiosmrt.async_inference.s3_protocol import S3Location
 from aiosmrt.errors import ServiceError
 from aiosmrt.local.objects import ObjectStore, StoredObject
-from aiosmrt.s3 import S3
-from aiosmrt.s3_protocol import S3Location
 from aiosmrt.threads import run_in_thread
 
 __all__ = ["LocalStorage", "S3Storage", "Storage"]

@@ -16,8 +16,8 @@ from aiosmrt.errors import (
     UnexpectedResponse,
 )
 from aiosmrt.http import Request
-from aiosmrt.response_parser import MalformedResponse
 from aiosmrt.transport.exchange import Exchange
+from aiosmrt.transport.response_parser import MalformedResponse
 
 __all__ = ["describe", "refuse_proxying", "translate"]
 

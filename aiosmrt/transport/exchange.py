@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiosmrt.http import Progress, Request, ResponseHead
-from aiosmrt.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
 from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.transport.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,15 +14,15 @@ import attrs
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from aiosmrt.alarm import Alarm
 from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError
 from aiosmrt.http import Request, ResponseHead
-from aiosmrt.limits import Limits
-from aiosmrt.proxies import find_proxy
 from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.transport.alarm import Alarm
 from aiosmrt.transport.border import refuse_proxying, translate
 from aiosmrt.transport.connector import Connector, Route
 from aiosmrt.transport.exchange import Exchange, encode_head
+from aiosmrt.transport.limits import Limits
+from aiosmrt.transport.proxies import find_proxy
 from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot, Slots
 from aiosmrt.transport.tracing import Tracing

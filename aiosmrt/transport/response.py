@@ -6,13 +6,13 @@ import asyncio
 import copy
 import time
 
-from aiosmrt.alarm import Alarm
 from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed, TransportError
 from aiosmrt.http import ResponseHead
-from aiosmrt.limits import Limits
 from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.transport.alarm import Alarm
 from aiosmrt.transport.border import describe
 from aiosmrt.transport.exchange import Exchange
+from aiosmrt.transport.limits import Limits
 from aiosmrt.transport.slot import Slot
 
 __all__ = ["PooledResponse"]

@@ -28,7 +28,7 @@ from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiosmrt.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
+from aiosmrt.transport.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
 
 MUTATED_ANSWERS = int(os.environ.get("AIOSMRT_MUTATED_ANSWERS", "10000"))
 

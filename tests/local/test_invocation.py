@@ -4,7 +4,7 @@ import pytest
 
 from aiosmrt.errors import ServiceError, ValidationError
 from aiosmrt.local.invocation import find_operation, read_invocation
-from aiosmrt.service_model import (
+from aiosmrt.service.model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
     OPERATIONS,

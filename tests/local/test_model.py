@@ -11,7 +11,7 @@ import pytest
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.local import InvocationRequest, ModelFailure, ModelResponse, load_model
 from aiosmrt.local.model import echo
-from aiosmrt.service_model import OPERATIONS
+from aiosmrt.service.model import OPERATIONS
 
 
 @pytest.fixture

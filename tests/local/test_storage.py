@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from aiosmrt.async_inference.s3_protocol import S3Location
 from aiosmrt.errors import AsyncInferenceError, ConnectError, ServiceError
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, StoredObject
-from aiosmrt.s3_protocol import S3Location
 
 _INPUT = "s3://inputs/some/input"
 

@@ -25,8 +25,8 @@ from aiosmrt.errors import (
     ConnectionLost,
     UnexpectedResponse,
 )
-from aiosmrt.response_parser import MalformedResponse
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
+from aiosmrt.transport.response_parser import MalformedResponse
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 

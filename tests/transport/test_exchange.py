@@ -31,10 +31,10 @@ from aiosmrt.errors import (
     WriteTimeout,
 )
 from aiosmrt.http import Delivery, Request, ResponseHead
-from aiosmrt.limits import Limits
-from aiosmrt.response_parser import MalformedResponse
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
 from aiosmrt.transport.exchange import Exchange, encode_head
+from aiosmrt.transport.limits import Limits
+from aiosmrt.transport.response_parser import MalformedResponse
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 

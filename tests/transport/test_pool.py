@@ -27,8 +27,8 @@ from aiosmrt.errors import (
     TotalTimeout,
 )
 from aiosmrt.http import Request
-from aiosmrt.limits import Limits
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
+from aiosmrt.transport.limits import Limits
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 

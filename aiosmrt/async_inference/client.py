@@ -1,0 +1,157 @@
+"""A client's part in asynchronous inference: submitting, resuming, waiting for many."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import Any, cast
+
+import attrs
+
+from aiosmrt.async_inference.input import advise_on_inline_body, stage_body
+from aiosmrt.async_inference.invocation import AsyncInvocation, Polling
+from aiosmrt.async_inference.results import AsyncInferenceResult, wait_for_results
+from aiosmrt.async_inference.s3 import S3, S3Connection, S3State
+from aiosmrt.async_inference.s3_protocol import S3Endpoint
+from aiosmrt.calls.answers import read_body, refuse
+from aiosmrt.calls.call import Call
+from aiosmrt.calls.caller import Caller
+from aiosmrt.config import Config, Timeout
+from aiosmrt.errors import AiosmrtError, ValidationError
+from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC, Operation
+from aiosmrt.service.operations import check_names, parse_invocation
+from aiosmrt.service.parameters import CallOptions, InvokeEndpointAsyncParameters
+from aiosmrt.settings.options import choose_constraints
+from aiosmrt.settings.resolution import Resolution
+from aiosmrt.transport import Pool, PooledResponse
+from aiosmrt.transport.limits import Limits
+
+__all__ = ["AsyncInferenceClient", "S3State"]
+
+
+@attrs.frozen(eq=False)
+class AsyncInferenceClient:
+    """Does what only asynchronous inference needs, over a client's pool and by its options.
+
+    Args:
+        config: of the client.
+        resolution: of the same.
+        s3_state: what the client's requests to S3 have in common.
+        prepare: gives the pool of the running loop, and who makes calls.
+        begin: checks the parameters of a call and puts it together.
+    """
+
+    _config: Config
+    _resolution: Resolution
+    _s3_state: S3State
+    _prepare: Callable[[], Awaitable[tuple[Pool, Caller]]]
+    _begin: Callable[[Operation, CallOptions], Awaitable[tuple[Pool, Caller, Call]]]
+
+    async def submit(
+        self, parameters: InvokeEndpointAsyncParameters, prefix: str | None
+    ) -> AsyncInvocation:
+        """Carry out `SageMakerRuntimeClient.invoke_endpoint_async`."""
+        check_names(INVOKE_ENDPOINT_ASYNC, parameters)
+        staged = await self._stage(parameters, prefix or self._config.s3_input_prefix)
+        pool, caller, call = await self._begin(INVOKE_ENDPOINT_ASYNC, staged)
+        try:
+            return await caller.call(call, pool, self._judge)
+        except AiosmrtError as error:
+            if "input_location" in staged.keys() - parameters.keys():
+                error.add_note(f"the body is at {staged['input_location']}, as an input_location")
+            raise
+
+    async def _stage(
+        self, given: InvokeEndpointAsyncParameters, prefix: str | None
+    ) -> InvokeEndpointAsyncParameters:
+        """Send a body through S3 that is too large to travel inline."""
+        operation = INVOKE_ENDPOINT_ASYNC
+        config = self._config
+        bound = {k: value for k, value in config.params.items() if k in operation.parameters}
+        parameters = {**bound, **given}
+        constraints = choose_constraints(config.parameter_validation)
+        unlimited = "max" not in constraints
+        if parameters.get("body") is None or (prefix is None and unlimited):
+            return given
+        timeout = given.get("timeout")
+        limits = Limits(config.timeout if timeout is None else Timeout.of(timeout, config.timeout))
+        try:
+            staged: dict[str, Any] = await stage_body(
+                self.s3, parameters, prefix, limits, constraints
+            )
+        except AiosmrtError as error:
+            error.operation = error.operation or operation.name
+            error.endpoint_name = str(parameters.get("endpoint_name") or "") or None
+            # Nothing but S3 has been called, which may well have the object.
+            error.may_have_run = False
+            error.attempts = tuple(
+                attrs.evolve(attempt, may_have_run=False) for attempt in error.attempts
+            )
+            raise
+        # Its keys are those of the parameters.
+        return cast("InvokeEndpointAsyncParameters", staged)
+
+    async def _judge(self, response: PooledResponse, call: Call) -> AsyncInvocation:
+        """Read the acknowledgement."""
+        try:
+            body = await read_body(INVOKE_ENDPOINT_ASYNC, response, call)
+        except ValidationError as error:
+            if call.request.body:
+                advise_on_inline_body(error)
+            raise
+        parsed = parse_invocation(response.head, body, call.describe(response.head))
+        if parsed.inference_id is None and parsed.output_location is None:
+            raise refuse(
+                response.head,
+                "the answer names neither an inference id nor an output location; check that "
+                "endpoint_url is a SageMaker Runtime endpoint and no proxy answers for it",
+                body,
+            )
+        call.end_attempt()
+        return AsyncInvocation(
+            inference_id=parsed.inference_id,
+            output_location=parsed.output_location,
+            failure_location=parsed.failure_location,
+            endpoint_name=call.endpoint_name,
+            submitted_at=datetime.datetime.now(datetime.UTC),
+            metadata=call.describe(response.head),
+            s3=self.s3,
+            polling=self._polling,
+        )
+
+    def resume(self, saved: str) -> AsyncInvocation:
+        """Carry out `SageMakerRuntimeClient.resume_async_invocation`."""
+        return AsyncInvocation.from_json(saved, self.s3, self._polling)
+
+    def wait_for_results(
+        self, invocations: Iterable[AsyncInvocation], seconds: float | None
+    ) -> AsyncGenerator[AsyncInferenceResult]:
+        """Carry out `SageMakerRuntimeClient.wait_for_results`."""
+        return wait_for_results(self.s3, self._polling, invocations, seconds)
+
+    @property
+    def s3(self) -> S3:
+        """The S3 of inputs and outputs."""
+        return S3(self._connect, self._s3_state)
+
+    @property
+    def _polling(self) -> Polling:
+        return Polling(self._config.poll_interval, self._config.max_poll_interval)
+
+    async def _connect(self) -> S3Connection:
+        pool, caller = await self._prepare()
+        resolved = self._resolution.resolve_now()
+        settings = resolved.settings
+        return S3Connection(
+            pool=pool,
+            caller=caller,
+            endpoint=S3Endpoint(
+                region_name=resolved.region_name,
+                endpoint_url=settings.s3_endpoint_url.value,
+                use_fips_endpoint=settings.use_fips_endpoint.value,
+                use_dualstack_endpoint=settings.use_dualstack_endpoint.value,
+                use_ssl=self._config.use_ssl,
+            ),
+            timeout=self._config.timeout,
+            user_agent=resolved.user_agent,
+        )

@@ -1,0 +1,385 @@
+"""Asynchronous inference: waiting for an output or a failure in S3, here or in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import datetime
+import json
+import logging
+import os
+import random
+from collections.abc import AsyncGenerator, Iterator
+
+import attrs
+
+from aiosmrt.async_inference.part_file import PartFile
+from aiosmrt.async_inference.s3 import S3, S3Object
+from aiosmrt.async_inference.s3_protocol import S3Location
+from aiosmrt.calls.retries import FailureKind, classify
+from aiosmrt.errors import (
+    AiosmrtError,
+    AsyncInferenceError,
+    AsyncInferenceTimeout,
+    ClientClosed,
+    ConfigurationError,
+    ParameterError,
+    ServiceError,
+)
+from aiosmrt.models import AsyncInferenceOutput, ResponseMetadata
+from aiosmrt.tracebacks import drop_tracebacks
+
+__all__ = [
+    "AsyncInvocation",
+    "Polling",
+    "Wait",
+    "is_denied",
+    "read_output",
+]
+
+_log = logging.getLogger("aiosmrt")
+
+# Seconds that the look at the deadline may take beyond it.
+_LAST_LOOK = 5.0
+# Bytes of a failure file that go into the error.
+_FAILURE = 1 << 16
+# Bytes that are gathered before a thread writes them.
+_BLOCK = 1 << 20
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException")
+
+
+@attrs.frozen
+class Polling:
+    """How S3 is polled: pauses in seconds, each `GROWTH` times the one before."""
+
+    GROWTH = 1.6
+
+    first: float = 0.5
+    longest: float = 15.0
+
+
+@attrs.define(eq=False)
+class Wait:
+    """One wait: its deadline, its pauses, and what it has put up with."""
+
+    polling: Polling
+    timeout: float | None  # seconds
+    s3: S3
+    _deadline: float = attrs.field(init=False)
+    _pause: float = attrs.field(init=False)
+    _warned: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        forever = float("inf")
+        limit = forever if self.timeout is None else self.timeout
+        self._deadline = asyncio.get_running_loop().time() + limit
+        self._pause = self.polling.first
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, 0 after it."""
+        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    def limit_look(self) -> asyncio.Timeout:
+        """Bound a look into S3, which may begin before the deadline and end a little after."""
+        remaining = max(self.remaining, _LAST_LOOK)
+        return asyncio.timeout(None if remaining == float("inf") else remaining)
+
+    async def rest(self) -> bool:
+        """Pause until the next look; `False`, and no pause, where there must be none."""
+        remaining = self.remaining
+        if not remaining:
+            return False
+        # Jittered downwards, so that many waiters do not look at the same time.
+        pause = min(self._pause * random.uniform(0.5, 1), remaining)  # noqa: S311 - no secret
+        # If the client was closed meanwhile, the next look says so.
+        with contextlib.suppress(ClientClosed):
+            await self.s3.pause(pause)
+        self._pause = min(self._pause * Polling.GROWTH, self.polling.longest)
+        return True
+
+    def hurry(self) -> None:
+        """Begin with short pauses again."""
+        self._pause = self.polling.first
+
+    def warn(self, error: AiosmrtError) -> None:
+        """Say once what denied access may mean."""
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s; waiting on, since without s3:ListBucket S3 says this of an object that is not "
+                "there yet, too, and cannot list many at once: allow s3:ListBucket on the bucket",
+                error,
+            )
+
+    def puts_up_with(self, error: AiosmrtError, former: AiosmrtError | None) -> bool:
+        """Tell whether what the error says may change until the deadline."""
+        if is_denied(error):
+            self.warn(error)
+            return True
+        if _is_expired(error) and not (former and _is_expired(former)):
+            return True  # the next look is signed with new credentials
+        return classify(error) is not FailureKind.OTHER
+
+
+def is_denied(error: AiosmrtError | None) -> bool:
+    """Tell whether S3 denies access, or does not want to say that there is nothing."""
+    return isinstance(error, ServiceError) and error.code in ("AccessDenied", "403")
+
+
+def _is_expired(error: AiosmrtError) -> bool:
+    return isinstance(error, ServiceError) and error.code in _EXPIRED
+
+
+@attrs.frozen
+class AsyncInvocation:
+    """An invocation that was accepted: where its output, or its failure, will be.
+
+    Waiting can be given up, by cancellation too, and begun again, as often as wanted, in any
+    process: `to_json` and `SageMakerRuntimeClient.resume_async_invocation`.
+    """
+
+    inference_id: str | None
+    output_location: str | None  # s3://…
+    failure_location: str | None  # s3://…
+    endpoint_name: str | None = None
+    submitted_at: datetime.datetime | None = None  # UTC
+    # of the acknowledgement; None for one resumed, which is equal all the same
+    metadata: ResponseMetadata | None = attrs.field(default=None, eq=False)
+    _s3: S3 | None = attrs.field(default=None, eq=False, repr=False)
+    _polling: Polling = attrs.field(factory=Polling, eq=False, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A client is not pickled: the copy can be resumed.
+        values = [getattr(self, name) for name in (*_SAVED, "metadata")]
+        return type(self), tuple(values)
+
+    async def result(self, timeout: float | None = 900.0) -> AsyncInferenceOutput:  # noqa: ASYNC109 - part of the design
+        """Wait for the output and give it whole.
+
+        Args:
+            timeout: seconds to wait until it is there (`None`: without end, 0: look once); reading
+                it may take longer, as long as bytes come.
+
+        Raises:
+            AsyncInferenceError: there is a failure instead, with its text.
+            AsyncInferenceTimeout: neither is there yet; waiting can go on.
+            ServiceError: `AccessDenied`, when S3 said so to the end; or another refusal.
+            UnexpectedResponse: the output was replaced while it was read.
+            AiosmrtError: S3 cannot be asked, or the output not be read.
+        """
+        with self._place():
+            return await read_output(await self._wait(timeout))
+
+    async def iter_output(self, timeout: float | None = 900.0) -> AsyncGenerator[bytes]:  # noqa: ASYNC109 - as above
+        """Wait for the output and give its bytes as they come; arguments and errors as `result`.
+
+        A connection that dies on the way is replaced by another, which goes on from there.
+        """
+        with self._place():
+            found = await self._wait(timeout)
+            try:
+                while chunk := await found.receive():
+                    yield chunk
+            finally:
+                found.close()
+
+    async def download(self, path: str | os.PathLike[str], timeout: float | None = 900.0) -> None:  # noqa: ASYNC109 - as above
+        """Wait for the output and write it to a file, which is there whole or not at all.
+
+        Args:
+            path: of the file, which is replaced where it exists; the output is gathered beside it.
+            timeout: as for `result`.
+
+        Raises:
+            OSError: it cannot be written.
+            AiosmrtError: as `result`.
+        """
+        part = PartFile(path)
+        try:
+            block = bytearray()
+            async with contextlib.aclosing(self.iter_output(timeout)) as chunks:
+                async for chunk in chunks:
+                    block += chunk
+                    if len(block) >= _BLOCK:
+                        await part.write(bytes(block))
+                        block.clear()
+            await part.write(bytes(block))
+            await part.finish()
+        finally:
+            await part.discard()
+
+    def to_json(self) -> str:
+        """Write down all that `resume_async_invocation` needs, as a JSON object."""
+        submitted_at = None if self.submitted_at is None else self.submitted_at.isoformat()
+        values = {name: getattr(self, name) for name in _SAVED}
+        return json.dumps({**values, "submitted_at": submitted_at})
+
+    @classmethod
+    def from_json(cls, text: str, s3: S3, polling: Polling) -> AsyncInvocation:
+        """Read what `to_json` has written; unknown members are left alone.
+
+        Raises:
+            ParameterError: it is something else.
+        """
+        wrong = "this is not what AsyncInvocation.to_json() gives"
+        try:
+            fields = json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ParameterError(f"{wrong}: {error}") from error
+        if not isinstance(fields, dict) or "output_location" not in fields:
+            raise ParameterError(f"{wrong}: there is no output_location")
+        values = {name: fields.get(name) for name in _SAVED}
+        for name, value in values.items():
+            if not (value is None or isinstance(value, str)):
+                raise ParameterError(f"{wrong}: {name} is {value!r}")
+        submitted_at = values.pop("submitted_at")
+        try:
+            parsed = None if submitted_at is None else datetime.datetime.fromisoformat(submitted_at)
+        except ValueError as error:
+            raise ParameterError(f"{wrong}: submitted_at is {submitted_at!r}") from error
+        for name in ("output_location", "failure_location"):
+            location = values[name]
+            if location is not None:
+                S3Location.parse(location)
+        return cls(**values, submitted_at=parsed, s3=s3, polling=polling)
+
+    def _reach_s3(self) -> S3:
+        if self._s3 is None:
+            raise ConfigurationError(
+                "this invocation has no client (was it pickled?): give its to_json() to "
+                "client.resume_async_invocation()"
+            )
+        return self._s3
+
+    async def look(self) -> S3Object | None:
+        """Ask S3 once for the output, then for the failure; `None`: neither is there.
+
+        Where both exist the output counts: it was paid for, and a failure may be that of an
+        earlier attempt.
+
+        Raises:
+            AsyncInferenceError: there is a failure and no output.
+            AiosmrtError: S3 did not tell.
+        """
+        s3, output = self._reach_s3(), self.output_location
+        if output is None:
+            raise self._fail("the endpoint named no output location: there is nothing to wait for")
+        location = S3Location.parse(output)
+        found, denied = await _find(s3, location)
+        if found is not None:
+            return found
+        failure = self.failure_location
+        try:
+            # By HEAD: what else could be wrong, the look for the output has told by name.
+            failed = failure is not None and await s3.exists(S3Location.parse(failure))
+        except ServiceError as error:
+            if not is_denied(error):
+                raise
+            failed = False
+            denied = denied or drop_tracebacks(error)
+        if failed:
+            # The output may have come since the first look.
+            found, _ = await _find(s3, location)
+            if found is None:
+                raise self._fail(await self._read_failure(s3))
+        elif denied is not None:
+            raise copy.copy(denied)
+        return found
+
+    async def _read_failure(self, s3: S3) -> str:
+        found = await s3.open(S3Location.parse(self.failure_location or ""))
+        text = b""
+        if found is not None:
+            try:
+                while len(text) < _FAILURE and (chunk := await found.receive()):
+                    text += chunk
+            finally:
+                found.close()
+        return (
+            text[:_FAILURE].decode("utf-8", "replace").strip()
+            or "the failure file is empty or gone"
+        )
+
+    def _fail(self, text: str) -> AsyncInferenceError:
+        return AsyncInferenceError(
+            text, inference_id=self.inference_id, failure_location=self.failure_location
+        )
+
+    def give_up(self, wait: Wait, trouble: AiosmrtError | None) -> AiosmrtError:
+        """Build the error of a wait that came to its deadline; `trouble` is S3's last answer."""
+        if trouble is not None and is_denied(trouble):
+            return copy.copy(trouble)
+        told = ""
+        if trouble is not None:
+            self.place(trouble)
+            told = f"; the last look into S3 failed: {trouble}"
+        error = AsyncInferenceTimeout(
+            f"neither output nor failure within {wait.timeout:g} s: call result() again, or keep "
+            f"to_json() for later; awaited: {self.output_location}{told}",
+            invocation=self,
+            seconds=wait.timeout or 0.0,
+        )
+        error.__cause__ = trouble
+        return error
+
+    async def _wait(self, seconds: float | None) -> S3Object:
+        """Look until there is an output."""
+        wait = Wait(self._polling, seconds, self._reach_s3())
+        trouble: AiosmrtError | None = None
+        while True:
+            try:
+                async with wait.limit_look():
+                    found = await self.look()
+                if found is not None:
+                    return found
+                trouble = None
+            except AiosmrtError as error:
+                if not wait.puts_up_with(error, trouble):
+                    raise
+                trouble = drop_tracebacks(error)
+            except TimeoutError:
+                break
+            if not await wait.rest():
+                break
+        raise self.give_up(wait, trouble)
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        try:
+            yield
+        except AiosmrtError as error:
+            self.place(error)
+            raise
+
+    def place(self, error: AiosmrtError) -> None:
+        """Tell an error which invocation it belongs to."""
+        error.operation = error.operation or "InvokeEndpointAsync"
+        error.endpoint_name = error.endpoint_name or self.endpoint_name
+        # It was accepted.
+        error.may_have_run = True
+
+
+_SAVED = ("inference_id", "output_location", "failure_location", "endpoint_name", "submitted_at")
+
+
+async def _find(s3: S3, location: S3Location) -> tuple[S3Object | None, ServiceError | None]:
+    """Open an object; what may not be listed is denied while it is absent."""
+    try:
+        return await s3.open(location), None
+    except ServiceError as error:
+        if not is_denied(error):
+            raise
+        return None, drop_tracebacks(error)
+
+
+async def read_output(found: S3Object) -> AsyncInferenceOutput:
+    """Read an object to its end, and close it."""
+    chunks = []
+    try:
+        while chunk := await found.receive():
+            chunks.append(chunk)
+    finally:
+        found.close()
+    return AsyncInferenceOutput(b"".join(chunks), found.content_type, found.metadata)

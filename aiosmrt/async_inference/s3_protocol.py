@@ -1,0 +1,223 @@
+"""What goes over the wire to and from S3: places, hosts, errors, listings. Pure.
+
+The rules are those of the Amazon S3 API reference, the hosts those of botocore's rule set for S3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote, urlsplit
+from xml.etree import ElementTree as ET
+
+import attrs
+
+from aiosmrt.errors import (
+    AiosmrtError,
+    ConfigurationError,
+    ParameterError,
+    ServiceError,
+    UnexpectedResponse,
+)
+from aiosmrt.http import ResponseHead
+from aiosmrt.service.operations import read_request_id
+from aiosmrt.settings.endpoints import PARTITIONS, validate_region
+
+__all__ = [
+    "S3Endpoint",
+    "S3Location",
+    "build_error",
+    "describe_replaced",
+    "find_region",
+    "parse_listing",
+    "quote_key",
+    "refuse_listing",
+]
+
+_LOCATION = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)/(.*)", re.DOTALL)
+# What a bucket must be called so that its name can be a host name; dots would break TLS.
+_HOSTABLE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_DENIED = (
+    "Allow s3:GetObject on it, and s3:ListBucket on its bucket: without that, S3 says this of "
+    "what does not exist, too."
+)
+_ADVICE = {
+    "403": _DENIED,  # all that an answer to HEAD says
+    "AccessDenied": _DENIED,
+    "ExpiredToken": "The session token has expired: fetch new credentials.",
+    "NoSuchBucket": "Check the bucket's name, and s3_endpoint_url.",
+    "SignatureDoesNotMatch": "Check the secret key, and whether a proxy changes requests.",
+}
+
+
+@attrs.frozen
+class S3Location:
+    """Where an object is, `s3://<bucket>/<key>`; with a prefix for a key, where several are."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> S3Location:
+        """Take a location apart.
+
+        Raises:
+            ParameterError: it is none.
+        """
+        match = _LOCATION.fullmatch(text)
+        if match is None:
+            raise ParameterError(f"{text!r} is no place in S3: write it as s3://<bucket>/<key>")
+        return cls(match[1], match[2])
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@attrs.frozen
+class S3Endpoint:
+    """Where S3 is; botocore's rules, but us-east-1 has its regional host as every region has."""
+
+    region_name: str
+    endpoint_url: str | None = None  # a custom one is used in path style, as botocore does
+    use_fips_endpoint: bool = False
+    use_dualstack_endpoint: bool = False
+    use_ssl: bool = True
+
+    def locate(self, bucket: str, region_name: str) -> tuple[str, str]:
+        """Give the origin for a bucket, and the path that precedes its keys.
+
+        Raises:
+            ConfigurationError: the options contradict each other, or the region is malformed.
+        """
+        variants = self.use_fips_endpoint or self.use_dualstack_endpoint
+        if self.endpoint_url is not None:
+            if variants:
+                raise ConfigurationError(
+                    f"s3_endpoint_url={self.endpoint_url!r} (or AWS_ENDPOINT_URL_S3) names the "
+                    "host, and so would use_fips_endpoint and use_dualstack_endpoint: unset either"
+                )
+            parts = urlsplit(self.endpoint_url)
+            if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
+                raise ConfigurationError(
+                    "s3_endpoint_url (or AWS_ENDPOINT_URL_S3) must be like http://localhost:9000"
+                )
+            return f"{parts.scheme}://{parts.netloc}", f"{parts.path.rstrip('/')}/{bucket}"
+        region = validate_region(region_name)
+        partition = next((p for p in PARTITIONS if re.match(p.regions, region)), PARTITIONS[0])
+        if self.use_fips_endpoint and partition.name == "aws-cn":
+            raise ConfigurationError(f"there is no FIPS endpoint of S3 in {region}")
+        service = "s3-fips" if self.use_fips_endpoint else "s3"
+        if self.use_dualstack_endpoint:
+            service += ".dualstack"
+        host = f"{service}.{region}.{partition.dns_suffix}"
+        scheme = "https" if self.use_ssl else "http"
+        if _HOSTABLE.fullmatch(bucket):
+            return f"{scheme}://{bucket}.{host}", ""
+        return f"{scheme}://{host}", f"/{bucket}"
+
+
+def parse_listing(head: ResponseHead, body: bytes) -> tuple[list[str], str | None]:
+    """Give the keys of a page of ListObjectsV2, and the token of the next page if there is one.
+
+    Raises:
+        UnexpectedResponse: it is none.
+    """
+    try:
+        root = _parse(body)
+        keys = [unquote(_text(item, "Key"), errors="strict") for item in _find(root, "Contents")]
+        truncated = _text(root, "IsTruncated") == "true"
+        token = _text(root, "NextContinuationToken") if truncated else None
+    except ValueError as error:
+        raise refuse_listing(head, body, str(error)) from error
+    return keys, token
+
+
+class _Builder(ET.TreeBuilder):
+    def doctype(self, *_: str | None) -> None:
+        """Refuse what declares entities; S3 never does."""
+        raise ValueError("it declares a document type")
+
+
+def _parse(body: bytes) -> ET.Element:
+    parser = ET.XMLParser(target=_Builder())  # noqa: S314 - no document type, so no entities
+    try:
+        parser.feed(body)
+        root: ET.Element = parser.close()
+    except ET.ParseError as error:
+        raise ValueError(f"it is no XML: {error}") from error
+    return root
+
+
+def _find(element: ET.Element, name: str) -> list[ET.Element]:
+    return element.findall(f"{{*}}{name}")
+
+
+def _text(element: ET.Element, name: str) -> str:
+    found = _find(element, name)
+    if not found:
+        raise ValueError(f"it has no {name}")
+    return found[0].text or ""
+
+
+def refuse_listing(head: ResponseHead, body: bytes, why: str) -> UnexpectedResponse:
+    """Build the error of an answer that is no listing."""
+    return UnexpectedResponse(
+        f"this is not S3's answer to ListObjectsV2: {why}; check s3_endpoint_url and proxies",
+        status=head.status,
+        headers=head.headers,
+        body_start=body[:200],
+    )
+
+
+def quote_key(key: str) -> str:
+    """Encode a key as it stands in a path, on the wire and in the signature."""
+    return quote(key, safe="/~")
+
+
+def describe_replaced(location: S3Location, head: ResponseHead) -> UnexpectedResponse:
+    """Build the error of an object that is not the one whose reading had begun."""
+    return UnexpectedResponse(
+        f"{location} was replaced or deleted while it was being read: read it again",
+        status=head.status,
+        headers=head.headers,
+    )
+
+
+def _read_fields(body: bytes) -> dict[str, str]:
+    try:
+        return {child.tag.rpartition("}")[2]: child.text or "" for child in _parse(body)}
+    except ValueError:
+        return {}
+
+
+def build_error(head: ResponseHead, body: bytes, location: S3Location) -> AiosmrtError:
+    """Read an answer that is no success: S3's error, or what stands before it."""
+    fields: Mapping[str, str] = _read_fields(body)
+    code = fields.get("Code") or str(head.status)
+    if 300 <= head.status < 400:  # noqa: PLR2004 - the class of redirects
+        return UnexpectedResponse(
+            f"S3 redirects {location} without naming another region ({code}): check region_name "
+            "and s3_endpoint_url",
+            status=head.status,
+            headers=head.headers,
+            body_start=body[:200],
+        )
+    error = ServiceError(
+        f"{location}: {fields.get('Message') or 'S3 gave no message'}",
+        code=code,
+        status=head.status,
+        headers=head.headers,
+        fields=fields,
+        advice=_ADVICE.get(code, ""),
+    )
+    error.request_id = read_request_id(head)
+    return error
+
+
+def find_region(head: ResponseHead, body: bytes) -> str | None:
+    """Find where the bucket really is; what is no region name is not believed."""
+    region = head.headers.get("x-amz-bucket-region") or _read_fields(body).get("Region")
+    try:
+        return validate_region(region)
+    except ConfigurationError:
+        return None

@@ -1,0 +1,165 @@
+"""One call on its way: what it is, and what was attempted."""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import time
+import weakref
+from typing import TypeVar
+
+import attrs
+
+from aiosmrt.config import Credentials, Timeout
+from aiosmrt.errors import AiosmrtError, ServiceError
+from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnEnd, OnRetry
+from aiosmrt.http import Request, ResponseHead
+from aiosmrt.models import Attempt, ResponseMetadata
+from aiosmrt.service.operations import read_request_id
+from aiosmrt.transport.limits import Limits
+
+__all__ = ["NO_HOOKS", "Call"]
+
+E = TypeVar("E")
+
+NO_HOOKS = Hooks()
+
+
+@attrs.define(eq=False)
+class Call:
+    """One call on its way: what it is, and what was attempted."""
+
+    operation: str
+    endpoint_name: str
+    request: Request  # unsigned; every attempt signs it anew
+    timeout: Timeout
+    hooks: Hooks = NO_HOOKS
+    limits: Limits = attrs.field()  # may run already
+    attempts: list[Attempt] = attrs.field(factory=list, init=False)
+    head: ResponseHead | None = None  # of the attempt under way
+    credentials: Credentials | None = None  # that signed it
+    signed_at: datetime.datetime | None = None  # the time of its signature
+    uncounted: int = 0  # attempts that a wrong clock has cost
+    goes_on: bool = False  # whether a stream has taken the call over, and will end it
+    began: float = attrs.field(factory=time.perf_counter, init=False)
+    slot_wait: float = 0.0
+    time_to_first_byte: float = 0.0
+    # What a hook raised, which is not the call's; its traceback refers to this.
+    _observers_own: weakref.ref[AiosmrtError] | None = attrs.field(default=None, init=False)
+    _attempt_at: datetime.datetime = attrs.field(init=False)
+    _attempt_began: float = attrs.field(init=False)
+    _slot_at: float | None = attrs.field(init=False)
+
+    @limits.default
+    def _limit(self) -> Limits:
+        return Limits(self.timeout)
+
+    def begin_attempt(self) -> None:
+        """Note that the wait for a slot begins."""
+        self.head = None
+        self._attempt_at = datetime.datetime.now(datetime.UTC)
+        self._attempt_began = time.perf_counter()
+        self._slot_at = None
+
+    def begin_sending(self) -> None:
+        """Note that the slot is there."""
+        self._slot_at = time.perf_counter()
+        self.slot_wait += self._slot_at - self._attempt_began
+
+    def end_attempt(self, error: AiosmrtError | None = None, delay: float | None = None) -> None:
+        """Note how the attempt ended, and how long the pause before the next will be."""
+        head = self.head
+        now = time.perf_counter()
+        slot_at = now if self._slot_at is None else self._slot_at
+        self.attempts.append(
+            Attempt(
+                number=len(self.attempts) + 1,
+                started_at=self._attempt_at,
+                slot_wait=slot_at - self._attempt_began,
+                duration=now - slot_at,
+                status=None if head is None else head.status,
+                error=_name(error),
+                request_id=None if head is None else read_request_id(head),
+                may_have_run=error is None or error.may_have_run,
+                delay=delay,
+            )
+        )
+
+    def is_observers_own(self, error: BaseException) -> bool:
+        """Tell whether a hook raised it."""
+        return self._observers_own is not None and self._observers_own() is error
+
+    def report_headers(self, head: ResponseHead) -> AfterHeaders:
+        """Tell what an observer gets to know of an answer's head."""
+        return AfterHeaders(
+            operation=self.operation,
+            endpoint_name=self.endpoint_name,
+            attempt=len(self.attempts) + 1,
+            status=head.status,
+            headers=head.headers,
+            time_to_first_byte=self.time_to_first_byte,
+        )
+
+    def describe(self, head: ResponseHead) -> ResponseMetadata:
+        """Tell what is known of the call by now."""
+        return ResponseMetadata(
+            request_id=read_request_id(head),
+            status=head.status,
+            headers=head.headers,
+            attempts=tuple(self.attempts),
+            slot_wait=self.slot_wait,
+            time_to_first_byte=self.time_to_first_byte,
+            total=time.perf_counter() - self.began,
+        )
+
+    def place(self, error: AiosmrtError) -> None:
+        """Tell the error which call it belongs to, and what came of its attempts."""
+        if self.is_observers_own(error):
+            return
+        error.operation = self.operation
+        error.endpoint_name = self.endpoint_name
+        error.attempts = tuple(self.attempts)
+        for attempt in error.attempts:
+            error.may_have_run = error.may_have_run or attempt.may_have_run
+            error.request_id = attempt.request_id or error.request_id
+
+    async def end(
+        self,
+        metadata: ResponseMetadata | None,
+        error: BaseException | None = None,
+        parts: int | None = None,
+        size: int | None = None,
+    ) -> None:
+        """Tell the observer that the call is over, once."""
+        on_end = self.hooks.on_end
+        if on_end is not None:
+            self.hooks = attrs.evolve(self.hooks, on_end=None)
+            event = OnEnd(self.operation, self.endpoint_name, metadata, error, parts, size)
+            await self.tell(on_end, event)
+
+    async def tell_of_retry(self, error: AiosmrtError) -> None:
+        """Tell the observer which failure will be followed by another attempt."""
+        if self.hooks.on_retry is not None:
+            self.place(error)
+            event = OnRetry(self.operation, self.endpoint_name, self.attempts[-1], error)
+            await self.tell(self.hooks.on_retry, event)
+
+    async def tell(self, hook: Hook[E], event: E) -> None:
+        """Call a hook, and wait for it where it is a coroutine function.
+
+        What it raises ends the call, and is neither attempted again nor changed: an observer may
+        make calls of its own.
+        """
+        try:
+            outcome = hook(event)
+            if inspect.isawaitable(outcome):
+                await outcome
+        except AiosmrtError as error:
+            self._observers_own = weakref.ref(error)
+            raise
+
+
+def _name(error: AiosmrtError | None) -> str | None:
+    if isinstance(error, ServiceError):
+        return error.code
+    return None if error is None else type(error).__name__

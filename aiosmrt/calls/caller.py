@@ -1,0 +1,295 @@
+"""The way of one call: slot, credentials, signature, send, judge the answer, wait, again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import attrs
+
+from aiosmrt.calls.call import Call
+from aiosmrt.calls.request_body import OneTimeBody
+from aiosmrt.calls.retries import (
+    FailureKind,
+    RateLimiter,
+    Retry,
+    RetryQuota,
+    Stop,
+    classify,
+    decide,
+)
+from aiosmrt.config import RetryPolicy
+from aiosmrt.errors import AiosmrtError, ServiceError
+from aiosmrt.hooks import BeforeSend, Hook
+from aiosmrt.http import Request, Response
+from aiosmrt.service.validation import check_headers
+from aiosmrt.signing.clock import Clock
+from aiosmrt.signing.credentials import CredentialProvider
+from aiosmrt.signing.sigv4 import Signer
+from aiosmrt.threads import run_in_thread
+from aiosmrt.transport import Pool, PooledResponse
+
+__all__ = ["Caller", "Shared", "read_refusal"]
+
+_log = logging.getLogger("aiosmrt")
+
+T = TypeVar("T")
+
+# What a refused signature is called (SDK retry specification, clock skew errors).
+_SKEWED = frozenset(
+    {
+        "AuthFailure",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+
+# What the service calls credentials that were good once; the next call fetches new ones.
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"})
+
+# Bytes above which a body is hashed in a thread. So many hold the loop up for 66 µs, about as long
+# as the rest of a call, and for 180 without the processor's SHA instructions; handing them over
+# holds it up for 10. Below, what a thread costs outweighs what it saves (benchmarks/README.md).
+_LARGE = 1 << 17
+
+# How much of a refusal's body is read; the service's own are far smaller.
+_REFUSAL = 1 << 18
+
+
+@attrs.frozen(eq=False, repr=False)
+class Shared:
+    """What the calls of a client and of those derived from it have in common."""
+
+    clock: Clock = attrs.field(factory=Clock)
+    quota: RetryQuota = attrs.field(factory=RetryQuota)
+    limiter: RateLimiter = attrs.field(factory=lambda: RateLimiter(time.monotonic()))
+
+
+@attrs.frozen(eq=False, repr=False)
+class Caller:
+    """Carries calls out, each by the same rules."""
+
+    signer: Signer | None  # None where requests are not signed
+    credentials: CredentialProvider
+    retry: RetryPolicy
+    shared: Shared
+    correct_clock_skew: bool = True
+
+    async def call(
+        self, call: Call, pool: Pool, judge: Callable[[PooledResponse, Call], Awaitable[T]]
+    ) -> T:
+        """Attempt the call until it succeeds or must not be attempted again.
+
+        Args:
+            call: what to do.
+            pool: of the running loop.
+            judge: reads an answer whose head has come, and gives the result or raises what is
+                wrong; it owns the response from then on, except that a response is closed here
+                when it raises.
+
+        Raises:
+            AiosmrtError: as the last attempt ended.
+        """
+        pool.enter(call.limits)
+        call.request.headers["amz-sdk-invocation-id"] = _make_id()
+        retry: Retry | None = None
+        try:
+            while True:
+                try:
+                    result = await self._attempt(call, pool, judge)
+                except AiosmrtError as error:
+                    if call.is_observers_own(error):
+                        raise
+                    delay = 0.0
+                    if not self._correct_clock(call, error):
+                        retry = self._reconsider(call, error)
+                        if retry is None:
+                            raise
+                        delay = retry.delay
+                    await call.tell_of_retry(error)
+                else:
+                    self.shared.quota.release(retry)
+                    if call.hooks.on_end is not None and not call.goes_on and call.head is not None:
+                        await call.end(call.describe(call.head))
+                    return result
+                with call.limits:
+                    await asyncio.sleep(delay)
+        except BaseException as error:
+            if isinstance(error, AiosmrtError):
+                call.place(error)
+            await call.end(None, error)
+            raise
+        finally:
+            pool.leave(call.limits)
+
+    async def _attempt(
+        self, call: Call, pool: Pool, judge: Callable[[PooledResponse, Call], Awaitable[T]]
+    ) -> T:
+        limits = call.limits
+        slot = response = None
+        call.begin_attempt()
+        try:
+            with limits:
+                slot = await pool.acquire(limits)
+                call.begin_sending()
+                if self.retry.mode == "adaptive":
+                    await self._pace()
+                response = await pool.send(await self._sign(call), slot, limits)
+                call.head = response.head
+                call.time_to_first_byte = response.time_to_first_byte
+            if call.hooks.after_headers is not None:
+                await call.tell(call.hooks.after_headers, call.report_headers(response.head))
+            result = await judge(response, call)
+        except BaseException as error:
+            if response is not None:
+                response.close()
+            elif slot is not None:
+                slot.release()
+            if isinstance(error, ServiceError) and not call.is_observers_own(error):
+                self._learn_pace(throttled=classify(error) is FailureKind.THROTTLING)
+            raise
+        self._learn_pace(throttled=False)
+        return result
+
+    async def _pace(self) -> None:
+        """Wait until the rate that throttling has left lets an attempt go."""
+        while True:
+            wait = self.shared.limiter.acquire(time.monotonic())
+            if not wait:
+                break
+            await asyncio.sleep(wait)
+
+    def _learn_pace(self, *, throttled: bool) -> None:
+        if self.retry.mode == "adaptive":
+            self.shared.limiter.update(time.monotonic(), throttled=throttled)
+
+    async def _sign(self, call: Call) -> Request:
+        """Sign after the wait for a slot: a signature holds for five minutes only."""
+        request = call.request
+        number = len(call.attempts) + 1
+        headers = {
+            **request.headers,
+            "amz-sdk-request": f"attempt={number}; max={self.retry.attempt_limit}",
+        }
+        if call.hooks.before_send is not None:
+            headers = await _let_add(call.hooks.before_send, call, number, headers)
+        if self.signer is not None and request.body_hash is None and len(request.body) > _LARGE:
+            request.body_hash = await run_in_thread(
+                lambda: hashlib.sha256(request.body).hexdigest(), brief=True
+            )
+        unsigned = Request(
+            method=request.method,
+            origin=request.origin,
+            path=request.path,
+            headers=headers,
+            body=request.body,
+            query=request.query,
+            body_hash=request.body_hash,
+        )
+        if self.signer is not None:
+            call.credentials = credentials = await self.credentials.get()
+            call.signed_at = signed_at = self.shared.clock.now()
+            headers |= self.signer.sign(unsigned, credentials, signed_at)
+        _log.debug(
+            "%s on %s: attempt %d goes to %s",
+            call.operation,
+            call.endpoint_name,
+            number,
+            request.origin,
+        )
+        return unsigned
+
+    def _correct_clock(self, call: Call, error: AiosmrtError) -> bool:
+        """Tell whether the call should be signed anew, by a clock that was wrong till now."""
+        if (
+            not self.correct_clock_skew
+            or call.uncounted
+            or call.signed_at is None
+            or not isinstance(error, ServiceError)
+            or error.code not in _SKEWED
+            or not self.shared.clock.correct(call.signed_at, error.headers.get("date"))
+        ):
+            return False
+        if isinstance(call.request.body, OneTimeBody):
+            error.add_note(
+                "this machine's clock was wrong, and is corrected for later calls; not attempted "
+                f"again: {Stop.ONE_TIME_BODY.value}"
+            )
+            return False
+        call.uncounted += 1
+        call.end_attempt(error, 0.0)
+        _log.info(
+            "%s on %s: this machine's clock is %.0f s off; signed anew",
+            call.operation,
+            call.endpoint_name,
+            self.shared.clock.offset,
+        )
+        return True
+
+    def _reconsider(self, call: Call, error: AiosmrtError) -> Retry | None:
+        """Decide whether there is another attempt, and note how this one ended."""
+        if isinstance(error, ServiceError) and error.code in _EXPIRED and call.credentials:
+            self.credentials.invalidate(call.credentials)
+        number = len(call.attempts) + 1 - call.uncounted
+        one_time = isinstance(call.request.body, OneTimeBody)
+        decision = decide(error, number, self.retry, self.shared.quota, one_time_body=one_time)
+        retry = decision if isinstance(decision, Retry) else None
+        if retry is not None and not call.limits.allows(retry.delay):
+            error.add_note("not attempted again: Timeout.total would end before")
+            self.shared.quota.release(retry)
+            retry = None
+        call.end_attempt(error, None if retry is None else retry.delay)
+        if isinstance(decision, Stop):
+            if number > 1 or decision is not Stop.NOT_RETRYABLE:
+                error.add_note(f"not attempted again: {decision.value}")
+        elif retry is not None:
+            _log.info(
+                "%s on %s: attempt %d failed with %s; the next one in %.2f s",
+                call.operation,
+                call.endpoint_name,
+                number,
+                call.attempts[-1].error,
+                retry.delay,
+            )
+        return retry
+
+
+def _make_id() -> str:
+    """Give a random UUID (RFC 9562, section 5.4), in a quarter of the time of `uuid.uuid4`."""
+    digits = f"{random.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
+
+
+async def _let_add(
+    hook: Hook[BeforeSend], call: Call, number: int, headers: dict[str, str]
+) -> dict[str, str]:
+    """Let the observer add headers; what HTTP cannot carry, or breaks the request, is refused."""
+    offered = dict(headers)
+    await call.tell(hook, BeforeSend(call.operation, call.endpoint_name, number, offered))
+    changed = {name: value for name, value in offered.items() if headers.get(name) != value}
+    check_headers(changed)
+    return {name.lower(): value for name, value in offered.items()}
+
+
+async def read_refusal(response: Response) -> bytes:
+    """Read the body of an answer that is no success, as far as it comes and is worth reading."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        while size < _REFUSAL and (chunk := await response.receive()):
+            chunks.append(chunk)
+            size += len(chunk)
+    except AiosmrtError:
+        # The status says more than the cut.
+        pass
+    finally:
+        response.close()
+    return b"".join(chunks)

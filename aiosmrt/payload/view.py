@@ -1,0 +1,235 @@
+"""A view of a response stream: one decoder over all of its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
+
+from aiosmrt.errors import AiosmrtError, InvalidJSON, ModelStreamError, TruncatedStream
+from aiosmrt.models import PayloadPart
+from aiosmrt.payload.payload import TextDecoder
+from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
+from aiosmrt.payload.tokens import IDLE, find_error, parse_document
+
+__all__ = ["Decoder", "MarkedEventDecoder", "TextPieceDecoder", "View"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Decoder(Protocol[T_co]):
+    """What turns payload bytes into values: see `aiosmrt.payload.payload`."""
+
+    @property
+    def slice_length(self) -> int:
+        """The most bytes at once that hold an event loop for some milliseconds only."""
+
+    def receive(self, data: bytes) -> Sequence[T_co]:
+        """Take the next bytes, in any split, and give what they complete."""
+
+    def finish(self) -> Sequence[T_co]:
+        """Take note of the proven end, and give what it completes."""
+
+
+# Seconds. A consumer that never waits, since the next value is always there, lets others run so
+# often; `PooledResponse` does the same, but what it gives at once may take long to decode.
+_TURN: Final = 0.002
+
+
+class View(Generic[T]):
+    """The values that a decoder finds in the parts of a stream, in order.
+
+    However long a part is and whatever it holds, the decoder takes it in slices that hold the
+    event loop for some milliseconds each, and others run in between.
+    """
+
+    __slots__ = (
+        "_ask_again",
+        "_decoder",
+        "_ended",
+        "_fail",
+        "_ran_at",
+        "_ready",
+        "_receive",
+        "_rest",
+        "_slice_length",
+        "_unwatched",
+        "drop",
+    )
+
+    def __init__(
+        self,
+        receive: Callable[[], Awaitable[PayloadPart | None]],
+        decoder: Decoder[T],
+        fail: Callable[[AiosmrtError], Awaitable[AiosmrtError]],
+    ) -> None:
+        self._receive = receive  # gives the next part, `None` at the proven end
+        self._decoder = decoder
+        self._slice_length = decoder.slice_length
+        self._fail = fail  # takes what the decoder refuses, and gives the error to raise
+        self._ready: deque[T] = deque()
+        self._ask_again = False
+        self._rest: deque[memoryview] = deque()  # of a part that is taken in slices
+        self._unwatched = 0  # bytes since the last look at the clock
+        self._ran_at = time.monotonic()  # when others ran last, as far as is known here
+        self._ended = False
+        self.drop = functools.partial(_clear, self._ready, self._rest)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._ready:
+            if self._ended:
+                raise StopAsyncIteration
+            data: bytes | None
+            if self._ask_again:
+                # Behind sound values there may be a fault, which is not to wait for the next part.
+                data = b""
+            elif self._rest:
+                data = await self._take_slice()
+            elif (part := await self._receive()) is None:
+                data = None
+            else:
+                data = part.bytes
+                self._unwatched += len(data)
+                if self._unwatched > self._slice_length:
+                    self._rest.append(memoryview(data))
+                    continue
+            try:
+                if data is None:
+                    values = self._decoder.finish()
+                    self._ended = not values
+                else:
+                    values = self._decoder.receive(data)
+            except AiosmrtError as error:
+                self._ask_again = False  # the stream repeats what was raised
+                self._rest.clear()
+                raise await self._fail(error) from error.__cause__
+            if values:
+                self._ready.extend(values)
+                self._ask_again = True
+            else:
+                self._ask_again = False
+        return self._ready.popleft()
+
+    async def _take_slice(self) -> bytes:
+        """Let others run if it is time, and give the next bytes of a part."""
+        if time.monotonic() - self._ran_at > _TURN:
+            await asyncio.sleep(0)
+            self._ran_at = time.monotonic()
+        if not self._rest:  # somebody has closed the stream meanwhile
+            return b""
+        rest = self._rest.pop()
+        if len(rest) > self._slice_length:
+            self._rest.append(rest[self._slice_length :])
+        data = bytes(rest[: self._slice_length])
+        self._unwatched = len(data)
+        return data
+
+
+def _clear(*queues: deque[Any]) -> None:
+    for queue in queues:
+        queue.clear()
+
+
+class TextPieceDecoder:
+    """Text as a list of at most one piece, as a view takes it; errors as `TextDecoder`."""
+
+    slice_length: Final = TextDecoder.slice_length
+
+    def __init__(self, errors: str) -> None:
+        self._decoder = TextDecoder(errors)
+
+    def receive(self, data: bytes) -> list[str]:
+        """Take the next bytes and give the text that they complete."""
+        text = self._decoder.receive(data)
+        return [text] if text else []
+
+    def finish(self) -> list[str]:
+        """Take note of the proven end."""
+        text = self._decoder.finish()
+        return [text] if text else []
+
+
+class MarkedEventDecoder:
+    """Server-sent events up to a marker that says that the model is done.
+
+    Args:
+        done: the data of the marker, which is not given; `None` where there is none.
+        require_done: whether an end without the marker is an error.
+        raise_on_error: whether an event whose data is `{"error": ...}` is raised.
+
+    Raises:
+        ValueError: a marker is required, and there is none.
+    """
+
+    slice_length: Final = EventDecoder.slice_length
+
+    def __init__(
+        self, decoder: EventDecoder, done: str | None, *, require_done: bool, raise_on_error: bool
+    ) -> None:
+        if require_done and done is None:
+            raise ValueError("require_done needs done: the data of the event that marks the end")
+        self._decoder = decoder
+        self._done = done
+        self._missing = require_done
+        self._raise_on_error = raise_on_error
+        self._fault: AiosmrtError | None = None
+
+    def receive(self, data: bytes) -> list[ServerSentEvent]:
+        """Take the next bytes and give the events that they complete.
+
+        Raises:
+            PayloadError: as `EventDecoder.receive`.
+            ModelStreamError: the model sent an error, and errors are to be raised.
+        """
+        self._repeat()
+        return self._select(self._decoder.receive(data))
+
+    def finish(self) -> list[ServerSentEvent]:
+        """Take note of the proven end.
+
+        Raises:
+            TruncatedStream: the marker has not come, and it was required.
+        """
+        self._repeat()
+        events = self._select(self._decoder.finish())
+        if self._missing and not events:
+            self._fault = TruncatedStream(
+                f"the stream ended without the event {self._done!r}: the model stopped early"
+            )
+            raise copy.copy(self._fault)
+        return events
+
+    def _repeat(self) -> None:
+        if self._fault is not None:
+            raise copy.copy(self._fault)
+
+    def _select(self, events: list[ServerSentEvent]) -> list[ServerSentEvent]:
+        selected: list[ServerSentEvent] = []
+        for event in events:
+            if self._done is not None and event.data == self._done:
+                self._missing = False
+                continue
+            if self._raise_on_error and event.data.lstrip(IDLE).startswith("{"):
+                self._fault = _find_error(event.data)
+                if self._fault is not None:
+                    if not selected:
+                        raise copy.copy(self._fault)
+                    break
+            selected.append(event)
+        return selected
+
+
+def _find_error(data: str) -> ModelStreamError | None:
+    try:
+        document = parse_document(data)
+    except InvalidJSON:
+        return None
+    return find_error(document)

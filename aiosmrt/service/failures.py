@@ -1,0 +1,146 @@
+"""What the service reports as an error: which of ours it is, and whether the model ran. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiosmrt.errors import (
+    SIXTY_SECONDS_ADVICE,
+    InternalDependencyException,
+    InternalFailure,
+    InternalStreamFailure,
+    ModelError,
+    ModelNotReadyException,
+    ModelStreamError,
+    ServiceError,
+    ServiceUnavailable,
+    ThrottlingException,
+    ValidationError,
+)
+from aiosmrt.models import JSONValue
+from aiosmrt.service.model import THROTTLING_CODES, Operation
+
+__all__ = ["build_error", "find_code"]
+
+_ERRORS: dict[str, type[ServiceError]] = {
+    kind.__name__: kind
+    for kind in (
+        InternalDependencyException,
+        InternalFailure,
+        InternalStreamFailure,
+        ModelError,
+        ModelNotReadyException,
+        ModelStreamError,
+        ServiceUnavailable,
+        ThrottlingException,
+        ValidationError,
+    )
+}
+_ERRORS.update(dict.fromkeys(THROTTLING_CODES, ThrottlingException))
+
+_RAN = (ModelError, ModelStreamError, InternalFailure, InternalStreamFailure)
+_REFUSED = (
+    InternalDependencyException,
+    ModelNotReadyException,
+    ServiceUnavailable,
+    ThrottlingException,
+)
+
+_CREDENTIALS_ADVICE = "Check which credentials the client uses and that they have not expired."
+_ADVICE = {
+    "AccessDeniedException": (
+        "Allow the action (sagemaker:InvokeEndpoint, sagemaker:InvokeEndpointAsync) on this "
+        "endpoint for the identity that signs."
+    ),
+    "ExpiredTokenException": "The session token has expired: fetch new credentials.",
+    "ExpiredToken": "The session token has expired: fetch new credentials.",
+    "IncompleteSignature": _CREDENTIALS_ADVICE,
+    "InvalidClientTokenId": _CREDENTIALS_ADVICE,
+    "InvalidSignatureException": (
+        "Check the secret key, the region, this machine's clock, and whether a proxy changes "
+        "requests on their way."
+    ),
+    "MissingAuthenticationTokenException": _CREDENTIALS_ADVICE,
+    "ModelNotReadyException": "Wait and try again: the model is still being loaded.",
+    "UnrecognizedClientException": _CREDENTIALS_ADVICE,
+}
+_THROTTLING_ADVICE = (
+    "Lower the number of calls in flight (max_connections), or scale the endpoint out."
+)
+
+
+def find_code(header: str | None, fields: Mapping[str, JSONValue]) -> str:
+    """Find the code of an error: in the header `x-amzn-errortype`, else in the body's fields."""
+    for found in (header, fields.get("code"), fields.get("Code"), fields.get("__type")):
+        if isinstance(found, str) and found:
+            # "namespace#Code:http://…": rest-json protocol, operation error serialization.
+            return found.partition(":")[0].rpartition("#")[2].strip()
+    return ""
+
+
+def build_error(
+    operation: Operation,
+    *,
+    code: str,
+    status: int,
+    headers: Mapping[str, str],
+    fields: Mapping[str, JSONValue],
+    text: str = "",
+) -> ServiceError:
+    """Build the error that the service reports.
+
+    Args:
+        operation: that was called.
+        code: the service's name of the error, empty where it gives none.
+        status: the HTTP status.
+        headers: of the answer, names in lower case; none inside a stream.
+        fields: the JSON body.
+        text: what stands for a message where the fields have none.
+    """
+    kind = _ERRORS.get(code, ServiceError)
+    said = fields.get("message") or fields.get("Message")
+    message = said if isinstance(said, str) else text
+    advice = _ADVICE.get(code, "")
+    if kind is ThrottlingException:
+        # Throttling is often reported with {"message": null}, the code only in the header.
+        message = message or "too many requests"
+        advice = _THROTTLING_ADVICE
+    if _ran_out_of_time(operation, code, message, fields):
+        advice = SIXTY_SECONDS_ADVICE
+    error = kind(
+        message,
+        code=code or str(status),
+        status=status,
+        headers=headers,
+        fields=fields,
+        advice=advice,
+    )
+    error.may_have_run = _may_have_run(kind, status)
+    return error
+
+
+def _may_have_run(kind: type[ServiceError], status: int) -> bool:
+    """Tell whether the model may have worked before this answer (promise 3).
+
+    424 is the model's own answer; 500, 502 and 504, and whatever else fails on the server's side,
+    can come after it. 503 and 530 are refusals, as is all of 4xx.
+    """
+    if kind in _RAN:
+        return True
+    if kind in _REFUSED:
+        return False
+    return status == 424 or (status >= 500 and status not in (503, 530))  # noqa: PLR2004 - see above
+
+
+def _ran_out_of_time(
+    operation: Operation, code: str, message: str, fields: Mapping[str, JSONValue]
+) -> bool:
+    if code == "ModelStreamError":
+        return fields.get("ErrorCode") == "ModelInvocationTimeExceeded"
+    # The service reports a container that did not answer in time with original status 0, "Your
+    # invocation timed out while waiting for a response from container primary".
+    return (
+        code == "ModelError"
+        and operation.name == "InvokeEndpoint"
+        and (fields.get("OriginalStatusCode") == 0 or "invocation timed out" in message.lower())
+    )

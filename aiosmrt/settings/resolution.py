@@ -1,0 +1,202 @@
+"""What a client's options come to, found out once, at the first call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import re
+import ssl
+from urllib.parse import urlsplit
+
+import attrs
+
+from aiosmrt.config import UNSIGNED, Config, RetryPolicy
+from aiosmrt.errors import ConfigurationError
+from aiosmrt.settings.endpoints import resolve_endpoint, validate_region
+from aiosmrt.settings.sources import Setting, Settings, resolve_settings, shared_files_exist
+from aiosmrt.signing.sigv4 import Signer
+from aiosmrt.threads import Flight
+from aiosmrt.transport.proxies import find_proxy
+from aiosmrt.version import __version__
+
+__all__ = ["Resolution", "Resolved"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Resolved:
+    """The options together with the environment and the profile."""
+
+    settings: Settings
+    region_name: str
+    endpoint_url: str
+    origin: str  # of the endpoint's URL: scheme, host, port
+    base_path: str  # of the endpoint's URL, without a slash at its end
+    tls: ssl.SSLContext | bool  # aiohttp's `ssl` argument
+    retry: RetryPolicy
+    signer: Signer | None  # None where requests are not signed
+    proxy: Setting[str | None]
+    user_agent: str
+    in_lambda: bool  # whether this is a Lambda function, whose trace is passed on
+
+
+class Resolution:
+    """Resolves a `Config`: lazily, once, and in a thread where files have to be read."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._flight = Flight(lambda: _resolve(config))
+        self.resolved: Resolved | None = None
+
+    async def resolve(self) -> Resolved:
+        """Resolve without blocking the event loop.
+
+        Raises:
+            ConfigurationError: an option, a variable or a profile cannot be used.
+        """
+        if self.resolved is None:
+            # A thread takes longer to start than all of this without a file.
+            reads = _reads_files(self._config)
+            self.resolved = await self._flight.join() if reads else _resolve(self._config)
+        return self.resolved
+
+    def resolve_now(self) -> Resolved:
+        """Resolve without waiting, unless that would read files on a running event loop.
+
+        Raises:
+            ConfigurationError: as `resolve`, and where it would block the loop.
+        """
+        if self.resolved is None:
+            if _on_a_loop() and _reads_files(self._config):
+                raise ConfigurationError(
+                    "the shared config files or certificates have not been read yet, and reading "
+                    "them here would block the event loop: await client.warm_up() first"
+                )
+            self.resolved = _resolve(self._config)
+        return self.resolved
+
+
+def _reads_files(config: Config) -> bool:
+    verify: object = config.verify
+    if verify is None:
+        verify = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    files = (config.profile_name, config.client_cert, isinstance(verify, str))
+    return any(files) or shared_files_exist()
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _resolve(config: Config) -> Resolved:
+    verify = config.verify
+    settings = resolve_settings(
+        profile_name=config.profile_name,
+        region_name=config.region_name,
+        endpoint_url=config.endpoint_url,
+        s3_endpoint_url=config.s3_endpoint_url,
+        use_fips_endpoint=config.use_fips_endpoint,
+        use_dualstack_endpoint=config.use_dualstack_endpoint,
+        verify=True if isinstance(verify, ssl.SSLContext) else verify,
+        max_attempts=None if config.retry is None else config.retry.max_attempts,
+        retry_mode=None if config.retry is None else config.retry.mode,
+        user_agent_appid=config.user_agent_appid,
+    )
+    endpoint_url = resolve_endpoint(
+        settings.region_name.value,
+        endpoint_url=settings.endpoint_url.value,
+        use_fips_endpoint=settings.use_fips_endpoint.value,
+        use_dualstack_endpoint=settings.use_dualstack_endpoint.value,
+        use_ssl=config.use_ssl,
+    )
+    unsigned = config.signature_version is UNSIGNED
+    region_name = settings.region_name.value or ""
+    if not unsigned:
+        region_name = validate_region(region_name)
+    parts = urlsplit(endpoint_url)
+    return Resolved(
+        settings=settings,
+        region_name=region_name,
+        endpoint_url=endpoint_url,
+        origin=f"{parts.scheme}://{parts.netloc}",
+        base_path=parts.path,
+        tls=_load_tls(settings.verify.value, config),
+        retry=config.retry or _build_policy(settings),
+        signer=None if unsigned else Signer(region_name),
+        proxy=_choose_proxy(config, endpoint_url),
+        user_agent=_build_user_agent(settings.user_agent_appid.value, config.user_agent_extra),
+        in_lambda="AWS_LAMBDA_FUNCTION_NAME" in os.environ,
+    )
+
+
+def _choose_proxy(config: Config, endpoint_url: str) -> Setting[str | None]:
+    if config.proxy is not None:
+        return Setting(config.proxy, "argument")
+    found = find_proxy(endpoint_url, os.environ)
+    if found is None:
+        return Setting(None, "default")
+    return Setting(found[0], f"environment variable {found[1]}")
+
+
+def _build_user_agent(appid: str | None, extra: str | None) -> str:
+    agent = f"aiosmrt/{__version__} Python/{platform.python_version()} {platform.system()}"
+    if appid:
+        # What an HTTP token may not hold becomes a hyphen, as in the SDKs.
+        agent += " app/" + re.sub(r"[^0-9A-Za-z!#$%&'*+\-.^_`|~]", "-", appid)
+    return f"{agent} {extra}" if extra else agent
+
+
+def _build_policy(settings: Settings) -> RetryPolicy:
+    max_attempts = settings.max_attempts.value
+    policy = RetryPolicy() if max_attempts is None else RetryPolicy(max_attempts=max_attempts)
+    return (
+        attrs.evolve(policy, mode="adaptive") if settings.retry_mode.value == "adaptive" else policy
+    )
+
+
+def _load_tls(verify: bool | str, config: Config) -> ssl.SSLContext | bool:  # noqa: FBT001 - boto3's option
+    """Make what aiohttp takes as `ssl`: True for its own context, False for no check."""
+    if isinstance(config.verify, ssl.SSLContext):
+        if config.client_cert is not None:
+            raise ConfigurationError(
+                "client_cert and a context as verify exclude each other: load the certificate "
+                "into the context, with load_cert_chain()"
+            )
+        return config.verify
+    if isinstance(verify, bool) and config.client_cert is None:
+        return verify
+    try:
+        context = _load_authorities(verify)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"the CA bundle {verify!r} cannot be read: {error}; it must be a file of PEM "
+            "certificates or a folder of them"
+        ) from error
+    if config.client_cert is not None:
+        given = config.client_cert
+        certificate, key = (given, None) if isinstance(given, str) else given
+        try:
+            # Without a password OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"client_cert {given!r} cannot be read: {error}; it must be a PEM file of "
+                "certificate and key, without a password, or a tuple of two such files"
+            ) from error
+    return context
+
+
+def _load_authorities(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - boto3's option
+    if isinstance(verify, str):
+        if os.path.isdir(verify):  # noqa: PTH112 - boto3 takes a str
+            return ssl.create_default_context(capath=verify)
+        return ssl.create_default_context(cafile=verify)
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,604 @@
+"""S3 as botocore speaks it, at real sockets, and with everything that can go wrong there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
+from urllib.parse import quote, urlsplit
+
+import attrs
+import boto3
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aiosmrt import (
+    ConfigurationError,
+    ConnectionLost,
+    Credentials,
+    ParameterError,
+    RetryPolicy,
+    SageMakerRuntimeClient,
+    ServiceError,
+    Timeout,
+    UnexpectedResponse,
+)
+from aiosmrt.async_inference.s3 import S3, S3State
+from aiosmrt.async_inference.s3_protocol import (
+    S3Endpoint,
+    S3Location,
+    build_error,
+    find_region,
+    parse_listing,
+    quote_key,
+)
+from aiosmrt.http import Request, ResponseHead
+from aiosmrt.local import LocalEndpoint
+
+Reply: TypeAlias = Callable[[Any, asyncio.StreamWriter], Awaitable[None]]
+
+FAST = RetryPolicy(base_delay=0.0, throttle_base_delay=0.0)
+PLACE = S3Location("bucket", "key")
+_SIGNER = S3State().choose_signer("eu-west-1")
+
+
+def _s3(client: SageMakerRuntimeClient) -> S3:
+    return client._async_inference.s3
+
+
+@contextlib.contextmanager
+def _captured(**options: Any) -> Iterator[tuple[Any, list[Any]]]:
+    """Give boto3's S3 client, and a list of the requests that it would have sent."""
+    sent: list[Any] = []
+
+    def answer(request: Any, **_: Any) -> botocore.awsrequest.AWSResponse:
+        sent.append(request)
+        return botocore.awsrequest.AWSResponse(request.url, 200, {}, _Raw())
+
+    config = {"s3": {"us_east_1_regional_endpoint": "regional"}, **options.pop("config", {})}
+    client = boto3.client(
+        "s3",
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="not-a-secret",
+        config=Config(ignore_configured_endpoint_urls=True, **config),
+        **options,
+    )
+    client.meta.events.register("before-send.s3", answer)
+    try:
+        yield client, sent
+    finally:
+        client.close()
+
+
+class _Raw:
+    def stream(self, *_: object, **__: object) -> Iterator[bytes]:
+        return iter(())
+
+    def read(self, *_: object) -> bytes:
+        return b""
+
+
+# --- as botocore
+
+
+REGIONS = [
+    "us-east-1",
+    "eu-west-1",
+    "cn-north-1",
+    "us-gov-west-1",
+    "us-iso-east-1",
+    "us-isob-east-1",
+    "eusc-de-east-1",
+    "mars-1",
+]
+BUCKETS = ["bucket", "my.bucket", "Up_Case", "ab", "-a-", "192.168.1.1", "a" * 63, "a" * 64]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_hosts_are_botocores(region: str) -> None:
+    for fips in (False, True):
+        for dualstack in (False, True):
+            variants: dict[str, Any] = {
+                "use_fips_endpoint": fips,
+                "use_dualstack_endpoint": dualstack,
+            }
+            ours = S3Endpoint(region, **variants)
+            with _captured(region_name=region, config=variants) as (client, sent):
+                for bucket in BUCKETS:
+                    try:
+                        client.get_object(Bucket=bucket, Key="k")
+                    except BotoCoreError:
+                        # No FIPS in China; names that no bucket can have are S3's to refuse.
+                        if len(bucket) > 2 and bucket.strip("-") == bucket and len(bucket) < 64:
+                            with pytest.raises(ConfigurationError, match="no FIPS"):
+                                ours.locate(bucket, region)
+                        continue
+                    origin, base = ours.locate(bucket, region)
+                    assert f"{origin}{base}/k" == sent[-1].url.partition("?")[0]
+
+
+def test_a_custom_endpoint_is_used_in_path_style() -> None:
+    url = "http://localhost:9000/prefix"
+    with _captured(region_name="eu-west-1", endpoint_url=url) as (client, sent):
+        client.get_object(Bucket="bucket", Key="k")
+        origin, base = S3Endpoint("eu-west-1", f"{url}/").locate("bucket", "eu-west-1")
+        assert f"{origin}{base}/k" == sent[0].url.partition("?")[0]
+    for variant in ("use_fips_endpoint", "use_dualstack_endpoint"):
+        with pytest.raises(ConfigurationError, match="unset either"):
+            S3Endpoint("eu-west-1", url, **{variant: True}).locate("b", "eu-west-1")
+    for wrong in ("localhost:9000", "ftp://host", "http://", "http://user:password@host"):
+        with pytest.raises(ConfigurationError, match="s3_endpoint_url") as caught:
+            S3Endpoint("eu-west-1", wrong).locate("b", "eu-west-1")
+        assert "password" not in str(caught.value)
+    assert S3Endpoint("eu-west-1", use_ssl=False).locate("bucket", "eu-west-1")[0] == (
+        "http://bucket.s3.eu-west-1.amazonaws.com"
+    )
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_paths_and_signatures_are_botocores(data: st.DataObject) -> None:
+    with _captured(region_name="eu-west-1") as (client, sent):
+        for _ in range(5):
+            key = data.draw(
+                st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+            )
+            bucket = data.draw(st.sampled_from(["bucket", "my.bucket"]))
+            if key.startswith("/"):
+                continue  # boto3 takes it for part of the path
+            client.get_object(Bucket=bucket, Key=key)
+            theirs = sent[-1]
+            parts = urlsplit(theirs.url)
+            origin, base = S3Endpoint("eu-west-1").locate(bucket, "eu-west-1")
+            headers = {
+                name.lower(): value.decode() if isinstance(value, bytes) else value
+                for name, value in theirs.headers.items()
+            }
+            expected = headers.pop("authorization")
+            path = f"{base}/{quote_key(key)}"
+            assert (f"{parts.scheme}://{parts.netloc}", parts.path) == (origin, path)
+            now = datetime.datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
+            signed = _SIGNER.sign(
+                Request("GET", origin, path, headers, query=parts.query),
+                Credentials("AKIDEXAMPLE", "not-a-secret"),
+                now,
+            )
+            assert signed["authorization"] == expected
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    method=st.sampled_from(["GET", "HEAD", "PUT"]),
+    key=_TEXT,
+    query=st.dictionaries(st.sampled_from(["prefix", "list-type", "continuation-token"]), _TEXT),
+    body=st.binary(max_size=40),
+    content_type=st.sampled_from([None, "text/csv", "text/plain; charset=utf-8"]),
+)
+def test_signatures_are_those_of_botocores_signer(
+    method: str, key: str, query: dict[str, str], body: bytes, content_type: str | None
+) -> None:
+    origin, path = "https://bucket.s3.eu-west-1.amazonaws.com", f"/{quote_key(key)}"
+    encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+    theirs = botocore.awsrequest.AWSRequest(
+        method,
+        f"{origin}{path}" + (f"?{encoded}" if encoded else ""),
+        headers={} if content_type is None else {"content-type": content_type},
+        data=body,
+    )
+    credentials = botocore.credentials.Credentials("AKIDEXAMPLE", "not-a-secret", "token")
+    botocore.auth.S3SigV4Auth(credentials, "s3", "eu-west-1").add_auth(theirs)
+    headers = {} if content_type is None else {"content-type": content_type}
+    signed = _SIGNER.sign(
+        Request(method, origin, path, headers, body, query=encoded),
+        Credentials("AKIDEXAMPLE", "not-a-secret", "token"),
+        datetime.datetime.strptime(theirs.headers["x-amz-date"], "%Y%m%dT%H%M%S%z"),
+    )
+    assert signed["authorization"] == theirs.headers["authorization"]
+    assert signed["x-amz-content-sha256"] == theirs.headers["x-amz-content-sha256"]
+
+
+# --- places and answers
+
+
+def test_a_location_is_a_bucket_and_a_key() -> None:
+    assert S3Location.parse("s3://b/a/b c?#\n.txt") == S3Location("b", "a/b c?#\n.txt")
+    assert str(PLACE) == "s3://bucket/key"
+    for wrong in ("b/k", "https://b/k", "s3://b", "s3:///k", "s3://../k", "s3://b@evil/k", ""):
+        with pytest.raises(ParameterError, match="no place in S3"):
+            S3Location.parse(wrong)
+
+
+HEAD = ResponseHead(200, {})
+_PAGE = (
+    '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{}'
+    "<Contents><Key>a%2Bb%20c</Key></Contents></ListBucketResult>"
+)
+
+
+def test_a_listing_is_read() -> None:
+    last = _PAGE.format("<IsTruncated>false</IsTruncated>")
+    assert parse_listing(HEAD, last.encode()) == (["a+b c"], None)
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    assert parse_listing(HEAD, _PAGE.format(more).encode()) == (["a+b c"], "t")
+
+
+_BOMB = (
+    '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
+    "<ListBucketResult><IsTruncated>&b;</IsTruncated></ListBucketResult>"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "no XML"),
+        (b"<html>", "no XML"),
+        (b"{}", "no XML"),
+        (b"<a/>", "no IsTruncated"),
+        (b"<a><IsTruncated>true</IsTruncated></a>", "no NextContinuationToken"),
+        (b"<a><Contents/><IsTruncated>false</IsTruncated></a>", "no Key"),
+        (b"<a><Contents><Key>%ff</Key></Contents></a>", "codec"),
+        (_BOMB.encode(), "document type"),
+        (_BOMB.encode("utf-16"), "document type"),
+        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "document type"),
+    ],
+)
+def test_what_is_no_listing_is_refused(body: bytes, why: str) -> None:
+    with pytest.raises(UnexpectedResponse, match=why):
+        parse_listing(HEAD, body)
+
+
+@given(st.binary(max_size=300))
+def test_nothing_else_comes_out_of_a_listing(body: bytes) -> None:
+    with contextlib.suppress(UnexpectedResponse):
+        parse_listing(HEAD, body)
+
+
+def test_an_error_says_what_and_where() -> None:
+    body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    error = build_error(ResponseHead(403, {"x-amz-request-id": "7"}), body, PLACE)
+    assert isinstance(error, ServiceError)
+    assert (error.code, error.status, error.request_id) == ("AccessDenied", 403, "7")
+    assert "s3://bucket/key: Access Denied" in str(error)
+    assert "s3:ListBucket" in str(error)
+    assert "502" in str(build_error(ResponseHead(502, {}), _BOMB.encode(), PLACE))
+    redirect = build_error(ResponseHead(307, {"location": "http://e"}), b"", PLACE)
+    assert isinstance(redirect, UnexpectedResponse)
+
+
+def test_only_the_name_of_a_region_is_believed() -> None:
+    assert find_region(ResponseHead(301, {"x-amz-bucket-region": "eu-west-1"}), b"") == "eu-west-1"
+    told = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>us-west-2</Region></Error>"
+    assert find_region(ResponseHead(400, {}), told) == "us-west-2"
+    for wrong in ("evil.example/", "a@b", "", "x y"):
+        assert find_region(ResponseHead(301, {"x-amz-bucket-region": wrong}), b"") is None
+
+
+# --- at sockets
+
+
+@attrs.define
+class Script:
+    """Answers in order, the last one for ever."""
+
+    replies: list[bytes]
+    cut: bool = False
+
+    async def __call__(self, request: Any, writer: asyncio.StreamWriter) -> None:
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        writer.write(reply)
+        if b"Cut" in reply[:30]:
+            await writer.drain()
+            writer.close()
+
+
+def _reply(status: int, body: bytes = b"", length: int | None = None, **headers: str) -> bytes:
+    fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    reason = "Cut" if length is not None else "Fine"
+    size = len(body) if length is None else length
+    return f"HTTP/1.1 {status} {reason}\r\ncontent-length: {size}\r\n{fields}\r\n".encode() + body
+
+
+def _error(status: int, code: str, **headers: str) -> bytes:
+    return _reply(status, f"<Error><Code>{code}</Code></Error>".encode(), None, **headers)
+
+
+async def _read(s3: S3, location: S3Location = PLACE) -> bytes | None:
+    found = await s3.open(location)
+    if found is None:
+        return None
+    chunks = []
+    try:
+        while chunk := await found.receive():
+            chunks.append(chunk)
+    finally:
+        found.close()
+    return b"".join(chunks)
+
+
+Converse: TypeAlias = Callable[..., contextlib.AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture
+def s3_of(serve: Any) -> Converse:
+    """Give an S3 whose server answers as scripted, and the server."""
+
+    @contextlib.asynccontextmanager
+    async def run(*replies: bytes, **options: Any) -> AsyncIterator[tuple[S3, Any]]:
+        chosen: dict[str, Any] = {
+            "region_name": "eu-west-1",
+            "endpoint_url": "http://127.0.0.1:1",
+            "aws_access_key_id": "AKIDEXAMPLE",
+            "aws_secret_access_key": "not-a-secret",
+            "retry": FAST,
+            **options,
+        }
+        async with (
+            serve(Script(list(replies))) as server,
+            SageMakerRuntimeClient(s3_endpoint_url=server.url, **chosen) as client,
+        ):
+            yield _s3(client), server
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        _error(500, "InternalError"),
+        _error(503, "SlowDown"),
+        _error(400, "RequestTimeout"),
+        _reply(200, b"half", length=8, etag='"1"'),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_passes_is_tried_again(s3_of: Converse, fault: bytes) -> None:
+    whole = _reply(200, b"halfhalf", etag='"1"')
+    if b"Cut" in fault:
+        whole = _reply(206, b"half", etag='"1"', content_range="bytes 4-7/8")
+    async with s3_of(fault, whole) as (s3, server):
+        assert await _read(s3) == b"halfhalf"
+        first, second = server.requests
+        assert first.target == second.target == "/bucket/key"
+        if b"Cut" in fault:
+            assert second.headers["range"] == "bytes=4-"
+            assert second.headers["if-match"] == '"1"'
+
+
+@pytest.mark.asyncio
+async def test_a_read_time_limit_is_tried_again(serve: Any) -> None:
+    seen = []
+
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        seen.append(request)
+        if len(seen) == 1:
+            await request.reader.read()
+        writer.write(_reply(200, b"late"))
+
+    async with (
+        serve(answer) as server,
+        SageMakerRuntimeClient(
+            region_name="eu-west-1",
+            s3_endpoint_url=server.url,
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+            retry=FAST,
+            timeout=Timeout(first_byte=0.2, total=0.1),  # the total is for calls of the service
+        ) as client,
+    ):
+        assert await _read(_s3(client)) == b"late"
+        assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        _reply(206, b"half", etag='"2"', content_range="bytes 4-7/8"),
+        _error(412, "PreconditionFailed"),
+        _error(404, "NoSuchKey"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_another_version_is_noticed(s3_of: Converse, second: bytes) -> None:
+    async with s3_of(_reply(200, b"half", length=8, etag='"1"'), second) as (s3, _):
+        with pytest.raises(UnexpectedResponse, match="was replaced or deleted"):
+            await _read(s3)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        _reply(200, b"halfhalf", etag='"1"'),
+        _reply(206, b"half", etag='"1"', content_range="bytes 0-3/8"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_another_range_is_noticed(s3_of: Converse, second: bytes) -> None:
+    async with s3_of(_reply(200, b"half", length=8, etag='"1"'), second) as (s3, _):
+        with pytest.raises(UnexpectedResponse, match="another range"):
+            await _read(s3)
+
+
+@pytest.mark.asyncio
+async def test_many_cuts_are_mended_as_long_as_bytes_come(s3_of: Converse) -> None:
+    whole = bytes(range(10))
+    pieces = [
+        _reply(206, whole[n : n + 1], 10 - n, etag='"1"', content_range=f"bytes {n}-9/10")
+        for n in range(1, 10)
+    ]
+    async with s3_of(_reply(200, whole[:1], 10, etag='"1"'), *pieces) as (s3, server):
+        assert await _read(s3) == whole
+        assert len(server.requests) == 10
+
+
+@pytest.mark.asyncio
+async def test_a_cut_is_an_error_where_it_cannot_be_mended(s3_of: Converse) -> None:
+    for replies, requests, options in (
+        ([_reply(200, b"half", length=8)], 1, {}),  # without an ETag it might be another
+        ([_reply(200, b"half", length=8, etag='"1"')], 1, {"retry": RetryPolicy(mode="off")}),
+        (
+            [
+                _reply(200, b"half", length=8, etag='"1"'),
+                _reply(206, b"", length=4, etag='"1"', content_range="bytes 4-7/8"),
+            ],
+            3,
+            {},
+        ),
+    ):
+        async with s3_of(*replies, **options) as (s3, server):
+            with pytest.raises(ConnectionLost):
+                await _read(s3)
+            assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize(
+    "redirect",
+    [
+        _error(301, "PermanentRedirect", x_amz_bucket_region="us-west-2"),
+        _error(307, "TemporaryRedirect", x_amz_bucket_region="us-west-2"),
+        _reply(
+            400,
+            b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>us-west-2</Region></Error>",
+        ),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_bucket_of_another_region_is_found_once(s3_of: Converse, redirect: bytes) -> None:
+    async with s3_of(redirect, _reply(200, b"there")) as (s3, server):
+        assert await _read(s3) == b"there"
+        assert await _read(s3) == b"there"
+        scopes = [r.headers["authorization"].split("/")[2] for r in server.requests]
+        assert scopes == ["eu-west-1", "us-west-2", "us-west-2"]
+
+
+@pytest.mark.asyncio
+async def test_a_redirect_to_the_same_or_no_region_is_an_error(s3_of: Converse) -> None:
+    for region in ("eu-west-1", "evil.example/", None):
+        headers = {} if region is None else {"x_amz_bucket_region": region}
+        async with s3_of(_error(301, "PermanentRedirect", **headers)) as (s3, server):
+            with pytest.raises(UnexpectedResponse, match="without naming another region"):
+                await _read(s3)
+            assert len(server.requests) == 1
+
+
+@pytest.mark.asyncio
+async def test_it_is_not_led_in_circles(s3_of: Converse) -> None:
+    there = _error(301, "PermanentRedirect", x_amz_bucket_region="us-west-2")
+    back = _error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")
+    async with s3_of(there, back) as (s3, server):
+        with pytest.raises(UnexpectedResponse):
+            await _read(s3)
+        assert len(server.requests) == 2
+
+
+def _head(status: int, **headers: str) -> bytes:
+    """Write what is answered to HEAD: S3 may or may not tell the length that a body would have."""
+    fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} Fine\r\n{fields}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [_head(200, content_length="7")],
+        [_head(200)],
+        [_head(500), _head(503, content_length="9"), _head(200, content_length="7")],
+        [_head(301, x_amz_bucket_region="us-west-2"), _head(200)],
+        [_head(400, x_amz_bucket_region="us-west-2"), _head(200)],
+        [_head(400), _reply(200, b"there")],  # without a reason: GET is given one
+    ],
+)
+@pytest.mark.asyncio
+async def test_an_object_is_looked_for_without_its_bytes(
+    s3_of: Converse, answers: list[bytes]
+) -> None:
+    async with s3_of(*answers) as (s3, server):
+        assert await s3.exists(PLACE) is True
+        methods = [request.method for request in server.requests]
+        assert set(methods[:-1]) <= {"HEAD"}
+        assert methods[-1] == ("GET" if b"there" in answers[-1] else "HEAD")
+        if b"us-west-2" in answers[0]:
+            scope = server.requests[-1].headers["authorization"].split("/")[2]
+            assert scope == "us-west-2"
+
+
+@pytest.mark.asyncio
+async def test_what_a_status_alone_says(s3_of: Converse) -> None:
+    for told in ({}, {"content_length": "300"}, {"transfer_encoding": "chunked"}):
+        async with s3_of(_head(404, **told)) as (s3, server):
+            assert [await s3.exists(PLACE), await s3.exists(PLACE)] == [False, False]
+            # An answer to HEAD ends with its head, whatever that says (RFC 9112, section 6.3).
+            assert server.connections == 1
+    async with s3_of(_head(403, x_amz_request_id="7")) as (s3, server):
+        with pytest.raises(ServiceError, match="s3:ListBucket") as caught:
+            await s3.exists(PLACE)
+        assert (caught.value.code, caught.value.request_id) == ("403", "7")
+        assert len(server.requests) == 1
+    async with s3_of(_head(400), _error(400, "ExpiredToken")) as (s3, _):
+        with pytest.raises(ServiceError, match="ExpiredToken"):
+            await s3.exists(PLACE)
+    async with s3_of(_head(400), _error(404, "NoSuchKey")) as (s3, _):
+        assert await s3.exists(PLACE) is False
+
+
+@pytest.mark.asyncio
+async def test_a_listing_too_long_is_given_up(s3_of: Converse) -> None:
+    async with s3_of(_reply(200, b"x" * (9 << 20))) as (s3, _):
+        with pytest.raises(UnexpectedResponse, match="too long"):
+            await s3.list(S3Location("bucket", "p/"), pages=1)
+
+
+@pytest.mark.asyncio
+async def test_objects_go_in_and_come_out(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "aiosmrt")
+    async with LocalEndpoint() as endpoint, endpoint.client() as client:
+        s3 = _s3(client)
+        endpoint.objects.make_bucket("bucket")
+        for key in ("plain", "a b/ü+%&?#=", "..", "a//b/../c", "~tilde", "x" * 900):
+            location = S3Location("bucket", f"p/{key}")
+            assert await _read(s3, location) is None
+            assert not await s3.exists(location)
+            await s3.put(location, key.encode(), "text/plain")
+            assert await s3.exists(location)
+            assert await _read(s3, location) == key.encode()
+        large = bytes(1 << 20)
+        await s3.put(PLACE, large)
+        assert await _read(s3) == large
+        found = await s3.open(PLACE, start=(1 << 20) - 3)
+        assert found is not None
+        assert await found.receive() == bytes(3)
+        found.close()
+        assert await s3.list(S3Location("bucket", "p/a"), pages=1) == {
+            "p/a b/ü+%&?#=",
+            "p/a//b/../c",
+        }
+        with pytest.raises(ServiceError, match="NoSuchBucket"):
+            await s3.open(S3Location("nowhere", "k"))
+        for number in range(1100):
+            endpoint.objects.put(f"s3://many/{number}", endpoint.objects.get("s3://bucket/key"))
+        listed = await s3.list(S3Location("many", ""), pages=2)
+        assert listed is not None
+        assert len(listed) == 1100
+        assert await s3.list(S3Location("many", ""), pages=1) is None
+    assert "local-secret" not in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_an_unsigned_client_asks_unsigned(s3_of: Converse) -> None:
+    import aiosmrt
+
+    async with s3_of(_reply(200, b"public"), signature_version=aiosmrt.UNSIGNED) as (s3, server):
+        assert await _read(s3) == b"public"
+        assert "authorization" not in server.requests[0].headers

@@ -1,0 +1,171 @@
+"""Bodies of every kind, made whole."""
+
+from __future__ import annotations
+
+import array
+import io
+import threading
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import pytest
+
+from aiosmrt.calls.request_body import OneTimeBody, collect_body
+from aiosmrt.errors import ParameterError
+
+_SIX_MB = 6 * 1024 * 1024
+
+
+async def _stream(*chunks: object) -> AsyncIterator[object]:
+    for chunk in chunks:
+        yield chunk
+
+
+@pytest.mark.parametrize(
+    ("body", "collected"),
+    [
+        (b"", b""),
+        (b"bytes", b"bytes"),
+        ("", b""),
+        ("häß", "häß".encode()),
+        (bytearray(b"array"), b"array"),
+        (memoryview(b"view"), b"view"),
+        (memoryview(b"a-b-c")[::2], b"abc"),
+        (memoryview(array.array("H", [1, 2])), array.array("H", [1, 2]).tobytes()),
+        (io.BytesIO(b"file"), b"file"),
+        (io.BytesIO(b""), b""),
+        (io.StringIO("tëxt"), "tëxt".encode()),
+        (_stream(b"a", bytearray(b"b"), memoryview(b"c"), "ß"), "abcß".encode()),
+        (_stream(), b""),
+    ],
+)
+@pytest.mark.asyncio
+async def test_every_kind_becomes_bytes(body: object, collected: bytes) -> None:
+    result = await collect_body(body, None)
+    assert isinstance(result, bytes)
+    assert result == collected
+    assert isinstance(result, OneTimeBody) == isinstance(body, AsyncIterator)
+
+
+@pytest.mark.asyncio
+async def test_bytes_are_not_copied() -> None:
+    body = bytes(1000)
+    assert await collect_body(body, 10) is body
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_cannot_seek_is_good_for_one_time() -> None:
+    class Tape:
+        def __init__(self, **methods: object) -> None:
+            self.left = [b"tape"]
+            self.__dict__ |= methods
+
+        def read(self, size: int) -> bytes:
+            return self.left.pop() if self.left else b""
+
+    assert type(await collect_body(Tape(), None)) is OneTimeBody
+    assert type(await collect_body(Tape(seekable=lambda: False), None)) is OneTimeBody
+    rewindable = await collect_body(Tape(seekable=lambda: True), None)
+    assert rewindable == b"tape"
+    assert type(rewindable) is bytes
+    # Whoever has collected it before has not made another body of it.
+    body = await collect_body(Tape(), None)
+    assert await collect_body(body, 10) is body
+
+
+@pytest.mark.parametrize("body", [None, 3, {"a": 1}, [b"a"], ("a",)])
+@pytest.mark.asyncio
+async def test_what_is_no_body_is_left_to_the_validation(body: object) -> None:
+    assert await collect_body(body, None) is body
+
+
+@pytest.mark.parametrize("chunks", [[3], [b"a", None], [["b"]]])
+@pytest.mark.asyncio
+async def test_a_source_of_something_else_is_refused(chunks: Iterable[object]) -> None:
+    kind = type(list(chunks)[-1]).__qualname__
+    with pytest.raises(ParameterError, match=f"body: its source gave a {kind}, not bytes or str"):
+        await collect_body(_stream(*chunks), None)
+
+
+@pytest.mark.asyncio
+async def test_a_file_of_something_else_is_refused() -> None:
+    class Numbers:
+        def read(self, size: int) -> object:
+            return size
+
+    with pytest.raises(ParameterError, match="gave a int, not bytes or str"):
+        await collect_body(Numbers(), None)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "fine \udcff"])
+@pytest.mark.asyncio
+async def test_text_that_utf8_cannot_hold_is_refused(text: str) -> None:
+    for body in (text, _stream("ok", text), io.StringIO(text)):
+        with pytest.raises(ParameterError, match=r"body: .* UTF-8"):
+            await collect_body(body, None)
+
+
+@pytest.mark.asyncio
+async def test_a_source_may_be_as_long_as_the_limit() -> None:
+    assert await collect_body(_stream(b"12", b"34"), 4) == b"1234"
+    assert await collect_body(io.BytesIO(b"1234"), 4) == b"1234"
+
+
+@pytest.mark.asyncio
+async def test_an_endless_source_is_given_up_at_the_limit() -> None:
+    given = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal given
+        while True:
+            given += 1
+            yield b"1234567890"
+
+    with pytest.raises(
+        ParameterError, match=r"body must be at most 95 bytes; its source gave more"
+    ):
+        await collect_body(endless(), 95)
+    assert given == 10
+
+    class Endless:
+        def read(self, size: int) -> bytes:
+            return bytes(size)
+
+    with pytest.raises(ParameterError, match="at most 100000 bytes"):
+        await collect_body(Endless(), 100_000)
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_read_in_a_thread_from_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "body"
+    path.write_bytes(b"skip" + bytes(_SIX_MB))
+    threads = set()
+
+    class Spied(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            threads.add(threading.current_thread())
+            return super().read(size)
+
+    with Spied(path) as file:
+        file.seek(4)
+        assert await collect_body(file, None) == bytes(_SIX_MB)
+        assert not file.closed
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.asyncio
+async def test_what_a_source_raises_is_raised() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        await collect_body(broken(), None)
+
+    class Broken:
+        def read(self, size: int) -> bytes:
+            raise OSError("tape")
+
+    with pytest.raises(OSError, match="tape"):
+        await collect_body(Broken(), None)
