@@ -10,7 +10,6 @@ from aiosmrt.config import UNSIGNED, Config, Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
     AiosmrtError,
     AsyncInferenceError,
-    AsyncInferenceTimeout,
     ClientClosed,
     ConfigurationError,
     ConnectError,
@@ -66,17 +65,18 @@ from aiosmrt.version import __version__
 # not see how: for them, any name would do.
 if TYPE_CHECKING:
     from aiosmrt import eventstream, sse
-    from aiosmrt.async_inference.invocation import AsyncInvocation
+    from aiosmrt.async_inference.invocation import AsyncInferenceTimeout, AsyncInvocation
     from aiosmrt.async_inference.results import AsyncInferenceResult
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 else:
     _LATE = {
         "AsyncInferenceResult": "aiosmrt.async_inference.results",
+        "AsyncInferenceTimeout": "aiosmrt.async_inference.invocation",
         "AsyncInvocation": "aiosmrt.async_inference.invocation",
         "ResponseStream": "aiosmrt.response_stream",
         "ResponseStreamOpening": "aiosmrt.response_stream",
         "eventstream": "aiosmrt.eventstream",
-        "sse": "aiosmrt.payload.sse",
+        "sse": "aiosmrt.sse",
     }
 
     def __getattr__(name: str) -> object:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import attrs
 
 from aiosmrt.errors import AiosmrtError, ConfigurationError, ModelError
+from aiosmrt.http import Session
 from aiosmrt.value import Value
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from aiosmrt.hooks import Hooks
 
 __all__ = [
@@ -349,7 +348,7 @@ class Config(Value):
     # calls on the wire at a time; further ones wait for a slot
     max_connections: int = attrs.field(default=100, validator=_check_connections)
     # an aiohttp session whose connections to use; its headers, cookies and the like are not
-    session: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
+    session: Session | None = attrs.field(default=None, repr=False)
     timeout: Timeout = attrs.field(default=None, converter=_to_timeout)
     retry: RetryPolicy | None = attrs.field(default=None, validator=_check_policy)
     # which constraints of the service model are checked: all, none, or some of

@@ -9,7 +9,8 @@
     ├── ClientClosed                           the client was closed before or during the call
     ├── StreamClosed                           a response stream was read after it was closed
     ├── AsyncInferenceError                    an asynchronous invocation failed
-    ├── AsyncInferenceTimeout (TimeoutError)   ... or is not done within the time given
+    ├── AsyncInferenceTimeout (TimeoutError)   ... or is not done within the time given; it lives
+    │                                          beside AsyncInvocation
     ├── UnexpectedResponse                     HTTP came back, but not from SageMaker as we know it
     ├── ServiceError                           the service (or a proxy before it) said no
     │   ├── ValidationError, ModelError, ModelNotReadyException, ServiceUnavailable,
@@ -36,21 +37,18 @@ whether the model may have done its work.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, Sequence
+from typing import Self
 from urllib.parse import quote
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from aiosmrt.async_inference.invocation import AsyncInvocation
-    from aiosmrt.models import Attempt, JSONValue
+import attrs
 
 __all__ = [
     "AiosmrtError",
     "AsyncInferenceError",
-    "AsyncInferenceTimeout",
     "ClientClosed",
     "ConfigurationError",
     "ConnectError",
@@ -100,6 +98,21 @@ SIXTY_SECONDS_ADVICE = (
     "The model had 60 seconds: use invoke_endpoint_with_response_stream, which may stream longer, "
     "or invoke_endpoint_async."
 )
+
+
+@attrs.frozen
+class Attempt:
+    """One request of a call, times in seconds."""
+
+    number: int  # counts from 1
+    started_at: datetime.datetime  # UTC; when the wait for a slot began
+    slot_wait: float  # waiting for a place in the connection pool
+    duration: float  # from the slot to the end of the attempt
+    status: int | None = None  # HTTP status, None when no answer came
+    error: str | None = None  # the service's error code, or the class of what went wrong
+    request_id: str | None = None
+    may_have_run: bool = False  # whether the model may have done the work in this attempt
+    delay: float | None = None  # the pause before the next attempt, None for the last one
 
 
 class AiosmrtError(Exception):
@@ -215,26 +228,6 @@ class AsyncInferenceError(AiosmrtError):
         return super()._context() + place
 
 
-class AsyncInferenceTimeout(AiosmrtError, TimeoutError):
-    """Neither output nor failure of an asynchronous invocation within the time given.
-
-    Attributes:
-        invocation: what was waited for, and can be again.
-        seconds: how long that was.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        invocation: AsyncInvocation | None = None,
-        seconds: float = 0.0,
-    ) -> None:
-        super().__init__(message)
-        self.invocation = invocation
-        self.seconds = seconds
-
-
 class UnexpectedResponse(AiosmrtError):
     """An HTTP answer that the service does not give, such as a redirect or a proxy's page.
 
@@ -280,7 +273,7 @@ class ServiceError(AiosmrtError):
         code: str = "",
         status: int = 0,
         headers: Mapping[str, str] | None = None,
-        fields: Mapping[str, JSONValue] | None = None,
+        fields: Mapping[str, object] | None = None,
         advice: str = "",
     ) -> None:
         super().__init__(message)
@@ -337,13 +330,12 @@ class ModelError(ServiceError):
         return message if isinstance(message, str) else ""
 
     @property
-    def original_json(self) -> JSONValue:
+    def original_json(self) -> object:
         """`original_message` parsed, `None` where it is not JSON."""
         try:
-            parsed: JSONValue = json.loads(self.original_message)
+            return json.loads(self.original_message)
         except (ValueError, RecursionError):
             return None
-        return parsed
 
     @property
     def log_stream_arn(self) -> str | None:
@@ -387,7 +379,7 @@ _CONSOLES = {
 _SENTENCES = ("message", "Message", "error", "detail", "error_message")
 
 
-def _essence(parsed: JSONValue) -> str:
+def _essence(parsed: object) -> str:
     """Find the sentence inside the usual JSON shapes of a model server's error."""
     while isinstance(parsed, dict):
         inner = [parsed.get(key) for key in _SENTENCES]

@@ -15,7 +15,7 @@ import attrs
 
 from aiosmrt.value import Value
 
-__all__ = ["Delivery", "Progress", "Request", "Response", "ResponseHead", "Transport"]
+__all__ = ["Delivery", "Progress", "Request", "Response", "ResponseHead", "Session", "Transport"]
 
 
 @attrs.define(eq=False, repr=False)
@@ -89,6 +89,18 @@ class Response(Protocol):
 
         Idempotent, and never waits.
         """
+
+
+class Session(Protocol):
+    """An `aiohttp.ClientSession`, as far as one can be described without knowing aiohttp."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+
+    @property
+    def connector(self) -> object:
+        """What makes and keeps its connections."""
 
 
 class Transport(Protocol):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import attrs
 
-from aiosmrt.value import Value
+from aiosmrt.errors import Attempt
+from aiosmrt.value import JSONValue, Value
 
 if TYPE_CHECKING:
     from aiosmrt.payload.sse import ServerSentEvent
@@ -24,10 +25,6 @@ __all__ = [
     "ResponseMetadata",
 ]
 
-JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
-"""What `json.loads` can give."""
-
-
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -39,21 +36,6 @@ class _Decoder(Protocol[T_co]):
     def receive(self, data: bytes) -> Sequence[T_co]: ...
 
     def finish(self) -> Sequence[T_co]: ...
-
-
-@attrs.frozen(eq=False, repr=False)
-class Attempt(Value):
-    """One request of a call, times in seconds."""
-
-    number: int  # counts from 1
-    started_at: datetime.datetime  # UTC; when the wait for a slot began
-    slot_wait: float  # waiting for a place in the connection pool
-    duration: float  # from the slot to the end of the attempt
-    status: int | None = None  # HTTP status, None when no answer came
-    error: str | None = None  # the service's error code, or the class of what went wrong
-    request_id: str | None = None
-    may_have_run: bool = False  # whether the model may have done the work in this attempt
-    delay: float | None = None  # the pause before the next attempt, None for the last one
 
 
 @attrs.frozen(eq=False, repr=False)

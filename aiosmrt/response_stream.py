@@ -23,7 +23,7 @@ from aiosmrt.errors import (
 )
 from aiosmrt.eventstream import EventStreamDecoder
 from aiosmrt.hooks import OnFirstPart
-from aiosmrt.models import JSONValue, PayloadPart, ResponseMetadata
+from aiosmrt.models import PayloadPart, ResponseMetadata
 from aiosmrt.payload.payload import DEFAULT_MAX_LENGTH, JSONDocumentDecoder, LineDecoder
 from aiosmrt.payload.sse import DEFAULT_MAX_EVENT_LENGTH, EventDecoder, ServerSentEvent
 from aiosmrt.payload.tokens import TokenDecoder
@@ -32,6 +32,7 @@ from aiosmrt.service.model import Operation
 from aiosmrt.service.operations import parse_message
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.transport import PooledResponse
+from aiosmrt.value import JSONValue
 
 __all__ = ["ResponseStream", "ResponseStreamOpening"]
 
@@ -237,7 +238,7 @@ class ResponseStream:
 
     def _view(self, name: str, decoder: Decoder[T]) -> View[T]:
         self._choose(name)
-        view = View(self._take, decoder, self._refuse)
+        view = View(self._take, decoder, self._refuse, _let_others_run)
         # Not the view: it refers to the stream, and a circle would keep a dropped stream open.
         self._drop_values = view.drop
         return view
@@ -400,3 +401,7 @@ class ResponseStreamOpening:
                 stacklevel=2,
                 source=self,
             )
+
+
+async def _let_others_run() -> None:
+    await asyncio.sleep(0)

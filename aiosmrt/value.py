@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import TypeAlias, cast
 
 import attrs
 
-__all__ = ["Value"]
+__all__ = ["JSONValue", "Value"]
+
+JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
+"""What `json.loads` can give."""
 
 
 class Value:

@@ -21,7 +21,6 @@ from aiosmrt.calls.retries import FailureKind, classify
 from aiosmrt.errors import (
     AiosmrtError,
     AsyncInferenceError,
-    AsyncInferenceTimeout,
     ClientClosed,
     ConfigurationError,
     ParameterError,
@@ -31,6 +30,7 @@ from aiosmrt.models import AsyncInferenceOutput, ResponseMetadata
 from aiosmrt.tracebacks import drop_tracebacks
 
 __all__ = [
+    "AsyncInferenceTimeout",
     "AsyncInvocation",
     "Polling",
     "Wait",
@@ -130,6 +130,26 @@ def is_denied(error: AiosmrtError | None) -> bool:
 
 def _is_expired(error: AiosmrtError) -> bool:
     return isinstance(error, ServiceError) and error.code in _EXPIRED
+
+
+class AsyncInferenceTimeout(AiosmrtError, TimeoutError):
+    """Neither output nor failure of an asynchronous invocation within the time given.
+
+    Attributes:
+        invocation: what was waited for, and can be again.
+        seconds: how long that was.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        invocation: AsyncInvocation | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.invocation = invocation
+        self.seconds = seconds
 
 
 @attrs.frozen

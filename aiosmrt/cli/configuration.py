@@ -8,10 +8,11 @@ import sys
 
 import attrs
 
-from aiosmrt.config import BotocoreCredentials, Config
+from aiosmrt.config import Config
 from aiosmrt.errors import CredentialsError
 from aiosmrt.settings.resolution import Resolution, Resolved
 from aiosmrt.settings.sources import Setting
+from aiosmrt.signing.chain import find_credentials
 from aiosmrt.signing.credentials import CredentialProvider
 
 __all__ = ["show_configuration"]
@@ -82,7 +83,7 @@ def _list_credentials(config: Config, resolved: Resolved) -> list[tuple[str, str
         if config.profile_name is None and os.environ.get("AWS_ACCESS_KEY_ID"):
             sources = [f"environment variable {name.upper()}" for name in _KEYS]
         else:
-            found = _ask_botocore(config.profile_name, resolved.region_name)
+            found = find_credentials(config.profile_name, resolved.region_name)
             if found is not None:
                 where = provider.description.partition(" (")[0]
                 provider = CredentialProvider(credentials=found)
@@ -95,17 +96,3 @@ def _list_credentials(config: Config, resolved: Resolved) -> list[tuple[str, str
     if credentials.session_token is not None:
         values.append("****")
     return list(zip(_KEYS, values, sources or [provider.description] * 3, strict=False))
-
-
-def _ask_botocore(profile_name: str | None, region_name: str) -> BotocoreCredentials | None:
-    """Find credentials as a client does, but such as tell where they are from."""
-    import botocore.exceptions  # noqa: PLC0415 - slow, and not needed for every source
-    import botocore.session  # noqa: PLC0415 - as above
-
-    session = botocore.session.Session(profile=profile_name)
-    session.set_config_variable("region", region_name)
-    try:
-        found: BotocoreCredentials | None = session.get_credentials()
-    except botocore.exceptions.BotoCoreError:
-        return None  # a client says in its own words what is wrong
-    return found

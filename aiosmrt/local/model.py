@@ -13,7 +13,7 @@ from typing import TypeAlias
 import attrs
 
 from aiosmrt.errors import ConfigurationError
-from aiosmrt.models import JSONValue
+from aiosmrt.value import JSONValue
 
 __all__ = [
     "InvocationRequest",

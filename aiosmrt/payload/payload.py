@@ -43,7 +43,7 @@ from aiosmrt.errors import (
 from aiosmrt.tracebacks import drop_tracebacks
 
 if TYPE_CHECKING:
-    from aiosmrt.models import JSONValue
+    from aiosmrt.value import JSONValue
 
 __all__ = ["JSONDocumentDecoder", "LineDecoder", "TextDecoder"]
 

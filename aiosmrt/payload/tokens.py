@@ -17,10 +17,10 @@ from aiosmrt.errors import (
     ModelStreamError,
     PayloadError,
 )
-from aiosmrt.models import JSONValue
 from aiosmrt.payload.payload import BYTE_ORDER_MARK, JSONDocumentDecoder
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
 from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.value import JSONValue
 
 __all__ = ["PRESETS", "TokenDecoder", "find_error"]
 

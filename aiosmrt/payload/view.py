@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
 import time
@@ -11,12 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from aiosmrt.errors import AiosmrtError, InvalidJSON, ModelStreamError, TruncatedStream
-from aiosmrt.models import PayloadPart
 from aiosmrt.payload.payload import TextDecoder
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
 from aiosmrt.payload.tokens import IDLE, find_error, parse_document
 
-__all__ = ["Decoder", "MarkedEventDecoder", "TextPieceDecoder", "View"]
+__all__ = ["Decoder", "MarkedEventDecoder", "Part", "TextPieceDecoder", "View"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -41,6 +39,14 @@ class Decoder(Protocol[T_co]):
 _TURN: Final = 0.002
 
 
+class Part(Protocol):
+    """What the payload comes in."""
+
+    @property
+    def bytes(self) -> bytes:
+        """Its bytes, which end anywhere."""
+
+
 class View(Generic[T]):
     """The values that a decoder finds in the parts of a stream, in order.
 
@@ -53,6 +59,7 @@ class View(Generic[T]):
         "_decoder",
         "_ended",
         "_fail",
+        "_let_others_run",
         "_ran_at",
         "_ready",
         "_receive",
@@ -64,14 +71,16 @@ class View(Generic[T]):
 
     def __init__(
         self,
-        receive: Callable[[], Awaitable[PayloadPart | None]],
+        receive: Callable[[], Awaitable[Part | None]],
         decoder: Decoder[T],
         fail: Callable[[AiosmrtError], Awaitable[AiosmrtError]],
+        let_others_run: Callable[[], Awaitable[None]],
     ) -> None:
         self._receive = receive  # gives the next part, `None` at the proven end
         self._decoder = decoder
         self._slice_length = decoder.slice_length
         self._fail = fail  # takes what the decoder refuses, and gives the error to raise
+        self._let_others_run = let_others_run
         self._ready: deque[T] = deque()
         self._ask_again = False
         self._rest: deque[memoryview] = deque()  # of a part that is taken in slices
@@ -121,7 +130,7 @@ class View(Generic[T]):
     async def _take_slice(self) -> bytes:
         """Let others run if it is time, and give the next bytes of a part."""
         if time.monotonic() - self._ran_at > _TURN:
-            await asyncio.sleep(0)
+            await self._let_others_run()
             self._ran_at = time.monotonic()
         if not self._rest:  # somebody has closed the stream meanwhile
             return b""

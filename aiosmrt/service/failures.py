@@ -17,8 +17,8 @@ from aiosmrt.errors import (
     ThrottlingException,
     ValidationError,
 )
-from aiosmrt.models import JSONValue
 from aiosmrt.service.model import THROTTLING_CODES, Operation
+from aiosmrt.value import JSONValue
 
 __all__ = ["build_error", "find_code"]
 

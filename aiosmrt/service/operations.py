@@ -17,12 +17,12 @@ from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import (
     InvokeEndpointAsyncResponse,
     InvokeEndpointResponse,
-    JSONValue,
     PayloadPart,
     ResponseMetadata,
 )
 from aiosmrt.service.failures import build_error, find_code
 from aiosmrt.service.model import OPERATIONS, Operation, spell
+from aiosmrt.value import JSONValue
 
 if TYPE_CHECKING:
     from aiosmrt.eventstream import Message

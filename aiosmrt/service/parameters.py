@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
 
 from aiosmrt.config import CredentialsSource, Path, RetryPolicy, Timeout
 from aiosmrt.hooks import Hooks
+from aiosmrt.http import Session
 
 if TYPE_CHECKING:
     import ssl
 
-    import aiohttp
 
 __all__ = [
     "BinaryFile",
@@ -102,7 +102,7 @@ class ClientOptions(TypedDict, total=False):
     use_fips_endpoint: bool | None
     use_dualstack_endpoint: bool | None
     max_connections: int
-    session: aiohttp.ClientSession | None
+    session: Session | None
     timeout: Timeout | float | None
     retry: RetryPolicy | None
     parameter_validation: bool | Collection[str]

@@ -16,6 +16,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from aiosmrt.errors import ConfigurationError, ConnectionLost
+from aiosmrt.http import Session
 
 if TYPE_CHECKING:
     import ssl
@@ -57,9 +58,7 @@ class Connector:
         limit: how many connections the session that was given has at most, 0 where it has no limit.
     """
 
-    def __init__(
-        self, session: aiohttp.ClientSession | None, *, tls: ssl.SSLContext | bool
-    ) -> None:
+    def __init__(self, session: Session | None, *, tls: ssl.SSLContext | bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._tls = tls
         self._destinations: dict[str, aiohttp.ClientRequest] = {}
@@ -68,22 +67,23 @@ class Connector:
         self._silence.freeze()
         self.trace_configs: list[aiohttp.TraceConfig] = []
         self.limit = 0
-        connector: aiohttp.BaseConnector
-        if session is None:
+        given = None if session is None else _check_session(session, self._loop)
+        connector: aiohttp.BaseConnector | None
+        if given is None:
             # Slots come before connections, so that a call signs after it has waited.
             connector = aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=_POOLED_IDLE, socket_factory=_make_socket, ssl=tls
             )
         else:
-            connector, self.trace_configs = _borrow(session, self._loop)
-            limits = [each for each in (connector.limit, connector.limit_per_host) if each]
-            self.limit = min(limits, default=0)  # most clients call one host
+            connector, self.trace_configs = given.connector, given.trace_configs
+            limits = [] if connector is None else [connector.limit, connector.limit_per_host]
+            self.limit = min(filter(None, limits), default=0)  # most clients call one host
         self._own = aiohttp.ClientSession(
             connector=connector,
-            connector_owner=session is None,
+            connector_owner=given is None,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self.session = session or self._own
+        self.session = given or self._own
 
     @property
     def closed(self) -> bool:
@@ -202,20 +202,18 @@ async def _welcome(connection: Connection, origin: str) -> Connection:
     return connection
 
 
-def _borrow(
-    session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
-) -> tuple[aiohttp.BaseConnector, list[aiohttp.TraceConfig]]:
+def _check_session(session: Session, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+    """Give the session that connections are to be taken from, unless they cannot."""
     if not isinstance(session, aiohttp.ClientSession):
         raise ConfigurationError(f"session={session!r}: an aiohttp.ClientSession, or None")
-    connector = session.connector
-    if session.closed or connector is None:
+    if session.closed or session.connector is None:
         raise ConfigurationError("session: this aiohttp session is closed")
     if session._loop is not loop:  # noqa: SLF001 - `session.loop` warns that it is deprecated
         raise ConfigurationError(
             "session: this aiohttp session belongs to another event loop; make it inside the loop "
             "that makes the calls, or leave session= out and let the client make its own"
         )
-    return connector, session.trace_configs
+    return session
 
 
 def _make_socket(address: aiohttp.AddrInfoType) -> socket.socket:

@@ -15,7 +15,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError
-from aiosmrt.http import Request, ResponseHead
+from aiosmrt.http import Request, ResponseHead, Session
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.transport.alarm import Alarm
 from aiosmrt.transport.border import refuse_proxying, translate
@@ -36,7 +36,7 @@ class PoolOptions:
 
     max_connections: int = 100
     tls: ssl.SSLContext | bool = True
-    session: aiohttp.ClientSession | None = attrs.field(default=None, repr=False)
+    session: Session | None = attrs.field(default=None, repr=False)
     proxy: str | None = attrs.field(default=None, repr=False)  # its URL may hold a password
     proxy_headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     # Where a proxy is looked for if none is given, for each origin anew: NO_PROXY tells them apart.

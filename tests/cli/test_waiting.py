@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from aiosmrt import AsyncInferenceTimeout
 from aiosmrt.cli.waiting import wait_for_output
-from aiosmrt.errors import AsyncInferenceTimeout
 from aiosmrt.local import LocalEndpoint, StoredObject
 
 _OUTPUT = "s3://bucket/output"
