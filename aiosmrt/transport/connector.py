@@ -7,21 +7,29 @@ import select
 import socket
 from asyncio import sleep
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
-from aiohttp.tracing import Trace
 from yarl import URL
 
 from aiosmrt.errors import ConfigurationError, ConnectionLost
 from aiosmrt.http import Session
+from aiosmrt.transport.adapter import (
+    Connection,
+    Destination,
+    Reuse,
+    Trace,
+    check_aiohttp,
+    connect,
+    find_loop,
+    has_spoken,
+    make_destination,
+)
 
 if TYPE_CHECKING:
     import ssl
 
-    from aiohttp.connector import Connection
 
 __all__ = ["Connector", "Route"]
 
@@ -35,10 +43,6 @@ _POOLED_IDLE = 12
 # each one, and do not say so, take tens of microseconds to do it, and on a machine with other work
 # some milliseconds; a call that follows at once comes sooner.
 _GRACE = 0.005
-
-# Limits are kept by `Limits`.
-_NO_LIMIT = aiohttp.ClientTimeout()
-_NOTHING = SimpleNamespace()
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -59,9 +63,10 @@ class Connector:
     """
 
     def __init__(self, session: Session | None, *, tls: ssl.SSLContext | bool) -> None:
+        check_aiohttp()
         self._loop = asyncio.get_running_loop()
         self._tls = tls
-        self._destinations: dict[str, aiohttp.ClientRequest] = {}
+        self._destinations: dict[str, Destination] = {}
         self._lasting: set[str] = set()  # origins that leave connections open behind an answer
         self._silence = aiohttp.TraceConfig()
         self._silence.freeze()
@@ -116,10 +121,8 @@ class Connector:
             raise RuntimeError("the session is closed")
         destination = self._find_destination(origin, route)
         while True:
-            reuse = _Reuse(self._own, self._silence, _NOTHING)
-            connection = await connector.connect(
-                destination, traces=[reuse, *traces], timeout=_NO_LIMIT
-            )
+            reuse = Reuse(self._own, self._silence)
+            connection = await connect(connector, destination, (reuse, *traces))
             if not reuse.told:
                 return await _welcome(connection, origin) if _has_news(connection) else connection
             if origin not in self._lasting:
@@ -130,37 +133,25 @@ class Connector:
             self._lasting.discard(origin)
             connection.close()
 
-    def _find_destination(self, origin: str, route: Route) -> aiohttp.ClientRequest:
+    def _find_destination(self, origin: str, route: Route) -> Destination:
         destination = self._destinations.get(origin)
         if destination is None:
-            # Nothing of it is sent: it says where to, in the words of the connector.
-            destination = aiohttp.ClientRequest(
-                "POST",
-                URL(origin),
-                loop=self._loop,
-                ssl=self._tls,
-                session=self._own,
+            destination = make_destination(
+                origin,
+                self._own,
+                tls=self._tls,
                 proxy=route.proxy,
-                proxy_headers=route.headers or None,
+                proxy_headers=route.headers,
             )
             if route.proxy is None:  # or the connector would write something into it
                 self._destinations[origin] = destination
         return destination
 
 
-class _Reuse(Trace):
-    """Learns whether a connection was used before."""
-
-    told = False
-
-    async def send_connection_reuseconn(self) -> None:
-        self.told = True
-
-
 def _has_news(connection: Connection) -> bool:
     """Tell whether something has happened to an idle connection: bytes, its end, or an error."""
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
+    transport = connection.transport
+    if transport is None or transport.is_closing() or has_spoken(connection):
         return True
     raw = transport.get_extra_info("socket")
     return raw is None or _is_readable(raw.fileno())
@@ -192,11 +183,11 @@ async def _welcome(connection: Connection, origin: str) -> Connection:
     """
     for _ in range(2):  # the first pass may have begun before it came
         await _let_pass(connection, 0)
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or transport.is_closing():
+    transport = connection.transport
+    if transport is None or transport.is_closing():
         connection.close()
         raise ConnectionResetError("the connection was closed as soon as it was made")
-    if protocol.should_close:
+    if has_spoken(connection):
         connection.close()
         raise ConnectionLost(f"{origin} spoke before it was asked; nothing was sent")
     return connection
@@ -208,7 +199,7 @@ def _check_session(session: Session, loop: asyncio.AbstractEventLoop) -> aiohttp
         raise ConfigurationError(f"session={session!r}: an aiohttp.ClientSession, or None")
     if session.closed or session.connector is None:
         raise ConfigurationError("session: this aiohttp session is closed")
-    if session._loop is not loop:  # noqa: SLF001 - `session.loop` warns that it is deprecated
+    if find_loop(session) is not loop:
         raise ConfigurationError(
             "session: this aiohttp session belongs to another event loop; make it inside the loop "
             "that makes the calls, or leave session= out and let the client make its own"

@@ -18,7 +18,7 @@ from aiosmrt.transport.response_parser import IncompleteResponse, MalformedRespo
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiohttp.connector import Connection
+    from aiosmrt.transport.adapter import Connection
 
 __all__ = ["Exchange", "encode_head"]
 

@@ -11,12 +11,12 @@ from http import HTTPStatus
 
 import aiohttp
 import attrs
-from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError
 from aiosmrt.http import Request, ResponseHead, Session
 from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.transport.adapter import HttpProcessingError
 from aiosmrt.transport.alarm import Alarm
 from aiosmrt.transport.border import refuse_proxying, translate
 from aiosmrt.transport.connector import Connector, Route

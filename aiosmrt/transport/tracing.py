@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import aiohttp
-from aiohttp.tracing import Trace
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from aiosmrt.http import Request, ResponseHead
+from aiosmrt.transport.adapter import TracedResponse, make_trace
 
 __all__ = ["Tracing"]
 
@@ -27,7 +27,7 @@ class Tracing:
         configs: Sequence[aiohttp.TraceConfig],
         request: Request,
     ) -> None:
-        self.traces = [Trace(session, config, config.trace_config_ctx()) for config in configs]
+        self.traces = [make_trace(session, config) for config in configs]
         query = f"?{request.query}" if request.query else ""
         self._url = URL(request.origin + request.path + query, encoded=True)
         self._headers = CIMultiDict(request.headers)
@@ -49,7 +49,7 @@ class Tracing:
     async def end(self, head: ResponseHead, reason: str) -> None:
         """Tell that the head of the answer is there."""
         method = self._request.method
-        response = _TracedResponse(method, self._url, self._headers, head, reason)
+        response = TracedResponse(method, self._url, self._headers, head, reason)
         for trace in self.traces:
             await trace.send_request_end(method, self._url, self._headers, response)
 
@@ -59,18 +59,3 @@ class Tracing:
             await trace.send_request_exception(
                 self._request.method, self._url, self._headers, error
             )
-
-
-class _TracedResponse(aiohttp.ClientResponse):
-    """An answer as far as a trace may look into it: all but its body."""
-
-    def __init__(
-        self, method: str, url: URL, sent: CIMultiDict[str], head: ResponseHead, reason: str
-    ) -> None:
-        self.method = method
-        self.status = head.status
-        self.reason = reason
-        self._url = self._real_url = url
-        self._headers = CIMultiDictProxy(CIMultiDict(head.headers))
-        self._request_info = aiohttp.RequestInfo(url, method, CIMultiDictProxy(sent), url)
-        self._cache = {}

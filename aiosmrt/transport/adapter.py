@@ -1,0 +1,160 @@
+"""aiohttp's inner side: all that is taken of it beyond what it documents.
+
+Its connectors are made for its own sessions. Here they are asked for a connection in the words that
+a session uses, and what they give is used by us. Seen working with aiohttp 3.12 to 3.14.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import SimpleNamespace
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
+from aiohttp.tracing import Trace
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from aiosmrt.errors import ConfigurationError
+from aiosmrt.http import ResponseHead
+
+__all__ = [
+    "Connection",
+    "Destination",
+    "HttpProcessingError",
+    "Reuse",
+    "Trace",
+    "TracedResponse",
+    "check_aiohttp",
+    "connect",
+    "find_loop",
+    "has_spoken",
+    "make_destination",
+    "make_trace",
+]
+
+_SEEN_WORKING = "3.12 to 3.14"
+
+# Limits are kept by `Limits`.
+_NO_LIMIT = aiohttp.ClientTimeout()
+_NOTHING = SimpleNamespace()
+
+Destination = aiohttp.ClientRequest
+
+
+def check_aiohttp() -> None:
+    """Refuse an aiohttp whose inner side is another one.
+
+    Raises:
+        ConfigurationError: naming its version.
+    """
+    wanted: tuple[tuple[Callable[..., object], tuple[str, ...]], ...] = (
+        (aiohttp.ClientRequest.__init__, ("loop", "ssl", "session", "proxy", "proxy_headers")),
+        (aiohttp.BaseConnector.connect, ("req", "traces", "timeout")),
+        (Trace.__init__, ("session", "trace_config", "trace_config_ctx")),
+    )
+    missing = [
+        f"{function.__qualname__}({name}=)"
+        for function, names in wanted
+        for name in names
+        if name not in _list_parameters(function)
+    ]
+    missing += [
+        f"{kind.__name__}.{name}"
+        for kind, names in (
+            (Connection, ("protocol", "transport", "close", "release")),
+            (ResponseHandler, ("should_close",)),
+            (Trace, ("send_connection_reuseconn",)),
+        )
+        for name in names
+        if not hasattr(kind, name)
+    ]
+    if missing:
+        raise ConfigurationError(
+            f"aiohttp {aiohttp.__version__} is another one inside than this release knows (it has "
+            f"no {', '.join(missing)}): install one of {_SEEN_WORKING}, or a newer aiosmrt"
+        )
+
+
+def _list_parameters(function: Callable[..., object]) -> tuple[str, ...]:
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def make_destination(
+    origin: str,
+    session: aiohttp.ClientSession,
+    *,
+    tls: ssl.SSLContext | bool,
+    proxy: URL | None,
+    proxy_headers: Mapping[str, str],
+) -> Destination:
+    """Say where to, in the words of a connector. Nothing of it is sent."""
+    return aiohttp.ClientRequest(
+        "POST",
+        URL(origin),
+        loop=asyncio.get_running_loop(),
+        ssl=tls,
+        session=session,
+        proxy=proxy,
+        proxy_headers=CIMultiDict(proxy_headers) if proxy_headers else None,
+    )
+
+
+def connect(
+    connector: aiohttp.BaseConnector, destination: Destination, traces: Sequence[Trace]
+) -> Awaitable[Connection]:
+    """Take a connection that is idle, or make one; errors as aiohttp's."""
+    return connector.connect(destination, traces=list(traces), timeout=_NO_LIMIT)
+
+
+def has_spoken(connection: Connection) -> bool:
+    """Tell whether an idle connection's protocol has read what nobody asked for, or was lost."""
+    protocol = connection.protocol
+    return protocol is None or protocol.should_close
+
+
+class Reuse(Trace):
+    """Learns whether a connection was used before.
+
+    Attributes:
+        told: whether it was.
+    """
+
+    told = False
+
+    def __init__(self, session: aiohttp.ClientSession, silence: aiohttp.TraceConfig) -> None:
+        super().__init__(session, silence, _NOTHING)
+
+    async def send_connection_reuseconn(self) -> None:
+        """Take note of it."""
+        self.told = True
+
+
+def find_loop(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop:
+    """Give the loop that a session belongs to; its own `loop` warns that it is deprecated."""
+    return session._loop  # noqa: SLF001 - see above
+
+
+def make_trace(session: aiohttp.ClientSession, config: aiohttp.TraceConfig) -> Trace:
+    """Begin what a session tells one of its trace configurations of one request."""
+    return Trace(session, config, config.trace_config_ctx())
+
+
+class TracedResponse(aiohttp.ClientResponse):
+    """An answer as far as a trace may look into it: all but its body."""
+
+    def __init__(
+        self, method: str, url: URL, sent: CIMultiDict[str], head: ResponseHead, reason: str
+    ) -> None:
+        self.method = method
+        self.status = head.status
+        self.reason = reason
+        self._url = self._real_url = url
+        self._headers = CIMultiDictProxy(CIMultiDict(head.headers))
+        self._request_info = aiohttp.RequestInfo(url, method, CIMultiDictProxy(sent), url)
+        self._cache = {}
