@@ -24,7 +24,7 @@ from aiosmrt.errors import (
 from aiosmrt.eventstream import EventStreamDecoder
 from aiosmrt.hooks import OnFirstPart
 from aiosmrt.models import PayloadPart, ResponseMetadata
-from aiosmrt.payload.payload import DEFAULT_MAX_LENGTH, JSONDocumentDecoder, LineDecoder
+from aiosmrt.payload.documents import DEFAULT_MAX_LENGTH, JSONDocumentDecoder, LineDecoder
 from aiosmrt.payload.sse import DEFAULT_MAX_EVENT_LENGTH, EventDecoder, ServerSentEvent
 from aiosmrt.payload.tokens import TokenDecoder
 from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View

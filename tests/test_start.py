@@ -12,7 +12,7 @@ import aiosmrt
 _NOT_NEEDED = {
     "aiosmrt.async_inference.client",
     "aiosmrt.eventstream",
-    "aiosmrt.payload.payload",
+    "aiosmrt.payload.documents",
     "aiosmrt.response_stream",
     "aiosmrt.async_inference.s3",
     "aiosmrt.sse",

@@ -24,7 +24,7 @@ from typing import Final
 import attrs
 
 from aiosmrt.errors import InvalidText, PayloadError, PayloadTooLarge
-from aiosmrt.payload.payload import BYTE_ORDER_MARK, check_errors, measure_lines
+from aiosmrt.payload.documents import BYTE_ORDER_MARK, check_errors, measure_lines
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.value import Value
 

@@ -17,7 +17,7 @@ from aiosmrt.errors import (
     ModelStreamError,
     PayloadError,
 )
-from aiosmrt.payload.payload import BYTE_ORDER_MARK, JSONDocumentDecoder
+from aiosmrt.payload.documents import BYTE_ORDER_MARK, JSONDocumentDecoder
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.value import JSONValue

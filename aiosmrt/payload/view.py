@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from aiosmrt.errors import AiosmrtError, InvalidJSON, ModelStreamError, TruncatedStream
-from aiosmrt.payload.payload import TextDecoder
+from aiosmrt.payload.documents import TextDecoder
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
 from aiosmrt.payload.tokens import IDLE, find_error, parse_document
 
@@ -21,7 +21,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Decoder(Protocol[T_co]):
-    """What turns payload bytes into values: see `aiosmrt.payload.payload`."""
+    """What turns payload bytes into values: see `aiosmrt.payload.documents`."""
 
     @property
     def slice_length(self) -> int:

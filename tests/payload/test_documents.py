@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from aiosmrt.errors import AiosmrtError, InvalidJSON, InvalidText, PayloadTooLarge
 from aiosmrt.models import JSONValue
-from aiosmrt.payload.payload import JSONDocumentDecoder, LineDecoder, TextDecoder
+from aiosmrt.payload.documents import JSONDocumentDecoder, LineDecoder, TextDecoder
 
 if TYPE_CHECKING:
     from tests.conftest import Decoder, Decoding, MakeDecoder
