@@ -76,7 +76,7 @@ class _Whole(Value):
         Raises:
             InvalidText: a line is not UTF-8, after those before it were given.
         """
-        from aiosmrt.payload.documents import LineDecoder  # noqa: PLC0415 - start-up time
+        from aiosmrt.payload.lines import LineDecoder  # noqa: PLC0415 - start-up time
 
         return _decode(LineDecoder(), self.body)
 

@@ -24,8 +24,10 @@ from aiosmrt.errors import (
 from aiosmrt.eventstream import EventStreamDecoder
 from aiosmrt.hooks import OnFirstPart
 from aiosmrt.models import PayloadPart, ResponseMetadata
-from aiosmrt.payload.documents import DEFAULT_MAX_LENGTH, JSONDocumentDecoder, LineDecoder
-from aiosmrt.payload.sse import DEFAULT_MAX_EVENT_LENGTH, EventDecoder, ServerSentEvent
+from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH
+from aiosmrt.payload.documents import JSONDocumentDecoder
+from aiosmrt.payload.lines import LineDecoder
+from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
 from aiosmrt.payload.tokens import TokenDecoder
 from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 from aiosmrt.service.model import Operation
@@ -181,7 +183,7 @@ class ResponseStream:
         require_done: bool = False,
         raise_on_error: bool = False,
         drop_incomplete: bool = False,
-        max_event_length: int = DEFAULT_MAX_EVENT_LENGTH,
+        max_event_length: int = DEFAULT_MAX_LENGTH,
     ) -> AsyncIterator[ServerSentEvent]:
         """Give the payload's server-sent events, by the rules of the HTML standard.
 

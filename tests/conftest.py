@@ -501,7 +501,7 @@ def events() -> type[EventStreams]:
 
 
 class Decoder(Protocol):
-    """What turns payload bytes into values: see `aiosmrt.payload.documents`."""
+    """What turns payload bytes into values: see `aiosmrt.payload`."""
 
     def receive(self, data: bytes, /) -> Iterable[object]: ...
     def finish(self) -> Iterable[object]: ...

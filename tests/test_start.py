@@ -13,6 +13,8 @@ _NOT_NEEDED = {
     "aiosmrt.async_inference.client",
     "aiosmrt.eventstream",
     "aiosmrt.payload.documents",
+    "aiosmrt.payload.lines",
+    "aiosmrt.payload.text",
     "aiosmrt.response_stream",
     "aiosmrt.async_inference.s3",
     "aiosmrt.sse",

@@ -1,6 +1,30 @@
 """What the parts of an answer carry: text, lines, documents, events, tokens.
 
 Pure but for the view, which waits for parts and lets others run.
+
+A part of a response stream may end anywhere: inside a character, a line break, a number. Each
+decoder here takes the payload in any split and gives what it would give for the whole; each is
+usable alone::
+
+    decoder = LineDecoder()
+    for part in parts:
+        for line in decoder.receive(part):
+            ...
+    for line in decoder.finish():  # when the end of the payload is proven
+        ...
+
+What is sound before a fault is given first: then `receive` returns it, and the next call raises
+the fault. A decoder that has met a fault raises it at every further call. Whatever the bytes are,
+nothing comes out but `PayloadError` and what a decoder's docstring names beside it; anything else
+is a bug. The work is linear in the bytes, however they are split.
+
+A call does all the work that its bytes make, and meanwhile nothing else runs on an event loop. With
+`slice_length` bytes a call at most, as the views have it, that is some milliseconds, whatever the
+bytes are. Only what is longer than that itself, and complete now, may take more: a JSON document of
+a MiB some 20 ms.
+
+A byte order mark is no part of the text: it is passed over at the beginning of a payload, before
+each JSON document, and before each field of an event.
 """
 
 from __future__ import annotations

@@ -1,18 +1,7 @@
 """Server-sent events (`text/event-stream`), incrementally: bytes to events, and events to bytes.
 
 The rules are those of the WHATWG's HTML standard, sections 9.2.5 and 9.2.6 ("Parsing an event
-stream", "Interpreting an event stream")::
-
-    decoder = EventDecoder()
-    for part in parts:
-        for event in decoder.receive(part):
-            ...
-    for event in decoder.finish():  # when the end of the payload is proven
-        ...
-
-The decoder behaves as those of `payload`: the same events in any split of the bytes, the sound
-ones before a fault, then the fault at every call, and nothing but `PayloadError`. What is said
-there of `slice_length` holds for it, too.
+stream", "Interpreting an event stream"). Users import it as `aiosmrt.sse`.
 """
 
 from __future__ import annotations
@@ -23,20 +12,14 @@ from typing import Final
 
 import attrs
 
-from aiosmrt.errors import InvalidText, PayloadError, PayloadTooLarge
-from aiosmrt.payload.documents import BYTE_ORDER_MARK, check_errors, measure_lines
+from aiosmrt.errors import PayloadError, PayloadTooLarge
+from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH, name_too_large
+from aiosmrt.payload.lines import CR, LF, measure_lines
+from aiosmrt.payload.text import BYTE_ORDER_MARK, check_errors, name_invalid_text
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.value import Value
 
 __all__ = ["EventDecoder", "ServerSentEvent", "encode", "encode_comment"]
-
-# As for a frame of the event stream. No sane event is that long; it only bounds the memory that a
-# broken model can claim.
-DEFAULT_MAX_EVENT_LENGTH: Final = 32 * 1024 * 1024  # bytes
-
-# As numbers, because a byte is looked for several times faster so than as a bytes object.
-_LF: Final = ord("\n")
-_CR: Final = ord("\r")
 
 _MAX_RETRY_DIGITS: Final = 18  # more milliseconds than anybody waits
 _MARKS: Final = re.compile(rb"\A(?:%b)++" % BYTE_ORDER_MARK)
@@ -102,7 +85,7 @@ class EventDecoder:
         *,
         errors: str = "strict",
         drop_incomplete: bool = False,
-        max_event_length: int = DEFAULT_MAX_EVENT_LENGTH,
+        max_event_length: int = DEFAULT_MAX_LENGTH,
     ) -> None:
         check_errors(errors)
         self._errors = errors
@@ -133,7 +116,7 @@ class EventDecoder:
             raise copy.copy(self._error)
         events: list[ServerSentEvent] = []
         try:
-            if _LF in data or _CR in data:
+            if LF in data or CR in data:
                 data = self._split(data, events)
             self._line += data
             if self._length + len(self._line) > self._max_event_length:
@@ -163,14 +146,14 @@ class EventDecoder:
         offset, block, number = self._begins[index]
         return offset + measure_lines(block, number)
 
-    # It finds lines as `payload.LineDecoder` does, but as bytes, since a comment need not be text,
-    # and bounds events rather than lines: a common half would cost each part a call.
+    # It finds lines as `LineDecoder` does, but as bytes, since a comment need not be text, and it
+    # bounds events rather than lines: a common half would cost each part a call.
     def _split(self, data: bytes, events: list[ServerSentEvent]) -> bytes:
         """Interpret all lines that have a break now, and give what is behind the last break."""
         if self._line:
             data = bytes(self._line + data)
             self._line = bytearray()
-        elif self._after_cr and data[0] == _LF:
+        elif self._after_cr and data[0] == LF:
             data = data[1:]
             self._offset += 1
         lines = data.splitlines()  # of bytes: at LF, CR LF and CR only
@@ -194,12 +177,8 @@ class EventDecoder:
             except UnicodeDecodeError as error:
                 # What was being decoded is the end of the line.
                 value = len(data.splitlines()[number]) - len(error.object)
-                offset = self._offset + measure_lines(data, number) + value + error.start
-                found = bytes(error.object[error.start : error.end])
-                raise InvalidText(
-                    f"byte {offset} of the payload is not UTF-8: {error.reason} ({found!r})",
-                    offset=offset,
-                ) from error
+                offset = self._offset + measure_lines(data, number) + value
+                raise name_invalid_text(error, offset) from error
         self._offset += len(data) - len(rest)
         return rest
 
@@ -228,12 +207,8 @@ class EventDecoder:
         return event
 
     def _exceed(self, offset: int) -> PayloadTooLarge:
-        limit = self._max_event_length
-        return PayloadTooLarge(
-            f"the event that goes on at byte {offset} of the payload is longer than {limit} bytes:"
-            " give a larger max_event_length if it is meant to be",
-            offset=offset,
-            limit=limit,
+        return name_too_large(
+            "event that goes on", "max_event_length", self._max_event_length, offset
         )
 
 

@@ -17,8 +17,9 @@ from aiosmrt.errors import (
     ModelStreamError,
     PayloadError,
 )
-from aiosmrt.payload.documents import BYTE_ORDER_MARK, JSONDocumentDecoder
+from aiosmrt.payload.documents import JSONDocumentDecoder
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
+from aiosmrt.payload.text import BYTE_ORDER_MARK
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.value import JSONValue
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from aiosmrt.errors import AiosmrtError, InvalidJSON, ModelStreamError, TruncatedStream
-from aiosmrt.payload.documents import TextDecoder
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
+from aiosmrt.payload.text import TextDecoder
 from aiosmrt.payload.tokens import IDLE, find_error, parse_document
 
 __all__ = ["Decoder", "MarkedEventDecoder", "Part", "TextPieceDecoder", "View"]
@@ -21,7 +21,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Decoder(Protocol[T_co]):
-    """What turns payload bytes into values: see `aiosmrt.payload.documents`."""
+    """What turns payload bytes into values: see `aiosmrt.payload`."""
 
     @property
     def slice_length(self) -> int:

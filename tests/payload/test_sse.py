@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import base64
-import json
 import pickle
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiosmrt.errors import AiosmrtError, InvalidText, PayloadTooLarge
-from aiosmrt.models import JSONValue
 from aiosmrt.sse import EventDecoder, ServerSentEvent, encode, encode_comment
 
 if TYPE_CHECKING:
     from tests.conftest import Decoding
+    from tests.payload.conftest import FramingCase
 
 cuts = st.lists(st.integers(0, 10_000), max_size=12)
 E = ServerSentEvent
@@ -274,25 +271,17 @@ def test_the_default_bound_admits_what_a_part_can_hold() -> None:
 # Judges
 
 
-def test_events_of_containers(decoding: type[Decoding], vectors: Path) -> None:
-    cases: list[dict[str, JSONValue]] = json.loads((vectors / "llm-framing/cases.json").read_text())
+def test_events_of_containers(decoding: type[Decoding], framing_cases: list[FramingCase]) -> None:
     judged = 0
-    for case in cases:
-        parts = case["parts_b64"]
-        assert isinstance(parts, list)
-        chunks = [base64.b64decode(str(part)) for part in parts]
-        expected = case["expected_sse_data"]
-        if (
-            case["name"] == "sse_error_object"
-        ):  # nothing is said of events; its blank line is missing
+    for case in framing_cases:
+        expected = case.events
+        if case.name == "sse_error_object":  # nothing is said of events; its blank line is missing
             expected = ['{"error": "Test error"}']
         if expected is not None:
             judged += 1
-            outcome = decoding.run(EventDecoder, chunks)
-            assert [event.data for event in outcome.early + outcome.late] == expected, case["name"]
-            assert decoding.decode(EventDecoder, b"".join(chunks)).view() == outcome.view(), case[
-                "name"
-            ]
+            outcome = decoding.run(EventDecoder, case.chunks)
+            assert [event.data for event in outcome.early + outcome.late] == expected, case.name
+            assert decoding.decode(EventDecoder, case.whole).view() == outcome.view(), case.name
     assert judged >= 4
 
 

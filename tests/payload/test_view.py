@@ -20,7 +20,9 @@ from aiosmrt.errors import (
     TruncatedStream,
 )
 from aiosmrt.models import PayloadPart
-from aiosmrt.payload.documents import JSONDocumentDecoder, LineDecoder, TextDecoder
+from aiosmrt.payload.documents import JSONDocumentDecoder
+from aiosmrt.payload.lines import LineDecoder
+from aiosmrt.payload.text import TextDecoder
 from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 from aiosmrt.sse import EventDecoder, ServerSentEvent, encode
 
