@@ -19,7 +19,7 @@ import pytest
 import aiosmrt
 from aiosmrt import config, errors, local, models, sse
 
-MODULES = (aiosmrt, aiosmrt.eventstream, local)
+MODULES = (aiosmrt, aiosmrt.eventstream, local, sse)
 
 # What annotations name only for type checkers.
 _NAMES: dict[str, object] = {
