@@ -25,5 +25,6 @@ if __name__ == "__main__":
             Goal("events_per_second_vs_aiobotocore", "at least", 5, 7),
             Goal("events_per_second_vs_capo", "at least", 4.5, 7),
             Goal("cpu_vs_aiohttp", "at most", 2.2, 1.7),
+            Goal("tls_cpu_vs_aiohttp", "at most", 2.2, 1.7),
         ],
     )

@@ -7,12 +7,15 @@ import asyncio
 import gc
 import json
 import resource
+import ssl
 import statistics
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias, TypeVar
 
 import attrs
@@ -22,6 +25,7 @@ from benchmarks.peers import ASYNC_PEERS, Peer, Work, connect, explain_absence
 __all__ = [
     "LOOPS",
     "OURS",
+    "WIRES",
     "Goal",
     "Options",
     "Ratios",
@@ -34,11 +38,13 @@ __all__ = [
     "ratio",
     "run",
     "serve",
+    "serve_tls",
     "tabulate",
 ]
 
 OURS = "aiosmrt"
 LOOPS = ("asyncio", "uvloop")
+WIRES = ("plain", "tls")
 
 T = TypeVar("T")
 Ratios: TypeAlias = dict[str, float]
@@ -70,6 +76,7 @@ class Options:
     rounds: int
     loops: tuple[str, ...]
     peers: tuple[str, ...]
+    wires: tuple[str, ...]
 
 
 def parse_options(
@@ -79,6 +86,7 @@ def parse_options(
     peers: Sequence[str] = ASYNC_PEERS,
     default_peers: Sequence[str] | None = None,
     default_loops: Sequence[str] = LOOPS,
+    wires: Sequence[str] = WIRES[:1],
 ) -> Options:
     """Read the command line.
 
@@ -88,24 +96,27 @@ def parse_options(
         peers: whom it may name.
         default_peers: whom it need not name, `None` for all of them.
         default_loops: the same of event loops.
+        wires: on which it is asked, plain HTTP or TLS.
     """
     peers = [peer for peer in peers if peer != OURS]
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=rounds, help=f"pairs, {rounds} by default")
     parser.add_argument("--loops", nargs="+", choices=LOOPS, default=default_loops)
     parser.add_argument("--peers", nargs="*", choices=peers, default=default_peers or peers)
+    parser.add_argument("--wires", nargs="+", choices=wires, default=wires)
     given = parser.parse_args()
     return Options(
         rounds=given.rounds,
         loops=tuple(loop for loop in given.loops if _is_there(loop)),
         peers=(OURS, *given.peers),
+        wires=tuple(wire for wire in given.wires if wire != "tls" or _is_there("trustme", "tls")),
     )
 
 
-def _is_there(loop: str) -> bool:
-    there = find_spec(loop) is not None
+def _is_there(module: str, needed_for: str | None = None) -> bool:
+    there = find_spec(module) is not None
     if not there:
-        print(f"{loop}: skipped, it is not installed")
+        print(f"{needed_for or module}: skipped, {module} is not installed")
     return there
 
 
@@ -124,17 +135,33 @@ def run(main: Callable[[], Awaitable[T]], loop: str) -> T:
 
 
 @contextmanager
-def serve() -> Iterator[str]:
+def serve(*arguments: str) -> Iterator[str]:
     """Run the server in a process of its own, and give its URL."""
     # A file for every stream, here and there.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    command = [sys.executable, "-m", "benchmarks.server"]
+    command = [sys.executable, "-m", "benchmarks.server", *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
         yield server.stdout.readline().strip()
+
+
+@contextmanager
+def serve_tls() -> Iterator[tuple[str, ssl.SSLContext]]:
+    """Do so over TLS, and give also the context that trusts it."""
+    import trustme  # noqa: PLC0415 - it need not be there
+
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with TemporaryDirectory() as folder:
+        certificate = Path(folder, "certificate.pem")
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
+        with serve(str(certificate)) as url:
+            yield url, context
 
 
 def choose_peers(names: Sequence[str]) -> list[str]:
@@ -151,12 +178,13 @@ def choose_peers(names: Sequence[str]) -> list[str]:
 
 @asynccontextmanager
 async def connected(
-    names: Sequence[str], url: str, connections: int
+    names: Sequence[str], url: str, connections: int, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[dict[str, Peer]]:
     """Make these clients, and close them."""
     async with AsyncExitStack() as stack:
         yield {
-            name: await stack.enter_async_context(connect(name, url, connections)) for name in names
+            name: await stack.enter_async_context(connect(name, url, connections, tls))
+            for name in names
         }
 
 

@@ -19,5 +19,6 @@ if __name__ == "__main__":
             Goal("calls_per_second_vs_aiobotocore", "at least", 5.5, 7),
             Goal("calls_per_second_vs_capo", "at least", 4, 5),
             Goal("cpu_vs_aiohttp", "at most", 1.15, 1),
+            Goal("tls_cpu_vs_aiohttp", "at most", 1.05),
         ],
     )

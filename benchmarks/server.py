@@ -1,6 +1,7 @@
 """A SageMaker Runtime endpoint that answers from memory, so that clients are what is measured.
 
-It prints its URL and serves until its standard input ends. The endpoint's name says what comes:
+It prints its URL and serves until its standard input ends, over TLS where its argument is a file of
+a key and its certificate. The endpoint's name says what comes:
 
 - `bytes-1024`: an answer of 1,024 bytes
 - `burst-1000-32`: a response stream of 1,000 events of 32 bytes, all at once, a chunk each
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
+import ssl
 import sys
 from email.utils import formatdate
 from typing import cast
@@ -126,15 +128,19 @@ class Exchange(asyncio.Protocol):
         self._timer = self._loop.call_at(due, self._pace, due, interval, event)
 
 
-async def main() -> None:
+async def main(certificate: str | None = None) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Exchange, "127.0.0.1", 0, backlog=8192)
+    tls = None
+    if certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    server = await loop.create_server(Exchange, "127.0.0.1", 0, backlog=8192, ssl=tls)
     host, port = server.sockets[0].getsockname()
-    print(f"http://{host}:{port}", flush=True)
+    print(f"{'http' if tls is None else 'https'}://{host}:{port}", flush=True)
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)
     await ended.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*sys.argv[1:2]))

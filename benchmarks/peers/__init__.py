@@ -1,11 +1,13 @@
 """The clients that are measured: a module each, imported only where its client is measured.
 
-A module has `connect(url, connections)`, an asynchronous context manager that gives a `Peer`.
+A module has `connect(url, connections)`, an asynchronous context manager that gives a `Peer`; those
+of `TLS_PEERS` also take the context of an endpoint that has a certificate of our own.
 """
 
 from __future__ import annotations
 
 import importlib
+import ssl
 from contextlib import AbstractAsyncContextManager
 from importlib.util import find_spec
 from typing import cast
@@ -16,6 +18,7 @@ from benchmarks.peers.peer import AsyncPeer, Peer, Sample, Work
 __all__ = [
     "ASYNC_PEERS",
     "PEERS",
+    "TLS_PEERS",
     "AsyncPeer",
     "Peer",
     "Sample",
@@ -26,6 +29,7 @@ __all__ = [
 
 ASYNC_PEERS = ("aiosmrt", "aiohttp", "aiobotocore", "capo")
 PEERS = (*ASYNC_PEERS, "boto3", "javascript")
+TLS_PEERS = ("aiosmrt", "aiohttp")
 
 _DISTRIBUTIONS = {"capo": "capo_sagemaker_runtime"}
 
@@ -40,7 +44,10 @@ def explain_absence(name: str) -> str | None:
     return None
 
 
-def connect(name: str, url: str, connections: int) -> AbstractAsyncContextManager[Peer]:
+def connect(
+    name: str, url: str, connections: int, tls: ssl.SSLContext | None = None
+) -> AbstractAsyncContextManager[Peer]:
     """Make the client `name` for the endpoint at `url`, with so many connections at most."""
     module = importlib.import_module(f"benchmarks.peers.{name}")
-    return cast("AbstractAsyncContextManager[Peer]", module.connect(url, connections))
+    options = {} if tls is None else {"tls": tls}
+    return cast("AbstractAsyncContextManager[Peer]", module.connect(url, connections, **options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -37,6 +38,9 @@ class Client(AsyncPeer):
 
 
 @asynccontextmanager
-async def connect(url: str, connections: int) -> AsyncIterator[Client]:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as session:
+async def connect(
+    url: str, connections: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Client]:
+    connector = aiohttp.TCPConnector(limit=connections, ssl=True if tls is None else tls)
+    async with aiohttp.ClientSession(connector=connector) as session:
         yield Client(session, url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -36,12 +37,15 @@ class Client(AsyncPeer):
 
 
 @asynccontextmanager
-async def connect(url: str, connections: int) -> AsyncIterator[Client]:
+async def connect(
+    url: str, connections: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Client]:
     async with aiosmrt.SageMakerRuntimeClient(
         region_name=REGION,
         endpoint_url=url,
         aws_access_key_id=ACCESS_KEY_ID,
         aws_secret_access_key=SECRET_ACCESS_KEY,
         max_connections=connections,
+        verify=tls,
     ) as client:
         yield Client(client)
