@@ -108,7 +108,8 @@ class Exchange(asyncio.Protocol):
           taken nothing, and whatever is sent goes in the order of the pieces.
         * The transport has kept some of it. It says in the call that writes (asyncio), or in the
           pass of the loop that does (uvloop), that it has nothing left, before it tells of any
-          failure; so what it has not said is not so. Over TLS "nothing left" is that all is
+          failure; so what it has not said is not so, unless it is closed in peace: then what it
+          had has gone, and uvloop's TLS may not say so. Over TLS "nothing left" is that all is
           enciphered and handed down to the transport below, which may still have some 64 KiB of
           it: what is told there errs to "may be whole".
 
@@ -231,6 +232,9 @@ class Exchange(asyncio.Protocol):
         self._body = b""
         self._home.connection_lost(error)
         if connection is not None:
+            # uvloop's TLS says nothing of what it passes on once the peer has ended the connection
+            # without the goodbye of TLS.
+            self._kept = self._kept and error is not None
             connection.close()
         try:
             self.answer.receive_eof()
@@ -302,6 +306,8 @@ class Exchange(asyncio.Protocol):
 
     def _reset(self) -> None:
         """Have the system forget what it has of the request, and take no more of it."""
+        # The transport may have passed it on without saying so, as in `connection_lost`.
+        self._kept = self._kept and self._transport.get_write_buffer_size() > 0
         raw = self._transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         if self._kept:
