@@ -226,6 +226,16 @@ class Exchange(asyncio.Protocol):
         if self._waiter is not None:
             self._wake()
 
+    def eof_received(self) -> None:
+        """Give up a request that is not sent: whoever has ended the connection will not answer it.
+
+        Such a peer may still read all that comes, and a transport of TLS drops what it is given
+        behind the end without saying so.
+        """
+        if self._connection is not None and not self.sent:
+            self._end_answer(None)
+            self.close()
+
     def connection_lost(self, error: Exception | None) -> None:
         """Note the end of the connection, and pass it on to aiohttp."""
         connection, self._connection = self._connection, None
@@ -236,11 +246,14 @@ class Exchange(asyncio.Protocol):
             # without the goodbye of TLS.
             self._kept = self._kept and error is not None
             connection.close()
+        self._end_answer(error)
+        self._wake()
+
+    def _end_answer(self, error: Exception | None) -> None:
         try:
             self.answer.receive_eof()
         except IncompleteResponse as incomplete:
             self.error = self.error or drop_tracebacks(error or incomplete)
-        self._wake()
 
     def is_dry(self) -> bool:
         """Tell whether there is nothing to take until something comes."""

@@ -393,12 +393,46 @@ async def test_a_peer_that_hung_up_and_reads_on_may_have_run_the_model(
             aiohttp.ClientSession(connector=connector) as session,
             contextlib.aclosing(Pool(PoolOptions(session=session, tls=tls.client))) as pool,
         ):
+            url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
             with pytest.raises(ConnectionLost) as caught:
-                url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
                 await exchange(pool, url, bytes(size))
         # What the system has not sent yet by the time of the close is thrown away.
         assert caught.value.may_have_run or await serving <= size
         await serving
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.asyncio
+async def test_nothing_is_poured_into_a_connection_that_its_peer_has_ended(
+    secure: bool, exchange: Send, tls: _Tls, caplog: pytest.LogCaptureFixture
+) -> None:
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        connection.settimeout(5)
+        if secure:
+            connection = tls.server.wrap_socket(connection, server_side=True)
+        with connection, contextlib.suppress(OSError):
+            connection.recv(10)
+            time.sleep(0.05)
+            socket.socket.shutdown(connection, socket.SHUT_WR)
+            time.sleep(0.05)
+            while connection.recv(1 << 10):
+                time.sleep(0.001)
+
+    connector = aiohttp.TCPConnector(socket_factory=_make_small)
+    with _listen() as listening:
+        port = listening.getsockname()[1]
+        serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            contextlib.aclosing(Pool(PoolOptions(session=session, tls=tls.client))) as pool,
+        ):
+            url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
+            with pytest.raises(ConnectionLost, match="while the request was being sent") as caught:
+                await exchange(pool, url, bytes(1_000_000))
+        await serving
+    assert not caught.value.may_have_run
+    assert not caplog.records  # asyncio's TLS complains of what it drops
 
 
 @pytest.mark.asyncio
