@@ -127,9 +127,11 @@ class Pool:
                 # A frame of aiohttp's keeps it, and by its traceback what is called here.
                 drop_tracebacks(error)
             raise self._explain(error, request, exchange, route) from error
-        if head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
-            exchange.close()
-            raise refuse_proxying(request, route.proxy, head.status, exchange.answer.reason)
+        if head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            proxy = _find_reader(request, route)
+            if proxy is not None:
+                exchange.close()
+                raise refuse_proxying(request, proxy, head.status, exchange.answer.reason)
         response = PooledResponse(head, exchange, slot, limits, self.alarm)
         if not exchange.answer.complete:
             self._responses.add(response)
@@ -195,10 +197,14 @@ class Pool:
 
 
 def _encode_head(request: Request, route: Route) -> bytes:
-    if route.proxy is None or not request.origin.startswith("http:"):
+    if _find_reader(request, route) is None:
         return encode_head(request)
-    # Where no tunnel is asked for, the proxy reads the request itself.
     return encode_head(request, absolute=True, extra=route.headers)
+
+
+def _find_reader(request: Request, route: Route) -> URL | None:
+    """Give the proxy that reads the request itself, as it does where no tunnel is asked for."""
+    return route.proxy if request.origin.startswith("http:") else None
 
 
 def _plan_route(options: PoolOptions, proxy: str) -> Route:

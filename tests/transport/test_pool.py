@@ -610,15 +610,12 @@ async def test_a_proxy_that_is_none(proxy: str) -> None:
     assert "cret@" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.asyncio
-async def test_tls_through_the_tunnel_of_a_proxy(
-    tls: _Tls, serve: Serve, serve_raw: Serve, exchange: Exchange, until: Until
-) -> None:
-    heads = []
-
+def _make_tunnel(
+    port: Callable[[], int], heads: list[bytes]
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        there, back = await asyncio.open_connection("127.0.0.1", server.port)
+        there, back = await asyncio.open_connection("127.0.0.1", port())
         writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
 
         async def copy(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
@@ -629,6 +626,15 @@ async def test_tls_through_the_tunnel_of_a_proxy(
 
         await asyncio.gather(copy(reader, back), copy(there, writer))
 
+    return tunnel
+
+
+@pytest.mark.asyncio
+async def test_tls_through_the_tunnel_of_a_proxy(
+    tls: _Tls, serve: Serve, serve_raw: Serve, exchange: Exchange, until: Until
+) -> None:
+    heads: list[bytes] = []
+    tunnel = _make_tunnel(lambda: server.port, heads)
     async with serve(_say_ok, tls=tls.server) as server, serve_raw(tunnel) as proxy:
         options = PoolOptions(
             tls=tls.client,
@@ -646,6 +652,24 @@ async def test_tls_through_the_tunnel_of_a_proxy(
     assert b"\r\nproxy-authorization: Basic dXNlcjpzZWNyZXQ=\r\n" in head
     for seen in server.requests:
         assert b"proxy" not in seen.raw_head
+
+
+@pytest.mark.asyncio
+async def test_what_comes_through_the_tunnel_is_not_said_by_the_proxy(
+    tls: _Tls, serve: Serve, serve_raw: Serve, exchange: Exchange
+) -> None:
+    async def refuse(request: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 407 Odd\r\ncontent-length: 3\r\n\r\nodd")
+
+    async with (
+        serve(refuse, tls=tls.server) as server,
+        serve_raw(_make_tunnel(lambda: server.port, [])) as proxy,
+    ):
+        options = PoolOptions(tls=tls.client, proxy=f"http://127.0.0.1:{proxy.port}")
+        async with contextlib.aclosing(Pool(options)) as pool:
+            response = await exchange(pool, server.url)
+            assert response.head.status == 407
+            assert await response.read() == b"odd"
 
 
 # --- sessions of other people
