@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import ssl
 
 
-__all__ = ["Connector", "Route"]
+__all__ = ["Connector", "Route", "admit"]
 
 # Probes of an idle connection (seconds, seconds, count), because load balancers and NAT gateways
 # drop idle flows silently after about 350 s.
@@ -43,6 +43,9 @@ _POOLED_IDLE = 12
 # each one, and do not say so, take tens of microseconds to do it, and on a machine with other work
 # some milliseconds; a call that follows at once comes sooner.
 _GRACE = 0.005
+
+# Passes of the loop in which a connection that something has come on may prove to be sound.
+_PASSES = 8
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -124,7 +127,7 @@ class Connector:
             reuse = Reuse(self._own, self._silence)
             connection = await connect(connector, destination, (reuse, *traces))
             if not reuse.told:
-                return await _welcome(connection, origin) if _has_news(connection) else connection
+                return await admit(connection, origin)
             if origin not in self._lasting:
                 await _let_pass(connection, _GRACE)
                 self._lasting.add(origin)
@@ -167,6 +170,11 @@ def _is_readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+def _is_lost(connection: Connection) -> bool:
+    transport = connection.transport
+    return transport is None or transport.is_closing()
+
+
 async def _let_pass(connection: Connection, seconds: float) -> None:
     """Wait with a connection in hand."""
     try:
@@ -176,21 +184,28 @@ async def _let_pass(connection: Connection, seconds: float) -> None:
         raise
 
 
-async def _welcome(connection: Connection, origin: str) -> Connection:
-    """Let the loop read what has come on a new connection, and judge it by that.
+async def admit(connection: Connection, origin: str) -> Connection:
+    """Give a connection back that can be written to; where something came, let the loop read it.
 
     Over TLS it may be no more than tickets for later sessions (RFC 8446, section 4.6.1).
+
+    Raises:
+        ConnectionResetError: the peer closed it.
+        ConnectionLost: the peer spoke first.
     """
-    for _ in range(2):  # the first pass may have begun before it came
+    # What the loop reads may be of no matter, and more of it may come. The end of a connection stays
+    # in its socket, and over TLS is told some passes after it was read.
+    for _ in range(_PASSES):
+        if not _has_news(connection):
+            return connection
+        if _is_lost(connection) or has_spoken(connection):
+            break
         await _let_pass(connection, 0)
-    transport = connection.transport
-    if transport is None or transport.is_closing():
-        connection.close()
-        raise ConnectionResetError("the connection was closed as soon as it was made")
-    if has_spoken(connection):
-        connection.close()
+    spoke = not _is_lost(connection) and has_spoken(connection)
+    connection.close()
+    if spoke:
         raise ConnectionLost(f"{origin} spoke before it was asked; nothing was sent")
-    return connection
+    raise ConnectionResetError("the connection was closed before it was used")
 
 
 def _check_session(session: Session, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:

@@ -19,7 +19,7 @@ from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.transport.adapter import HttpProcessingError
 from aiosmrt.transport.alarm import Alarm
 from aiosmrt.transport.border import refuse_proxying, translate
-from aiosmrt.transport.connector import Connector, Route
+from aiosmrt.transport.connector import Connector, Route, admit
 from aiosmrt.transport.exchange import Exchange, encode_head
 from aiosmrt.transport.limits import Limits
 from aiosmrt.transport.proxies import find_proxy
@@ -160,6 +160,8 @@ class Pool:
             connection = await connector.take(request.origin, route, tracing.traces)
             try:
                 await tracing.send()
+                # Who was told of it may have taken their time.
+                await admit(connection, request.origin)
             except BaseException:
                 connection.close()
                 raise

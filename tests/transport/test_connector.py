@@ -208,10 +208,52 @@ async def test_a_call_that_is_cancelled_in_that_moment_leaves_nothing_behind(
     assert server.requests == 1
 
 
+@pytest.mark.parametrize("busy", [False, True], ids=["seen", "unseen"])
+@pytest.mark.parametrize("habit", ["FIN", "RST", "bytes"])
+@pytest.mark.asyncio
+async def test_what_happens_while_a_trace_is_told_of_the_request_is_seen(
+    *,
+    habit: Habit,
+    busy: bool,
+    scheme: str,
+    listening: socket.socket,
+    tls: _Tls,
+    exchange: Send,
+) -> None:
+    server = _start(listening, habit, scheme, tls)
+    calls = 0
+
+    async def take_time(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            server.go.set()
+            if busy:
+                _wait(server.done)
+            else:
+                await asyncio.to_thread(_wait, server.done)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(take_time)
+    async with (
+        aiohttp.ClientSession(trace_configs=[tracing]) as session,
+        contextlib.aclosing(Pool(PoolOptions(session=session, tls=tls.client))) as pool,
+    ):
+        assert await (await exchange(pool, server.url)).read() == b"ok"
+        with pytest.raises((ConnectError, ConnectionLost)) as caught:
+            await exchange(pool, server.url)
+        assert not caught.value.may_have_run
+        server.go.clear()
+        assert await (await exchange(pool, server.url)).read() == b"ok"
+        assert session.connector is not None
+        assert not session.connector._acquired
+    assert server.requests == 2
+
+
 @pytest.mark.parametrize(
     ("greeting", "kind", "what"),
     [
-        (b"", ConnectError, "closed as soon as it was made"),
+        (b"", ConnectError, "closed before it was used"),
         (b"HTTP/1.1 503 Overloaded\r\n\r\n", ConnectionLost, "spoke before it was asked"),
     ],
     ids=["closes", "speaks"],
