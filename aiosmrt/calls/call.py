@@ -147,8 +147,9 @@ class Call:
     async def tell(self, hook: Hook[E], event: E) -> None:
         """Call a hook, and wait for it where it is a coroutine function.
 
-        What it raises ends the call, and is neither attempted again nor changed: an observer may
-        make calls of its own.
+        What it raises ends the call, and is not attempted again: an observer may make calls of its
+        own. It is not changed either, but that whoever catches it must not take the call that it
+        ended for one that ran nothing.
         """
         try:
             outcome = hook(event)
@@ -156,6 +157,9 @@ class Call:
                 await outcome
         except AiosmrtError as error:
             self._observers_own = weakref.ref(error)
+            answered = self.head is not None
+            ran = answered or any(attempt.may_have_run for attempt in self.attempts)
+            error.may_have_run = error.may_have_run or ran
             raise
 
 

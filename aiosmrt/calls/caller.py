@@ -240,7 +240,11 @@ class Caller:
             self.credentials.invalidate(call.credentials)
         number = len(call.attempts) + 1 - call.uncounted
         one_time = isinstance(call.request.body, OneTimeBody)
-        decision = decide(error, number, self.retry, self.shared.quota, one_time_body=one_time)
+        try:
+            decision = decide(error, number, self.retry, self.shared.quota, one_time_body=one_time)
+        except BaseException:
+            call.end_attempt(error)
+            raise
         retry = decision if isinstance(decision, Retry) else None
         if retry is not None and not call.limits.allows(retry.delay):
             error.add_note("not attempted again: Timeout.total would end before")

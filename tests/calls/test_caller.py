@@ -32,6 +32,7 @@ from aiosmrt.config import Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
     AiosmrtError,
     ClientClosed,
+    ConfigurationError,
     ConnectError,
     ConnectionLost,
     CredentialsError,
@@ -364,6 +365,49 @@ async def test_a_policy_can_stop(pool: Pool, serve: Serve, respond: Respond) -> 
         error = await _fail(_caller(policy), _call(server.url), pool)
         assert len(server.requests) == 1
     assert _notes(error) == ["not attempted again: RetryPolicy.backoff said stop"]
+
+
+@pytest.mark.asyncio
+async def test_a_policy_that_fails_does_not_hide_what_ran(
+    pool: Pool, serve: Serve, respond: Respond
+) -> None:
+    def backoff(attempt: int, error: AiosmrtError) -> float | None:
+        raise ConfigurationError("no idea")
+
+    async with serve(_in_turn(respond(500))) as server:
+        policy = RetryPolicy(retry_may_have_run=True, backoff=backoff)
+        error = await _fail(_caller(policy), _call(server.url), pool)
+    assert isinstance(error, ConfigurationError)
+    assert [attempt.may_have_run for attempt in error.attempts] == [True]
+    assert error.may_have_run
+
+
+@pytest.mark.parametrize(
+    ("station", "status", "ran"),
+    [
+        ("before_send", 200, False),
+        ("after_headers", 200, True),
+        ("on_retry", 500, True),
+        ("on_end", 200, True),
+        ("on_end", 500, True),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_hook_that_fails_does_not_hide_what_ran(
+    *, station: str, status: int, ran: bool, pool: Pool, serve: Serve, respond: Respond
+) -> None:
+    def fail(event: object) -> None:
+        raise ConfigurationError("of another call")
+
+    stations: dict[str, Callable[[object], None]] = {station: fail}
+    hooks = Hooks(**stations)
+    async with serve(_in_turn(respond(status))) as server:
+        policy = RetryPolicy(retry_may_have_run=True, backoff=lambda attempt, error: 0.0)
+        error = await _fail(_caller(policy), _call(server.url, hooks=hooks), pool)
+    assert isinstance(error, ConfigurationError)
+    assert error.may_have_run is ran
+    assert error.operation is None
+    assert error.attempts == ()
 
 
 @pytest.mark.asyncio
