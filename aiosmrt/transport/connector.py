@@ -193,8 +193,8 @@ async def admit(connection: Connection, origin: str) -> Connection:
         ConnectionResetError: the peer closed it.
         ConnectionLost: the peer spoke first.
     """
-    # What the loop reads may be of no matter, and more of it may come. The end of a connection stays
-    # in its socket, and over TLS is told some passes after it was read.
+    # What the loop reads may be of no matter, and more of it may come. The end of a connection
+    # stays in its socket, and over TLS is told some passes after it was read.
     for _ in range(_PASSES):
         if not _has_news(connection):
             return connection
