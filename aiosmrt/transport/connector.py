@@ -128,10 +128,13 @@ class Connector:
             connection = await connect(connector, destination, (reuse, *traces))
             if not reuse.told:
                 return await admit(connection, origin)
-            if origin not in self._lasting:
+            # Before the loop reads: what TLS has read of a record that is not whole shows nowhere.
+            fresh = not _has_news(connection)
+            if fresh and origin not in self._lasting:
                 await _let_pass(connection, _GRACE)
+                fresh = not _has_news(connection)
                 self._lasting.add(origin)
-            if not _has_news(connection):
+            if fresh:
                 return connection
             self._lasting.discard(origin)
             connection.close()

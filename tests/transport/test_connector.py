@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import ssl
@@ -24,7 +25,7 @@ from aiosmrt.transport import Pool, PooledResponse, PoolOptions, connector
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 
 Send = Callable[..., Coroutine[None, None, PooledResponse]]
-Habit = Literal["none", "FIN", "RST", "bytes", "bytes, FIN"]
+Habit = Literal["none", "FIN", "RST", "bytes", "bytes, FIN", "half a record"]
 
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 _STRANGERS = b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nstranger"
@@ -72,7 +73,7 @@ class _Server:
                 if self.at_once or self.go.wait(10):
                     self._misbehave(connection)
                     self.done.set()
-                    if self.habit not in ("none", "bytes"):
+                    if self.habit not in ("none", "bytes", "half a record"):
                         return
 
     def _read_request(self, connection: socket.socket) -> bool:
@@ -93,6 +94,8 @@ class _Server:
     def _misbehave(self, connection: socket.socket) -> None:
         if "bytes" in self.habit:
             connection.sendall(_STRANGERS)
+        if self.habit == "half a record":  # of TLS
+            os.write(connection.fileno(), b"\x17\x03\x03\x01\x00half")
         if self.habit == "RST":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         elif "FIN" in self.habit:
@@ -160,6 +163,19 @@ async def test_what_happened_to_an_idle_connection_is_seen_before_it_is_used(
         else:
             await asyncio.to_thread(_wait, server.done)
     assert (server.connections, server.requests) == (3, 3)
+
+
+@pytest.mark.asyncio
+async def test_half_a_record_is_seen_before_tls_reads_it(
+    pool: Pool, listening: socket.socket, tls: _Tls, exchange: Send
+) -> None:
+    """Where the loop has read it, it shows nowhere, and what comes next completes it."""
+    server = _start(listening, "half a record", "tls", tls)
+    assert await (await exchange(pool, server.url)).read() == b"ok"
+    server.go.set()
+    _wait(server.done)
+    assert await (await exchange(pool, server.url)).read() == b"ok"
+    assert server.connections == 2
 
 
 @pytest.mark.asyncio
