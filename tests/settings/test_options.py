@@ -564,7 +564,7 @@ async def test_an_option_does_on_the_wire_what_it_says(case: Case, lab: Lab) -> 
     await case(lab)
 
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 # The options of the JavaScript SDK v2 that mean something to this service.
 ELSEWHERE = """
     accessKeyId apiVersion apiVersions clientSideMonitoring correctClockSkew credentialProvider
