@@ -22,18 +22,22 @@ from collections.abc import (
     Iterator,
 )
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, Unpack, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, Unpack, cast
 
 import attrs
 import pytest
+import pytest_asyncio
 import trustme
 
 import aiosmrt
 from aiosmrt.client import SageMakerRuntimeClient
-from aiosmrt.config import Timeout
+from aiosmrt.config import RetryPolicy, Timeout
 from aiosmrt.errors import AiosmrtError, PayloadError
 from aiosmrt.eventstream import encode_message
+from aiosmrt.hooks import Hooks, OnEnd
 from aiosmrt.http import Request
+from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
+from aiosmrt.service.model import spell
 from aiosmrt.service.parameters import ClientOptions
 from aiosmrt.transport import Pool, PooledResponse
 from aiosmrt.transport.limits import Limits
@@ -455,8 +459,12 @@ def connect() -> Connect:
     return _connect
 
 
+T = TypeVar("T")
+Step: TypeAlias = "bytes | asyncio.Event | Answer"
+
+
 class EventStreams:
-    """Writes answers of event streams, whole or in pieces."""
+    """Both sides of event streams: answers, whole or in pieces, and the reading of them."""
 
     END = b"0\r\n\r\n"
 
@@ -492,6 +500,68 @@ class EventStreams:
     def whole(cls, *payloads: bytes) -> bytes:
         """Write an answer of these parts, each in a chunk of its own."""
         return b"".join([cls.head(), *(cls.chunk(cls.part(p)) for p in payloads), cls.END])
+
+    @staticmethod
+    def play(*steps: Step) -> Answer:
+        """Answer every request with bytes, pauses until an event, and what else is to be done."""
+
+        async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+            for step in steps:
+                if isinstance(step, bytes):
+                    writer.write(step)
+                    await writer.drain()
+                elif isinstance(step, asyncio.Event):
+                    await step.wait()
+                else:
+                    await step(request, writer)
+
+        return answer
+
+    @staticmethod
+    def play_in_turn(*answers: bytes) -> Answer:
+        """Answer the first request with the first bytes, and so on."""
+        left = iter(answers)
+
+        async def answer(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+            writer.write(next(left))
+
+        return answer
+
+    @staticmethod
+    async def close(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        """Close the connection in order."""
+        writer.close()
+
+    @staticmethod
+    async def reset(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        """Throw the connection away."""
+        writer.transport.abort()
+
+    @staticmethod
+    async def hang(request: SeenRequest, _: asyncio.StreamWriter) -> None:
+        """Send nothing more until the client closes the connection."""
+        assert await request.reader.read() == b""
+
+    @staticmethod
+    def open(client: SageMakerRuntimeClient) -> ResponseStreamOpening:
+        """Ask an endpoint for a stream."""
+        return client.invoke_endpoint_with_response_stream(endpoint_name="llm", body=b"{}")
+
+    @staticmethod
+    async def collect(stream: ResponseStream) -> list[bytes]:
+        """Read the parts that are left."""
+        return [part.bytes async for part in stream]
+
+    @staticmethod
+    async def read_to_fault(view: AsyncIterator[T]) -> tuple[list[T], AiosmrtError | None]:
+        """Read a view to its end or to its fault, and give what came before it."""
+        values = []
+        try:
+            async for value in view:
+                values.append(value)  # noqa: PERF401 - those before a fault count
+        except AiosmrtError as error:
+            return values, error
+        return values, None
 
 
 @pytest.fixture
@@ -618,3 +688,97 @@ class Decoding:
 def decoding() -> type[Decoding]:
     """Give what decodes payloads in many splits."""
     return Decoding
+
+
+class Observer:
+    """Notes what it is told of, by the names of the hooks."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    async def __call__(self, event: object) -> None:
+        await asyncio.sleep(0)
+        self.events.append(event)
+
+    @property
+    def ends(self) -> list[OnEnd]:
+        return [event for event in self.events if isinstance(event, OnEnd)]
+
+    @property
+    def hooks(self) -> Hooks:
+        return Hooks(on_first_part=self, on_end=self.events.append)
+
+
+@pytest.fixture
+def observer() -> Observer:
+    """Give what notes the events of a client's hooks."""
+    return Observer()
+
+
+Respond: TypeAlias = Callable[..., bytes]
+Until: TypeAlias = Callable[..., Awaitable[None]]
+
+
+class Leftovers:
+    """Makes clients of a single slot, and looks for what their failed calls left behind."""
+
+    def __init__(self, good: WireServer, until: Until) -> None:
+        self._good = good
+        self._until = until
+
+    @staticmethod
+    def connect(endpoint_url: str, **options: Any) -> SageMakerRuntimeClient:
+        defaults = {
+            "region_name": "eu-west-1",
+            "endpoint_url": endpoint_url,
+            "aws_access_key_id": "AKIDEXAMPLE",
+            "aws_secret_access_key": "not-a-secret",
+            "max_connections": 1,
+            "retry": RetryPolicy(max_attempts=1),
+        }
+        return SageMakerRuntimeClient(**{**defaults, **options})
+
+    @staticmethod
+    async def call(client: SageMakerRuntimeClient, operation: str, **parameters: Any) -> object:
+        given = {"endpoint_name": "my-endpoint", "body": b"{}", **parameters}
+        outcome: object = await getattr(client, spell(operation))(**given)
+        return outcome
+
+    async def fail(
+        self,
+        client: SageMakerRuntimeClient,
+        operation: str = "InvokeEndpoint",
+        **parameters: Any,
+    ) -> AiosmrtError:
+        """Make a call that must fail, and give its error."""
+        with pytest.raises(AiosmrtError) as caught:
+            await self.call(client, operation, **parameters)
+        error = caught.value
+        assert error.operation == operation
+        assert error.endpoint_name == (parameters.get("endpoint_name", "my-endpoint") or None)
+        assert error.operation in str(error)
+        return error
+
+    async def check(self, client: SageMakerRuntimeClient, server: WireServer | None = None) -> None:
+        """Close the client: its slot was free, and no connection and no task is left."""
+        ready = client.with_options(
+            endpoint_url=self._good.url,
+            region_name="eu-west-1",
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key="not-a-secret",
+            use_fips_endpoint=None,
+            timeout=Timeout(slot=1),
+        )
+        response = await ready.invoke_endpoint(endpoint_name="e", body=b"")
+        assert response.body == b"fine"
+        await client.aclose()
+        await self._until(lambda: self._good.open_connections == 0)
+        if server is not None:
+            await self._until(lambda: server.open_connections == 0)
+        await self._until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+@pytest_asyncio.fixture
+async def leftovers(serve: Serve, respond: Respond, until: Until) -> AsyncIterator[Leftovers]:
+    async with serve(EventStreams.play(respond(200, b"fine"))) as good:
+        yield Leftovers(good, until)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+import aiosmrt
 from aiosmrt.tracebacks import drop_tracebacks
 
 
@@ -41,3 +46,48 @@ def test_what_the_application_was_handling_stays_as_it_is() -> None:
     error.__context__ = handled.value
     drop_tracebacks(error)
     assert handled.value.__traceback__ is not None
+
+
+def _find_raised_variables(tree: ast.AST) -> Iterator[str]:
+    """Find what a frame raises of its own variables, and does not delete afterwards."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        deleted = {
+            target.id
+            for node in ast.walk(function)
+            if isinstance(node, ast.Try)
+            for last in node.finalbody
+            if isinstance(last, ast.Delete)
+            for target in last.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(function):
+            if not isinstance(node, ast.Raise) or node.exc is None:
+                continue
+            kept = node.exc
+            if isinstance(kept, ast.Attribute) or (
+                isinstance(kept, ast.Name) and kept.id.islower() and kept.id not in deleted
+            ):
+                yield f"{function.name}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f():\n error = E()\n raise error",
+        "def f(self):\n raise self._fault",
+        "async def f(error):\n raise error from None",
+    ],
+)
+def test_an_error_that_is_raised_and_kept_is_found(source: str) -> None:
+    assert len(list(_find_raised_variables(ast.parse(source)))) == 1
+
+
+def test_no_frame_keeps_the_error_that_it_raises() -> None:
+    found = {
+        file.name: raised
+        for file in Path(aiosmrt.__file__).parent.rglob("*.py")
+        if (raised := list(_find_raised_variables(ast.parse(file.read_text()))))
+    }
+    assert found == {}

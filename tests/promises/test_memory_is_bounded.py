@@ -1,37 +1,159 @@
-"""What has failed is gone as soon as nobody holds its error: the collector finds nothing of it.
+"""Memory is bounded.
 
-A kept error that is raised refers by its traceback to its keeper: a circle, and in it are the
-request's body and all that came of the answer.
+A slow consumer stops the socket, and fills no list. What has failed is gone as soon as nobody holds
+its error: the collector finds nothing of it. A kept error that is raised refers by its traceback to
+its keeper: a circle, and in it are the request's body and all that came of the answer.
 """
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import contextlib
 import gc
 import logging
 import os
+import sys
 import types
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import pytest
 import uvloop
 
 import aiosmrt
-from aiosmrt import AiosmrtError, SageMakerRuntimeClient, Timeout
+from aiosmrt import (
+    AiosmrtError,
+    SageMakerRuntimeClient,
+    ServiceError,
+    Timeout,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import (
+        Connect,
+        EventStreams,
+        Leftovers,
+        SeenRequest,
+        Serve,
+    )
+
+    Events: TypeAlias = type[EventStreams]
+
+
+Respond: TypeAlias = Callable[..., bytes]
+
+# `make soak` has more.
+PUSHED_MEGABYTES = int(os.environ.get("AIOSMRT_PUSHED_MEGABYTES", "64"))
+
+
+def _measure_memory() -> int:
+    """Bytes of this process in memory now; the peak of `getrusage` never comes down."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
+@pytest.mark.asyncio
+async def test_a_slow_consumer_keeps_memory_flat(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    size = 1 << 18
+    count = (PUSHED_MEGABYTES << 20) // size
+    payload = (b"x" * 1023 + b"\n") * (size // 1024)
+
+    async def push(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        frame = events.chunk(events.part(payload))
+        writer.write(events.head())
+        for _ in range(count):
+            writer.write(frame)
+            await writer.drain()
+        writer.write(events.END)
+
+    async with serve(push) as server, connect(server) as client, events.open(client) as stream:
+        lines = 0
+        highest = before = _measure_memory()
+        async for _ in stream.iter_lines():
+            lines += 1
+            if lines % 4096 == 0:
+                await asyncio.sleep(0.02)  # meanwhile the server pushes as it can
+                highest = max(highest, _measure_memory())
+        assert lines == count * size // 1024
+        assert highest - before < 16 << 20
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_that_reads_nothing_stops_the_server(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    written = 0
+
+    async def push(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        frame = events.chunk(events.part(b"x" * 65536))
+        writer.write(events.head())
+        while True:
+            writer.write(frame)
+            await writer.drain()
+            written += len(frame)
+
+    async with (
+        serve(push) as server,
+        connect(server) as client,
+        events.open(client) as stream,
+    ):
+        before = -1
+        while before < written:
+            before = written
+            await asyncio.sleep(0.1)
+        assert written < 8 << 20
+        while stream.bytes_received < 16 << 20:  # it goes on when the consumer does
+            await anext(stream)
+        assert written < 24 << 20
+
+
+@pytest.mark.asyncio
+async def test_an_open_stream_does_not_hold_the_body_that_was_sent(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    body = bytes(100_000)
+    before = sys.getrefcount(body)
+    answer = events.head() + events.chunk(events.part(b"a"))
+    async with (
+        serve(events.play(answer, events.hang)) as server,
+        connect(server) as client,
+        client.invoke_endpoint_with_response_stream(endpoint_name="llm", body=body) as stream,
+    ):
+        assert (await anext(stream)).bytes == b"a"
+        assert sys.getrefcount(body) == before
+
+
+@pytest.mark.asyncio
+async def test_a_page_without_end_is_not_read_to_its_end(
+    serve: Serve, leftovers: Leftovers
+) -> None:
+    async def endless(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 403 No\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n%b\r\n" % (b"x" * 0x10000))
+            await writer.drain()
+
+    async with serve(endless) as server:
+        client = leftovers.connect(server.url)
+        error = await leftovers.fail(client)
+        assert isinstance(error, ServiceError)
+        await leftovers.check(client, server)
+
+
+# --- what has failed is gone
+
 
 _PACKAGE = os.path.dirname(aiosmrt.__file__)  # noqa: PTH120 - as code objects have it
 _LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 _BODY = b"x" * 200_000
 
 Act: TypeAlias = Callable[[], Awaitable[object]]
-Serve: TypeAlias = Callable[..., contextlib.AbstractAsyncContextManager[Any]]
-Respond: TypeAlias = Callable[..., bytes]
 Judge: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
 
 # What a server does: write this, close the connection, or wait for so many seconds. At the end it
@@ -480,48 +602,3 @@ def test_of_asynchronous_inference(
             await _watch(acts)
 
     run(main())
-
-
-def _find_raised_variables(tree: ast.AST) -> Iterator[str]:
-    """Find what a frame raises of its own variables, and does not delete afterwards."""
-    for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        deleted = {
-            target.id
-            for node in ast.walk(function)
-            if isinstance(node, ast.Try)
-            for last in node.finalbody
-            if isinstance(last, ast.Delete)
-            for target in last.targets
-            if isinstance(target, ast.Name)
-        }
-        for node in ast.walk(function):
-            if not isinstance(node, ast.Raise) or node.exc is None:
-                continue
-            kept = node.exc
-            if isinstance(kept, ast.Attribute) or (
-                isinstance(kept, ast.Name) and kept.id.islower() and kept.id not in deleted
-            ):
-                yield f"{function.name}: {ast.unparse(node)}"
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "def f():\n error = E()\n raise error",
-        "def f(self):\n raise self._fault",
-        "async def f(error):\n raise error from None",
-    ],
-)
-def test_an_error_that_is_raised_and_kept_is_found(source: str) -> None:
-    assert len(list(_find_raised_variables(ast.parse(source)))) == 1
-
-
-def test_no_frame_keeps_the_error_that_it_raises() -> None:
-    found = {
-        file.name: raised
-        for file in Path(_PACKAGE).rglob("*.py")
-        if (raised := list(_find_raised_variables(ast.parse(file.read_text()))))
-    }
-    assert found == {}

@@ -4,6 +4,9 @@ A server in a process of its own counts what it received whole, and goes wrong a
 client is on asyncio and on uvloop, plain and over TLS, its loop idle and busy, its bodies small and
 large. `AIOSMRT_BOOKS` is how often each operation meets each fault in each of 32 settings; by
 default eight settings have each fault once, with one operation or another.
+
+Then many calls at once meet one fault each: read timeouts, refused connections, and connections
+that are dropped while a large body is sent (`AIOSMRT_DROPPED_CALLS` is how many).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import collections
 import concurrent.futures
 import contextlib
+import contextvars
 import itertools
 import json
 import os
@@ -22,9 +26,11 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final
 
+import aiohttp
+import aiohttp.abc
 import attrs
 import boto3
 import pytest
@@ -35,6 +41,8 @@ from botocore.exceptions import HTTPClientError
 import aiosmrt
 
 _ROUNDS: Final = int(os.environ.get("AIOSMRT_BOOKS", "0"))
+# `make soak` has the whole number of them: 12 GB through the loopback take their time.
+_DROPPED_CALLS: Final = int(os.environ.get("AIOSMRT_DROPPED_CALLS", "64"))
 _SERVER: Final = pathlib.Path(__file__).with_name("counting_server.py")
 
 _LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
@@ -343,3 +351,155 @@ def test_a_server_that_closes_behind_each_answer_costs_nothing(loop: str) -> Non
         lost = runner.run(_call_and_pause(url, 200, workers=1, pause=0))
     sys.stdout.write(f"lost of 200: {lost}\n")
     assert lost <= 2  # where the end came between the look and the write
+
+
+# --- many calls, and one fault for each
+
+
+@pytest.mark.asyncio
+async def test_a_thousand_read_timeouts_are_a_thousand_invocations(serve: Any) -> None:
+    async def never(request: Any, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with (
+        serve(never) as server,
+        aiosmrt.SageMakerRuntimeClient(
+            endpoint_url=server.url,
+            max_connections=250,
+            timeout=aiosmrt.Timeout(first_byte=0.5),
+            **_KEYS,
+        ) as client,
+    ):
+        outcomes = await asyncio.gather(
+            *(client.invoke_endpoint(endpoint_name="e", body=b"x") for _ in range(1000)),
+            return_exceptions=True,
+        )
+        assert all(isinstance(outcome, aiosmrt.FirstByteTimeout) for outcome in outcomes)
+        assert all(
+            isinstance(outcome, aiosmrt.AiosmrtError) and outcome.may_have_run
+            for outcome in outcomes
+        )
+        assert len(server.requests) == 1000
+
+
+async def _run(
+    count: int,
+    call: Callable[[int], Awaitable[aiosmrt.InvokeEndpointResponse]],
+    in_flight: int = 32,
+) -> list[aiosmrt.InvokeEndpointResponse]:
+    """Make `count` calls, so many of them at a time."""
+    gate = asyncio.Semaphore(in_flight)
+
+    async def pass_gate(number: int) -> aiosmrt.InvokeEndpointResponse:
+        async with gate:
+            return await call(number)
+
+    return await asyncio.gather(*(pass_gate(number) for number in range(count)))
+
+
+_resolved: contextvars.ContextVar[list[str]] = contextvars.ContextVar("_resolved")
+
+
+class _RefusedFirst(aiohttp.abc.AbstractResolver):
+    """Sends the first connection of each call to an address where nobody listens."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        address = "127.0.0.1" if _resolved.get() else "127.0.0.2"
+        _resolved.get().append(address)
+        return [
+            {
+                "hostname": host,
+                "host": address,
+                "port": port,
+                "family": socket.AF_INET,
+                "proto": 0,
+                "flags": 0,
+            }
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.asyncio
+async def test_refused_and_then_accepted_no_call_fails_and_none_runs_twice(
+    serve: Any, respond: Callable[..., bytes]
+) -> None:
+    runs: collections.Counter[str] = collections.Counter()
+
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        runs[request.headers["x-amzn-sagemaker-inference-id"]] += 1
+        writer.write(respond())
+
+    # A connection for each attempt, so that every call meets the refusal.
+    connector = aiohttp.TCPConnector(
+        resolver=_RefusedFirst(), use_dns_cache=False, force_close=True
+    )
+    async with (
+        serve(answer) as server,
+        aiohttp.ClientSession(connector=connector) as session,
+        aiosmrt.SageMakerRuntimeClient(
+            endpoint_url=f"http://endpoint.test:{server.port}",
+            session=session,
+            max_connections=32,
+            retry=aiosmrt.RetryPolicy(base_delay=0.001),
+            **_KEYS,
+        ) as client,
+    ):
+
+        async def call(number: int) -> aiosmrt.InvokeEndpointResponse:
+            _resolved.set([])
+            return await client.invoke_endpoint(
+                endpoint_name="e", body=b"x", inference_id=f"call-{number}"
+            )
+
+        answers = await _run(1000, call)
+        assert {len(answer.metadata.attempts) for answer in answers} == {2}
+        assert {answer.metadata.attempts[0].error for answer in answers} == {"ConnectError"}
+        assert len(runs) == 1000
+        assert set(runs.values()) == {1}
+
+
+@pytest.mark.asyncio
+async def test_dropped_while_sending_and_then_accepted(
+    serve_raw: Any, respond: Callable[..., bytes]
+) -> None:
+    """Every call's first connection is dropped in the middle of a large body."""
+    begun: set[bytes] = set()
+    runs: collections.Counter[bytes] = collections.Counter()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            lines = head.lower().split(b"\r\n")
+            name = next(line for line in lines if line.startswith(b"x-amzn-sagemaker-inference"))
+            length = next(line for line in lines if line.startswith(b"content-length"))
+            if name not in begun:
+                begun.add(name)
+                await reader.readexactly(1000)
+                writer.transport.abort()
+                return
+            await reader.readexactly(int(length.partition(b":")[2]))
+            runs[name] += 1
+            writer.write(respond())
+
+    async with (
+        serve_raw(converse) as server,
+        aiosmrt.SageMakerRuntimeClient(
+            endpoint_url=server.url, retry=aiosmrt.RetryPolicy(base_delay=0.001), **_KEYS
+        ) as client,
+    ):
+        # More than the sockets' buffers hold: the last byte cannot have gone out.
+        body = bytes(6_200_000)
+
+        async def call(number: int) -> aiosmrt.InvokeEndpointResponse:
+            return await client.invoke_endpoint(
+                endpoint_name="e", body=body, inference_id=f"call-{number}"
+            )
+
+        answers = await _run(_DROPPED_CALLS, call)
+        assert {len(answer.metadata.attempts) for answer in answers} == {2}
+        assert len(runs) == _DROPPED_CALLS
+        assert set(runs.values()) == {1}

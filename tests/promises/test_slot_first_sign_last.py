@@ -1,4 +1,9 @@
-"""A machine whose clock is wrong calls a service that refuses signatures for their time."""
+"""Slot first, sign last.
+
+A call waits for its slot, then signs, then sends: however many wait, no signature is stale. A
+machine whose clock is wrong learns the time from the answer of a service that refuses signatures
+for theirs, once, and signs anew.
+"""
 
 from __future__ import annotations
 
@@ -218,3 +223,33 @@ def test_whatever_the_date_says_the_clock_goes_on(date: str) -> None:
     clock = Clock()
     clock.correct(clock.now(), date)
     clock.now()
+
+
+@pytest.mark.asyncio
+async def test_queued_calls_never_carry_stale_signatures(
+    serve: Serve, connect: Connect, respond: Respond
+) -> None:
+    """A signature holds for a minute of a clock that runs sixty times as fast."""
+    stale = 0
+
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        nonlocal stale
+        await asyncio.sleep(0.004)
+        signed = datetime.datetime.strptime(
+            request.headers["x-amz-date"] + "+0000", "%Y%m%dT%H%M%SZ%z"
+        )
+        # The signature's time is cut to the second.
+        age = datetime.datetime.now(datetime.UTC) - signed
+        stale += age > datetime.timedelta(seconds=2)
+        writer.write(respond())
+
+    async with (
+        serve(answer) as server,
+        connect(server, max_connections=10) as client,
+    ):
+        answers = await asyncio.gather(
+            *(client.invoke_endpoint(endpoint_name="e", body=b"x") for _ in range(5000))
+        )
+        waited = max(answer.metadata.slot_wait for answer in answers)
+        assert waited > 1.0, "the calls did not queue long enough to show anything"
+        assert stale == 0

@@ -1,0 +1,220 @@
+"""What relays a model's stream to a browser, by aiohttp and by an ASGI server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+
+import aiohttp
+import attrs
+import pytest
+import pytest_asyncio
+import uvicorn
+from aiohttp import web
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+import aiosmrt
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+from aiosmrt.sse import EventDecoder, ServerSentEvent
+
+Running: TypeAlias = contextlib.AbstractAsyncContextManager[str]
+Relay: TypeAlias = Callable[[aiosmrt.SageMakerRuntimeClient], Running]
+ReadEvents: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[list[ServerSentEvent]]]
+
+
+# --- the relays, as the README has them
+
+
+def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
+    async def relay(request: web.Request) -> web.StreamResponse:
+        try:
+            async with client.invoke_endpoint_with_response_stream(
+                endpoint_name="llm", body=await request.read()
+            ) as stream:
+                response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+                await response.prepare(request)
+                try:
+                    async for text in stream.iter_text():
+                        await response.write(aiosmrt.sse.encode(text))
+                    await response.write(aiosmrt.sse.encode("", event="done"))
+                except aiosmrt.AiosmrtError as error:
+                    await response.write(aiosmrt.sse.encode(str(error), event="error"))
+                return response
+        except aiosmrt.AiosmrtError as error:
+            return web.json_response({"error": str(error)}, status=502)
+
+    application = web.Application()
+    application.router.add_post("/chat", relay)
+    return application
+
+
+class RelayResponse(StreamingResponse):
+    def __init__(self, stream: aiosmrt.ResponseStream) -> None:
+        super().__init__(self.relay(), media_type="text/event-stream")
+        self.stream = stream
+
+    async def relay(self) -> AsyncIterator[bytes]:
+        try:
+            async for text in self.read():
+                yield aiosmrt.sse.encode(text)
+            yield aiosmrt.sse.encode("", event="done")
+        except aiosmrt.AiosmrtError as error:
+            yield aiosmrt.sse.encode(str(error), event="error")
+
+    def read(self) -> AsyncIterator[str]:
+        return self.stream.iter_text()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self.stream:
+            await super().__call__(scope, receive, send)
+
+
+class PartsRelayResponse(RelayResponse):
+    """Not in the README: text may be cut inside a character."""
+
+    async def read(self) -> AsyncIterator[str]:
+        async for part in self.stream:
+            yield part.bytes.decode()
+
+
+def relay_by_starlette(
+    client: aiosmrt.SageMakerRuntimeClient, response_type: type[RelayResponse] = RelayResponse
+) -> Starlette:
+    async def relay(request: Request) -> Response:
+        try:
+            stream = await client.invoke_endpoint_with_response_stream(
+                endpoint_name="llm", body=await request.body()
+            )
+        except aiosmrt.AiosmrtError as error:
+            return JSONResponse({"error": str(error)}, status_code=502)
+        return response_type(stream)
+
+    return Starlette(routes=[Route("/chat", relay, methods=["POST"])])
+
+
+# --- their servers
+
+
+@contextlib.asynccontextmanager
+async def _run_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> AsyncIterator[str]:
+    runner = web.AppRunner(
+        relay_by_aiohttp(client), handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/chat"
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _run_uvicorn(
+    client: aiosmrt.SageMakerRuntimeClient, response_type: type[RelayResponse] = RelayResponse
+) -> AsyncIterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    application = relay_by_starlette(client, response_type)
+    server = uvicorn.Server(
+        uvicorn.Config(application, log_level="error", lifespan="off", loop="none", ws="none")
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        # The socket listens already: who comes early waits.
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/chat"
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+def _run_uvicorn_by_parts(client: aiosmrt.SageMakerRuntimeClient) -> Running:
+    return _run_uvicorn(client, PartsRelayResponse)
+
+
+_RELAYS: dict[str, Relay] = {
+    "aiohttp": _run_aiohttp,
+    "uvicorn": _run_uvicorn,
+    "uvicorn by parts": _run_uvicorn_by_parts,
+}
+
+
+@pytest.fixture
+def relay(request: pytest.FixtureRequest) -> Relay:
+    """Give what serves a relay, by its name: a test says which it is about."""
+    return _RELAYS[request.param]
+
+
+# --- what they stand between
+
+
+@attrs.define
+class Upstream:
+    """A model that streams until it is told how to end, and what became of it."""
+
+    client: aiosmrt.SageMakerRuntimeClient
+    go_on: asyncio.Event = attrs.field(factory=asyncio.Event)
+    running: int = 0
+
+
+@pytest_asyncio.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async def model(request: InvocationRequest) -> object:
+        if request.body == b"refuse":
+            raise ModelFailure(400, "no such prompt")
+        return stream(request.body)
+
+    async def stream(body: bytes) -> AsyncIterator[str]:
+        seen.running += 1
+        try:
+            yield "zwölf\n"
+            if body == b"fail":
+                raise ModelFailure(500, "out of memory")
+            given_up = time.monotonic() + 3  # or a server that goes on would never end
+            while body == b"flood" and time.monotonic() < given_up:
+                yield "x" * 1000
+            while body == b"push":
+                await asyncio.sleep(0.001)
+                yield "x" * 100_000
+            if body == b"hang":
+                await seen.go_on.wait()
+            yield "and more"
+        finally:
+            seen.running -= 1
+
+    async with (
+        LocalEndpoint(model) as endpoint,
+        endpoint.client(
+            max_connections=1,
+            timeout=aiosmrt.Timeout(slot=5),
+            retry=aiosmrt.RetryPolicy(mode="off"),
+        ) as client,
+    ):
+        seen = Upstream(client)
+        yield seen
+
+
+@pytest_asyncio.fixture
+async def browser() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(force_close=True)
+    timeout = aiohttp.ClientTimeout(total=20)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield session
+
+
+async def _read_events(response: aiohttp.ClientResponse) -> list[ServerSentEvent]:
+    decoder = EventDecoder(drop_incomplete=True)
+    return [*decoder.receive(await response.read()), *decoder.finish()]
+
+
+@pytest.fixture
+def read_events() -> ReadEvents:
+    """Give a coroutine function that reads an answer's events to their end."""
+    return _read_events
