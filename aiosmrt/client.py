@@ -21,6 +21,7 @@ from aiosmrt.calls.request_body import collect_body
 from aiosmrt.config import UNSIGNED, Config, Timeout
 from aiosmrt.errors import AiosmrtError
 from aiosmrt.models import InvokeEndpointResponse
+from aiosmrt.redaction import Redacted
 from aiosmrt.service.model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -34,7 +35,7 @@ from aiosmrt.service.operations import (
     respell,
 )
 from aiosmrt.service.parameters import (
-    CallOptions,
+    Arguments,
     ClientOptions,
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
@@ -44,6 +45,7 @@ from aiosmrt.service.validation import check_headers, check_parameters
 from aiosmrt.settings.options import (
     IDENTITY,
     RESOLVED,
+    bind_parameters,
     choose_constraints,
     configure,
     refuse_pool_options,
@@ -51,6 +53,7 @@ from aiosmrt.settings.options import (
 from aiosmrt.settings.resolution import Resolution
 from aiosmrt.signing.clock import Clock
 from aiosmrt.signing.credentials import CredentialProvider
+from aiosmrt.tracebacks import forget_locals, hides_locals
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions, Pools
 from aiosmrt.transport.limits import Limits
 
@@ -82,6 +85,7 @@ class SageMakerRuntimeClient:
         ConfigurationError: an option whose value cannot be used.
     """
 
+    @hides_locals
     def __init__(self, config: Config | None = None, /, **options: Unpack[ClientOptions]) -> None:
         self._config = configure(Config() if config is None else config, options)
         self._pools = Pools()
@@ -93,6 +97,7 @@ class SageMakerRuntimeClient:
         self._caller: Caller | None = None
         self._s3_state: S3State | None = None
 
+    @hides_locals
     def with_options(self, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
         """Give a client with other options over the same pool; closing it closes nothing.
 
@@ -186,7 +191,9 @@ class SageMakerRuntimeClient:
             ClientClosed: the client was closed.
         """
         operation = INVOKE_ENDPOINT
-        pool, caller, call = await self._begin(operation, parameters)
+        arguments = Arguments(parameters)
+        del parameters
+        pool, caller, call = await self._begin(operation, arguments)
 
         async def judge(response: PooledResponse, call: Call) -> InvokeEndpointResponse:
             body = await read_body(operation, response, call)
@@ -213,7 +220,9 @@ class SageMakerRuntimeClient:
         Raises:
             AiosmrtError: as `invoke_endpoint`.
         """
-        return await self._async_inference.submit(parameters, s3_input_prefix)
+        arguments = Arguments(parameters)
+        del parameters
+        return await self._async_inference.submit(arguments, s3_input_prefix)
 
     def resume_async_invocation(self, saved: str) -> AsyncInvocation:
         """Give an invocation whose output can be waited for, here or in another process.
@@ -273,10 +282,12 @@ class SageMakerRuntimeClient:
         from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening  # noqa: PLC0415 - start-up time
 
         operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
-        check_names(operation, parameters)
+        arguments = Arguments(parameters)
+        del parameters
+        check_names(operation, arguments.parameters.keys())
 
         async def open_stream() -> ResponseStream:
-            pool, caller, call = await self._begin(operation, parameters)
+            pool, caller, call = await self._begin(operation, arguments)
 
             async def judge(response: PooledResponse, call: Call) -> ResponseStream:
                 await check_success(operation, response, call)
@@ -321,61 +332,66 @@ class SageMakerRuntimeClient:
             TypeError: there is no such operation, or it has no such parameter.
             AiosmrtError: as the method of that name.
         """
+        given = Redacted(parameters)
+        del parameters
         # The methods check names and types; a TypedDict cannot be built from a mapping.
-        given: dict[str, Any] = respell(operation, parameters)
+        respelled: Redacted[dict[str, Any]] = Redacted(respell(operation, given.value))
         if operation == INVOKE_ENDPOINT.name:
-            return await self.invoke_endpoint(**given)
+            return await self.invoke_endpoint(**respelled.value)
         if operation == INVOKE_ENDPOINT_ASYNC.name:
-            return await self.invoke_endpoint_async(**given)
-        return await self.invoke_endpoint_with_response_stream(**given)
+            return await self.invoke_endpoint_async(**respelled.value)
+        return await self.invoke_endpoint_with_response_stream(**respelled.value)
 
-    async def _begin(self, operation: Operation, given: CallOptions) -> tuple[Pool, Caller, Call]:
+    async def _begin(self, operation: Operation, arguments: Arguments) -> tuple[Pool, Caller, Call]:
         """Check a call's parameters and put the call together; nothing is sent yet."""
-        check_names(operation, given)
-        parameters: dict[str, object] = {**_choose(operation, self._config.params), **given}
-        for option in CallOptions.__optional_keys__:
-            parameters.pop(option, None)
+        check_names(operation, arguments.parameters.keys())
+        bind_parameters(operation, self._config.params, arguments)
         try:
-            return await self._prepare_call(operation, parameters, given)
+            return await self._prepare_call(operation, arguments)
         except AiosmrtError as error:
-            raise _place(error, operation, parameters) from error.__cause__
+            forget_locals(error, error.__cause__)
+            raise _place(error, operation, arguments) from error.__cause__
 
     async def _prepare_call(
-        self, operation: Operation, parameters: dict[str, object], options: CallOptions
+        self, operation: Operation, arguments: Arguments
     ) -> tuple[Pool, Caller, Call]:
-        config = self._config
-        given = options.get("timeout")
+        config, given = self._config, arguments.timeout
         timeout = config.timeout if given is None else Timeout.of(given, config.timeout)
         pool, caller = self._pools.find(), self._caller
         limits = Limits(timeout, None if pool is None else pool.alarm)
         constraints = choose_constraints(config.parameter_validation)
-        if parameters.get("body").__class__ is not bytes and "body" in parameters:
+        if (
+            arguments.parameters.get("body").__class__ is not bytes
+            and "body" in arguments.parameters
+        ):
             shape = operation.parameters["body"].shape
             limit = shape.max if "max" in constraints else None
             with limits:
-                parameters["body"] = await collect_body(parameters["body"], limit)
-        check_parameters(operation, parameters, constraints=constraints)
-        more = {**config.headers, **(options.get("headers") or {})}
-        if more:
-            check_headers(more, _headers_of(operation, parameters))
+                arguments.parameters["body"] = await collect_body(
+                    arguments.parameters["body"], limit
+                )
+        check_parameters(operation, arguments.parameters, constraints=constraints)
+        if config.headers or arguments.headers:
+            arguments.headers = {**config.headers, **arguments.headers}
+            check_headers(arguments.headers, _headers_of(operation, arguments.parameters))
         if pool is None or caller is None:
             pool, caller = await self._prepare()
         resolved = self._resolution.resolve_now()
         headers = {"user-agent": resolved.user_agent}
         if resolved.in_lambda:
             headers.update(_read_trace())
-        if more:
-            headers.update((name.lower(), value) for name, value in more.items())
+        if arguments.headers:
+            headers.update((name.lower(), value) for name, value in arguments.headers.items())
         request = build_request(
             operation,
-            parameters,
+            arguments.parameters,
             origin=resolved.origin,
             base_path=resolved.base_path,
             headers=headers,
         )
         call = Call(
             operation=operation.name,
-            endpoint_name=str(parameters["endpoint_name"]),
+            endpoint_name=str(arguments.parameters["endpoint_name"]),
             request=request,
             timeout=timeout,
             limits=limits,
@@ -426,7 +442,8 @@ class SageMakerRuntimeClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        resolved = self._resolution.resolved
+        # One whose constructor has failed is shown by tracebacks.
+        resolved = getattr(getattr(self, "_resolution", None), "resolved", None)
         where = "not resolved yet" if resolved is None else resolved.endpoint_url
         return f"<{type(self).__name__} {where}>"
 
@@ -447,18 +464,11 @@ def _read_trace() -> dict[str, str]:
     return {"x-amzn-trace-id": quote(trace, safe=_IN_TRACE_ID)} if trace else {}
 
 
-def _choose(operation: Operation, params: Mapping[str, object]) -> dict[str, object]:
-    """Take those that are parameters of this operation."""
-    return {name: value for name, value in params.items() if name in operation.parameters}
-
-
-def _place(
-    error: AiosmrtError, operation: Operation, parameters: Mapping[str, object]
-) -> AiosmrtError:
+def _place(error: AiosmrtError, operation: Operation, arguments: Arguments) -> AiosmrtError:
     """Give a caller an error of its own: several may wait for one resolution."""
     placed = copy.copy(error)
     placed.operation = operation.name
-    placed.endpoint_name = str(parameters.get("endpoint_name") or "") or None
+    placed.endpoint_name = str(arguments.parameters.get("endpoint_name") or "") or None
     return placed
 
 

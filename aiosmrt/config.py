@@ -15,6 +15,8 @@ import attrs
 
 from aiosmrt.errors import AiosmrtError, ConfigurationError, ModelError
 from aiosmrt.http import Session
+from aiosmrt.redaction import redact, show_url
+from aiosmrt.tracebacks import hides_locals
 from aiosmrt.value import Value
 
 if TYPE_CHECKING:
@@ -330,7 +332,7 @@ class Config(Value):
     """Everything a client can be told; `None` leaves it to the environment and the profile."""
 
     region_name: str | None = attrs.field(default=None, validator=_check_text)
-    endpoint_url: str | None = attrs.field(default=None, validator=_check_text)
+    endpoint_url: str | None = attrs.field(default=None, validator=_check_text, repr=show_url)
     aws_access_key_id: str | None = attrs.field(default=None, validator=_check_text)
     aws_secret_access_key: str | None = attrs.field(default=None, repr=False, validator=_check_text)
     aws_session_token: str | None = attrs.field(default=None, repr=False, validator=_check_text)
@@ -355,8 +357,8 @@ class Config(Value):
     # "min", "max", "pattern", "enum"
     parameter_validation: bool | Collection[str] = True
     # parameters and headers of every call; a call's own win
-    params: Mapping[str, object] = attrs.field(factory=dict, repr=False, validator=_check_mapping)
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False, validator=_check_mapping)
+    params: Mapping[str, object] = attrs.field(factory=dict, repr=redact, validator=_check_mapping)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=redact, validator=_check_mapping)
     # "latest" or "2017-05-13", which is the same
     api_version: str = attrs.field(default="latest", validator=_check_api_version)
     signature_version: object = attrs.field(default="v4", converter=_to_signature_version)
@@ -365,10 +367,10 @@ class Config(Value):
     # seconds to add to this machine's time
     system_clock_offset: float = attrs.field(default=0.0, validator=_check_offset)
     # a URL; None leaves it to HTTPS_PROXY, HTTP_PROXY and NO_PROXY
-    proxy: str | None = attrs.field(default=None, validator=_check_proxy, repr=False)
+    proxy: str | None = attrs.field(default=None, validator=_check_proxy, repr=show_url)
     # headers for the proxy itself
     proxy_headers: Mapping[str, str] = attrs.field(
-        factory=dict, repr=False, validator=_check_mapping
+        factory=dict, repr=redact, validator=_check_mapping
     )
     # a client certificate's PEM file, or the files of certificate and key
     client_cert: str | tuple[str, str] | None = attrs.field(default=None, converter=_to_client_cert)
@@ -377,9 +379,13 @@ class Config(Value):
     user_agent_extra: str | None = attrs.field(default=None, validator=_check_agent)
     user_agent_appid: str | None = attrs.field(default=None, validator=_check_agent)
     # where outputs of asynchronous invocations are read, and large inputs put
-    s3_endpoint_url: str | None = attrs.field(default=None, validator=_check_text)
+    s3_endpoint_url: str | None = attrs.field(default=None, validator=_check_text, repr=show_url)
     # "s3://bucket/prefix/", for inputs too large to travel inline
     s3_input_prefix: str | None = attrs.field(default=None, validator=_check_prefix)
     # seconds between the first two looks for an output, and the most between any two
     poll_interval: float = attrs.field(default=0.5, validator=_check_pause)
     max_poll_interval: float = attrs.field(default=15.0, validator=_check_pause)
+
+
+# What it is made with are plain arguments, secrets too, and its validators raise.
+Config.__init__ = hides_locals(Config.__init__)  # type: ignore[method-assign]

@@ -46,6 +46,8 @@ from urllib.parse import quote
 
 import attrs
 
+from aiosmrt.plain_text import to_line
+
 __all__ = [
     "AiosmrtError",
     "AsyncInferenceError",
@@ -151,8 +153,10 @@ class AiosmrtError(Exception):
         return copied
 
     def __str__(self) -> str:
+        # Most of it may be the service's words; as they were sent, they are in the attributes.
         context = self._context()
-        return f"{self._summary()} [{', '.join(context)}]" if context else self._summary()
+        where = f" [{', '.join(context)}]" if context else ""
+        return to_line(self._summary() + where)
 
     def _summary(self) -> str:
         return str(self.args[0])
@@ -208,6 +212,7 @@ class AsyncInferenceError(AiosmrtError):
     """An asynchronous invocation ended in a failure; its text is that of the failure file.
 
     Attributes:
+        message: the failure file's words, as they are there.
         inference_id: of the invocation.
         failure_location: where the failure file is, `s3://…`.
     """
@@ -220,6 +225,7 @@ class AsyncInferenceError(AiosmrtError):
         failure_location: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.message = message
         self.inference_id = inference_id
         self.failure_location = failure_location
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import attrs
 
 from aiosmrt.errors import AiosmrtError, ConfigurationError
+from aiosmrt.redaction import redact
 from aiosmrt.value import Value
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class BeforeSend(Value):
     endpoint_name: str
     attempt: int  # counts from 1
     # The unsigned request's headers, names in lower case; what is added here is signed and sent.
-    headers: dict[str, str] = attrs.field(repr=False)
+    headers: dict[str, str] = attrs.field(repr=redact)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -49,7 +50,7 @@ class AfterHeaders(Value):
     endpoint_name: str
     attempt: int
     status: int  # HTTP status
-    headers: Mapping[str, str] = attrs.field(repr=False)  # names in lower case
+    headers: Mapping[str, str] = attrs.field(repr=redact)  # names in lower case
     time_to_first_byte: float  # seconds since the first byte of the request went out
 
 

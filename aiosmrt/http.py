@@ -13,6 +13,7 @@ from typing import Protocol
 
 import attrs
 
+from aiosmrt.redaction import redact
 from aiosmrt.value import Value
 
 __all__ = ["Delivery", "Progress", "Request", "Response", "ResponseHead", "Session", "Transport"]
@@ -25,8 +26,9 @@ class Request(Value):
     method: str
     origin: str  # scheme, host and port: "https://runtime.sagemaker.us-east-1.amazonaws.com"
     path: str  # percent-encoded as on the wire, begins with "/"
-    headers: dict[str, str]  # names in lower case; without host and content-length
-    body: bytes = attrs.field(default=b"", repr=False)
+    # names in lower case; without host and content-length
+    headers: dict[str, str] = attrs.field(repr=redact)
+    body: bytes = attrs.field(default=b"", repr=redact)
     query: str = ""  # percent-encoded, without "?"
     body_hash: str | None = None  # SHA-256 in hexadecimal digits, where somebody has it already
 
@@ -47,7 +49,8 @@ class ResponseHead(Value):
     """Status and headers of an answer."""
 
     status: int
-    headers: Mapping[str, str]  # names in lower case, repeated ones joined by ", "
+    # names in lower case, repeated ones joined by ", "
+    headers: Mapping[str, str] = attrs.field(repr=redact)
 
 
 class Delivery(Protocol):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import attrs
 
 from aiosmrt.errors import Attempt
+from aiosmrt.redaction import redact
+from aiosmrt.tracebacks import hides_locals
 from aiosmrt.value import JSONValue, Value
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class ResponseMetadata(Value):
 
     request_id: str | None
     status: int  # HTTP status
-    headers: Mapping[str, str] = attrs.field(repr=False)  # names in lower case
+    headers: Mapping[str, str] = attrs.field(repr=redact)  # names in lower case
     attempts: tuple[Attempt, ...]
     slot_wait: float  # over all attempts
     time_to_first_byte: float  # from the last attempt's first byte out to its answer's head
@@ -55,9 +57,10 @@ class ResponseMetadata(Value):
 class _Whole(Value):
     """A body that came whole, and its views."""
 
-    body: bytes = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=redact)
     content_type: str | None
 
+    @hides_locals
     def text(self) -> str:
         """Decode the body by the content type's charset, UTF-8 where it names none.
 
@@ -100,6 +103,7 @@ class _Whole(Value):
 
         return _decode(EventDecoder(), self.body)
 
+    @hides_locals
     def json(self) -> JSONValue:
         """Parse the whole body as one JSON document.
 
@@ -147,7 +151,7 @@ class InvokeEndpointAsyncResponse(Value):
 class PayloadPart(Value):
     """One part of a response stream."""
 
-    bytes: bytes
+    bytes: bytes = attrs.field(repr=redact)
 
 
 def _decode(decoder: _Decoder[T], body: bytes) -> Iterator[T]:

@@ -30,9 +30,10 @@ from aiosmrt.payload.lines import LineDecoder
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
 from aiosmrt.payload.tokens import TokenDecoder
 from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
+from aiosmrt.redaction import Redacted
 from aiosmrt.service.model import Operation
 from aiosmrt.service.operations import parse_message
-from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.tracebacks import drop_tracebacks, forget_locals
 from aiosmrt.transport import PooledResponse
 from aiosmrt.value import JSONValue
 
@@ -225,10 +226,10 @@ class ResponseStream:
     async def read(self) -> bytes:
         """Give the whole payload; errors as iterating over the parts, without those before."""
         self._choose("bytes")
-        chunks: list[bytes] = []
+        chunks: Redacted[list[bytes]] = Redacted([])
         while (part := await self._take()) is not None:
-            chunks.append(part.bytes)
-        return b"".join(chunks)
+            chunks.value.append(part.bytes)
+        return b"".join(chunks.value)
 
     def _choose(self, view: str) -> None:
         if self._chosen is not None and not self._chosen == view == "parts":
@@ -247,6 +248,7 @@ class ResponseStream:
 
     async def _refuse(self, error: AiosmrtError) -> AiosmrtError:
         """End the stream, whose payload is not what the view needs."""
+        forget_locals(error, error.__cause__)  # of the decoders' frames
         if isinstance(error, EventStreamError):
             error.offset = (
                 self._decoder.offset
@@ -282,13 +284,14 @@ class ResponseStream:
         if self._ended:
             return False
         try:
-            if self._ahead is not None:
-                raise copy.copy(self._ahead)
-            while data := await self._response.receive():
+            while self._ahead is None and (data := await self._response.receive()):
                 self._decoder.receive_data(data)
+                del data  # the traceback of what comes would show it
                 self._decode()
                 if self._payloads:
                     return True
+            if self._ahead is not None:
+                raise copy.copy(self._ahead)
             self._decoder.receive_eof()
             self._end()
         except AiosmrtError as error:
@@ -297,7 +300,7 @@ class ResponseStream:
         return False
 
     def _decode(self) -> None:
-        """Make parts of what has come, up to a fault, which is raised only if there are none."""
+        """Make parts of what has come, up to a fault, which is kept until they were given."""
         payloads, part_headers = self._payloads, self._part_headers
         try:
             for message in self._decoder.take_messages():
@@ -316,8 +319,7 @@ class ResponseStream:
             if self._decoder.error is not None:
                 raise copy.copy(self._decoder.error)
         except AiosmrtError as error:
-            if not payloads:
-                raise
+            # Its frames refer to what came, too.
             self._ahead = drop_tracebacks(error)
         payloads.reverse()
 
@@ -376,8 +378,10 @@ class ResponseStream:
 class ResponseStreamOpening:
     """A response stream that is not open yet: enter it (`async with`), or await it, once."""
 
+    _open: Callable[[], Awaitable[ResponseStream]] | None = None
+
     def __init__(self, open_stream: Callable[[], Awaitable[ResponseStream]]) -> None:
-        self._open: Callable[[], Awaitable[ResponseStream]] | None = open_stream
+        self._open = open_stream
         self._stream: ResponseStream | None = None
 
     def __await__(self) -> Generator[object, None, ResponseStream]:

@@ -7,18 +7,35 @@ from typing import TypeAlias, cast
 
 import attrs
 
-__all__ = ["JSONValue", "Value"]
+__all__ = ["JSONValue", "Shown", "Value"]
 
 JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
 """What `json.loads` can give."""
 
 
-class Value:
+class Shown:
+    """The base of attrs classes made with `repr=False` that have a representation all the same.
+
+    It is the one that attrs would write, with `repr=` of the fields; but an object that is not made
+    to its end, whose constructor has failed, has one, too: tracebacks show it.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{field.name}={_show(getattr(self, field.name), field)}"
+            for field in _fields(self)
+            if field.repr and hasattr(self, field.name)
+        ]
+        return f"{self.__class__.__qualname__}({', '.join(shown)})"
+
+
+class Value(Shown):
     """The base of attrs classes made with `eq=False, repr=False` that are values all the same.
 
     attrs writes these three methods for each class, and compiles them whenever the package is
-    imported: that takes longer than all else about a class. What comes of them here is the same,
-    with `repr=False` of a field, too.
+    imported: that takes longer than all else about a class. What comes of them here is the same.
     """
 
     __slots__ = ()
@@ -31,11 +48,9 @@ class Value:
     def __hash__(self) -> int:
         return hash((self.__class__, *_read(self)))
 
-    def __repr__(self) -> str:
-        shown = [
-            f"{field.name}={getattr(self, field.name)!r}" for field in _fields(self) if field.repr
-        ]
-        return f"{self.__class__.__qualname__}({', '.join(shown)})"
+
+def _show(value: object, field: attrs.Attribute[object]) -> str:
+    return field.repr(value) if callable(field.repr) else repr(value)
 
 
 def _fields(value: object) -> tuple[attrs.Attribute[object], ...]:

@@ -63,7 +63,20 @@ def test_a_proxys_password_is_in_no_text() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Config(proxy="socks5://me:my-password@host")
     assert "my-password" not in str(caught.value)
-    assert "my-password" not in repr(Config(proxy="http://me:my-password@host"))
+
+
+@pytest.mark.parametrize("name", ["endpoint_url", "s3_endpoint_url", "proxy"])
+def test_an_address_is_shown_without_its_password(name: str) -> None:
+    shown = repr(_configure(name, "http://me:my-password@host:80/x"))
+    assert f"{name}='http://****@host:80/x'" in shown
+    assert "my-password" not in shown
+
+
+@pytest.mark.parametrize("name", ["params", "headers", "proxy_headers"])
+def test_of_what_may_be_confidential_only_names_are_shown(name: str) -> None:
+    shown = repr(_configure(name, {"custom_attributes": "my-password"}))
+    assert f"{name}=<custom_attributes>" in shown
+    assert "my-password" not in shown
 
 
 @pytest.mark.parametrize("name", ["connect", "write", "first_byte", "idle", "slot", "total"])

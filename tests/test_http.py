@@ -27,8 +27,12 @@ def test_the_host_leaves_the_default_port_out(origin: str, host: str) -> None:
     assert Request("POST", origin, "/", {}).host == host
 
 
-def test_a_body_is_not_shown() -> None:
-    assert "secret" not in repr(Request("POST", "http://h", "/", {}, b"secret"))
+def test_of_body_and_headers_sizes_and_names_are_shown() -> None:
+    request = Request("POST", "http://h", "/", {"x-key": "secret"}, b"secret")
+    assert "headers=<x-key>, body=<6 bytes>" in repr(request)
+    assert repr(ResponseHead(200, {"x-key": "secret"})) == (
+        "ResponseHead(status=200, headers=<x-key>)"
+    )
 
 
 class _Answer:

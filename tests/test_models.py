@@ -152,6 +152,7 @@ def test_nothing_confidential_is_shown() -> None:
     assert "patient" not in shown
     assert "secret" not in shown
     assert "secret" not in repr(INVOCATION)
+    assert repr(PayloadPart(b"secret")) == "PayloadPart(bytes=<6 bytes>)"
 
 
 @pytest.mark.parametrize("value", [ATTEMPT, METADATA, INVOCATION, _response(b"x")])

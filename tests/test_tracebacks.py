@@ -1,15 +1,18 @@
-"""Errors that are kept: what they say stays, what they keep alive does not."""
+"""What errors say stays, and what they keep alive, or show of where they were, does not."""
 
 from __future__ import annotations
 
 import ast
+import json
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 import aiosmrt
-from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.tracebacks import drop_tracebacks, forget_locals, hides_locals, walk_chain
 
 
 def _fail() -> None:
@@ -91,3 +94,115 @@ def test_no_frame_keeps_the_error_that_it_raises() -> None:
         if (raised := list(_find_raised_variables(ast.parse(file.read_text()))))
     }
     assert found == {}
+
+
+def _decode(secret: bytes) -> object:
+    inner = secret + b"\xff"
+    try:
+        return inner.decode()
+    except UnicodeDecodeError as error:
+        raise KeyError("wrong") from error
+
+
+@hides_locals
+def _fail_with(secret: bytes, *, other: str = "secret") -> object:
+    """Fail."""
+    mine = other
+    return _decode(secret), mine
+
+
+def _raise(name: str) -> None:
+    raise KeyError(name)
+
+
+def _show(error: BaseException) -> str:
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "".join(shown.format())
+
+
+def test_what_a_function_was_given_is_not_shown() -> None:
+    with pytest.raises(KeyError, match="wrong") as caught:
+        _fail_with(b"secret-bytes")
+    # Its own lines and the words are there.
+    error = caught.value
+    lines = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert lines[1:] == ["call", "_fail_with", "_decode"]
+    shown = "".join(_show(error).splitlines(keepends=True)[1:])
+    assert "can't decode byte 0xff in position 12" in shown
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
+    assert "secret" not in repr([frame.f_locals for frame in frames])
+    assert error.__cause__ is not None
+    assert "secret" not in repr([error.__cause__, error.__cause__.args])
+
+
+def test_a_function_is_otherwise_what_it_was() -> None:
+    @hides_locals
+    def give(value: int, *, more: int = 1) -> int:
+        """Give a sum."""
+        return value + more
+
+    assert give(1, more=2) == 3
+    assert (give.__name__, give.__doc__) == ("give", "Give a sum.")
+
+
+def test_the_input_of_a_parser_is_dropped() -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads('{"a": secret')
+    forget_locals(caught.value)
+    assert caught.value.doc == ""
+    assert str(caught.value) == "Expecting value: line 1 column 7 (char 6)"
+    with pytest.raises(UnicodeEncodeError) as failed:
+        "secret \ud800 secret".encode()
+    said = str(failed.value)
+    forget_locals(failed.value, None)
+    assert "secret" not in repr(failed.value)
+    assert str(failed.value) == said
+
+
+def test_what_was_hidden_already_is_dropped() -> None:
+    def fail() -> None:
+        try:
+            _raise("secret")
+        except KeyError:
+            raise ValueError("said") from None
+
+    with pytest.raises(ValueError, match="said") as caught:
+        fail()
+    forget_locals(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_what_others_are_handling_is_left_alone() -> None:
+    def work() -> Iterator[int]:
+        mine = 1
+        try:
+            _raise("theirs")
+        except KeyError as error:
+            kept.append(error)
+        yield mine
+        yield mine + 1
+
+    kept: list[KeyError] = []
+    going_on = work()
+    next(going_on)
+    try:
+        raise kept[0]
+    except KeyError:
+        with pytest.raises(KeyError) as caught:
+            _fail_with(b"x")
+    # Emptied, the generator would be closed.
+    assert next(going_on) == 2
+    assert kept[0] in list(walk_chain(caught.value, None))
+
+
+@attrs.define  # which makes it unhashable, and comparable with its like alone
+class _Strange(Exception):
+    value: int
+
+
+def test_any_exception_will_do() -> None:
+    group = BaseExceptionGroup("several", [_Strange(1), _Strange(1), KeyError()])
+    group.__cause__ = group.exceptions[0]
+    group.exceptions[0].__context__ = group
+    assert len(list(walk_chain(group, None))) == 4
+    assert list(walk_chain(group, group)) == []

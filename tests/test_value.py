@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import inspect
 import pickle
+import pkgutil
+from collections.abc import Iterator
 
+import aiohttp
 import attrs
+import pytest
 
+import aiosmrt
 from aiosmrt.value import Value
 
 
@@ -53,6 +60,58 @@ def test_a_copy_is_equal() -> None:
     assert attrs.evolve(value, three=4) == Child("x", (1, 2), 4)
 
 
+def _mask(value: object) -> str:
+    return f"<{type(value).__name__}>"
+
+
+@attrs.frozen(eq=False, repr=False)
+class Masked(Value):
+    one: object = attrs.field(repr=_mask)
+
+
+@attrs.frozen
+class MaskedJudge:
+    one: object = attrs.field(repr=_mask)
+
+
 def test_it_looks_as_attrs_would_have_it() -> None:
     assert repr(Pair("x", "secret")) == repr(Judge("x", "secret")).replace("Judge", "Pair")
     assert repr(Child(1, "secret")) == "Child(one=1, three=3)"
+    assert repr(Masked("secret")) == repr(MaskedJudge("secret")).replace("MaskedJudge", "Masked")
+
+
+def _can_fail(kind: type[attrs.AttrsInstance]) -> bool:
+    """Tell whether anything runs while one is being made."""
+    factories = [field.default for field in attrs.fields(kind)]
+    return hasattr(kind, "__attrs_post_init__") or any(
+        field.validator or field.converter or getattr(factory, "takes_self", False)
+        for field, factory in zip(attrs.fields(kind), factories, strict=True)
+    )
+
+
+def _find_classes() -> Iterator[type]:
+    for module in pkgutil.walk_packages(aiosmrt.__path__, "aiosmrt."):
+        if not module.name.endswith("__main__"):
+            for kind in vars(importlib.import_module(module.name)).values():
+                if inspect.isclass(kind) and kind.__module__ == module.name:
+                    yield kind
+
+
+HALF_MADE = [
+    kind
+    for kind in _find_classes()
+    if (attrs.has(kind) and _can_fail(kind))
+    or (not attrs.has(kind) and inspect.isroutine(vars(kind).get("__init__")))
+    if not issubclass(kind, BaseException | aiohttp.ClientResponse)
+]
+
+
+@pytest.mark.parametrize("kind", HALF_MADE)
+def test_what_is_not_made_to_its_end_has_a_representation(kind: type) -> None:
+    half: object = object.__new__(kind)
+    assert kind.__name__ in repr(half)
+
+
+def test_config_client_and_provider_are_among_them() -> None:
+    names = {kind.__name__ for kind in HALF_MADE}
+    assert {"Config", "SageMakerRuntimeClient", "CredentialProvider", "Call", "Pool"} <= names

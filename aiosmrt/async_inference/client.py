@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import Any, cast
 
 import attrs
 
@@ -12,7 +11,7 @@ from aiosmrt.async_inference.input import advise_on_inline_body, stage_body
 from aiosmrt.async_inference.invocation import AsyncInvocation, Polling
 from aiosmrt.async_inference.results import AsyncInferenceResult, wait_for_results
 from aiosmrt.async_inference.s3 import S3, S3Connection, S3State
-from aiosmrt.async_inference.s3_protocol import S3Endpoint
+from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
 from aiosmrt.calls.answers import read_body, refuse
 from aiosmrt.calls.call import Call
 from aiosmrt.calls.caller import Caller
@@ -20,9 +19,10 @@ from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError, ValidationError
 from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC, Operation
 from aiosmrt.service.operations import check_names, parse_invocation
-from aiosmrt.service.parameters import CallOptions, InvokeEndpointAsyncParameters
-from aiosmrt.settings.options import choose_constraints
+from aiosmrt.service.parameters import Arguments
+from aiosmrt.settings.options import bind_parameters, choose_constraints
 from aiosmrt.settings.resolution import Resolution
+from aiosmrt.tracebacks import forget_locals
 from aiosmrt.transport import Pool, PooledResponse
 from aiosmrt.transport.limits import Limits
 
@@ -45,51 +45,43 @@ class AsyncInferenceClient:
     _resolution: Resolution
     _s3_state: S3State
     _prepare: Callable[[], Awaitable[tuple[Pool, Caller]]]
-    _begin: Callable[[Operation, CallOptions], Awaitable[tuple[Pool, Caller, Call]]]
+    _begin: Callable[[Operation, Arguments], Awaitable[tuple[Pool, Caller, Call]]]
 
-    async def submit(
-        self, parameters: InvokeEndpointAsyncParameters, prefix: str | None
-    ) -> AsyncInvocation:
+    async def submit(self, arguments: Arguments, prefix: str | None) -> AsyncInvocation:
         """Carry out `SageMakerRuntimeClient.invoke_endpoint_async`."""
-        check_names(INVOKE_ENDPOINT_ASYNC, parameters)
-        staged = await self._stage(parameters, prefix or self._config.s3_input_prefix)
-        pool, caller, call = await self._begin(INVOKE_ENDPOINT_ASYNC, staged)
+        check_names(INVOKE_ENDPOINT_ASYNC, arguments.parameters.keys())
+        place = await self._stage(arguments, prefix or self._config.s3_input_prefix)
+        pool, caller, call = await self._begin(INVOKE_ENDPOINT_ASYNC, arguments)
         try:
             return await caller.call(call, pool, self._judge)
         except AiosmrtError as error:
-            if "input_location" in staged.keys() - parameters.keys():
-                error.add_note(f"the body is at {staged['input_location']}, as an input_location")
+            if place is not None:
+                error.add_note(f"the body is at {place}, as an input_location")
             raise
 
-    async def _stage(
-        self, given: InvokeEndpointAsyncParameters, prefix: str | None
-    ) -> InvokeEndpointAsyncParameters:
-        """Send a body through S3 that is too large to travel inline."""
+    async def _stage(self, arguments: Arguments, prefix: str | None) -> S3Location | None:
+        """Send a body through S3 that is too large to travel inline, and say where it is."""
         operation = INVOKE_ENDPOINT_ASYNC
         config = self._config
-        bound = {k: value for k, value in config.params.items() if k in operation.parameters}
-        parameters = {**bound, **given}
+        bind_parameters(operation, config.params, arguments)
         constraints = choose_constraints(config.parameter_validation)
         unlimited = "max" not in constraints
-        if parameters.get("body") is None or (prefix is None and unlimited):
-            return given
-        timeout = given.get("timeout")
+        if arguments.parameters.get("body") is None or (prefix is None and unlimited):
+            return None
+        timeout = arguments.timeout
         limits = Limits(config.timeout if timeout is None else Timeout.of(timeout, config.timeout))
         try:
-            staged: dict[str, Any] = await stage_body(
-                self.s3, parameters, prefix, limits, constraints
-            )
+            return await stage_body(self.s3, arguments, prefix, limits, constraints)
         except AiosmrtError as error:
+            forget_locals(error, error.__cause__)
             error.operation = error.operation or operation.name
-            error.endpoint_name = str(parameters.get("endpoint_name") or "") or None
+            error.endpoint_name = str(arguments.parameters.get("endpoint_name") or "") or None
             # Nothing but S3 has been called, which may well have the object.
             error.may_have_run = False
             error.attempts = tuple(
                 attrs.evolve(attempt, may_have_run=False) for attempt in error.attempts
             )
             raise
-        # Its keys are those of the parameters.
-        return cast("InvokeEndpointAsyncParameters", staged)
 
     async def _judge(self, response: PooledResponse, call: Call) -> AsyncInvocation:
         """Read the acknowledgement."""

@@ -27,7 +27,9 @@ from aiosmrt.errors import (
     ServiceError,
 )
 from aiosmrt.models import AsyncInferenceOutput, ResponseMetadata
+from aiosmrt.redaction import Redacted
 from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.value import Shown
 
 __all__ = [
     "AsyncInferenceTimeout",
@@ -59,8 +61,8 @@ class Polling:
     longest: float = 15.0
 
 
-@attrs.define(eq=False)
-class Wait:
+@attrs.define(eq=False, repr=False)
+class Wait(Shown):
     """One wait: its deadline, its pauses, and what it has put up with."""
 
     polling: Polling
@@ -202,6 +204,7 @@ class AsyncInvocation:
             try:
                 while chunk := await found.receive():
                     yield chunk
+                    del chunk  # the traceback of what comes next would show it
             finally:
                 found.close()
 
@@ -218,14 +221,15 @@ class AsyncInvocation:
         """
         part = PartFile(path)
         try:
-            block = bytearray()
+            block = Redacted(bytearray())
             async with contextlib.aclosing(self.iter_output(timeout)) as chunks:
                 async for chunk in chunks:
-                    block += chunk
-                    if len(block) >= _BLOCK:
-                        await part.write(bytes(block))
-                        block.clear()
-            await part.write(bytes(block))
+                    block.value += chunk
+                    del chunk  # the traceback of what comes next would show it
+                    if len(block.value) >= _BLOCK:
+                        await part.write(bytes(block.value))
+                        block.value.clear()
+            await part.write(bytes(block.value))
             await part.finish()
         finally:
             await part.discard()
@@ -396,10 +400,11 @@ async def _find(s3: S3, location: S3Location) -> tuple[S3Object | None, ServiceE
 
 async def read_output(found: S3Object) -> AsyncInferenceOutput:
     """Read an object to its end, and close it."""
-    chunks = []
+    chunks: Redacted[list[bytes]] = Redacted([])
     try:
         while chunk := await found.receive():
-            chunks.append(chunk)
+            chunks.value.append(chunk)
+            del chunk  # the traceback of what comes next would show it
     finally:
         found.close()
-    return AsyncInferenceOutput(b"".join(chunks), found.content_type, found.metadata)
+    return AsyncInferenceOutput(b"".join(chunks.value), found.content_type, found.metadata)

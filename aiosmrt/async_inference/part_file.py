@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import IO
 
+from aiosmrt.redaction import Redacted
 from aiosmrt.threads import run_in_thread
 
 __all__ = ["PartFile"]
@@ -27,13 +28,15 @@ class PartFile:
 
     async def write(self, data: bytes) -> None:
         """Add bytes; the first ones make the temporary file."""
+        added = Redacted(data)
+        del data
 
         def work() -> None:
             if self._file is None:
                 folder, name = os.path.split(self._path)
                 part = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.part")  # noqa: PTH118
                 self._file = open(part, "xb")  # noqa: SIM115, PTH123 - `discard` closes it
-            self._file.write(data)
+            self._file.write(added.value)
 
         await _run_to_end(work)
 

@@ -111,15 +111,15 @@ class S3:
             AiosmrtError: it may not be there.
         """
         headers = {} if content_type is None else {"content-type": content_type}
+        request = Request("PUT", "", quote_key(location.key), headers, body)
+        del body
 
         async def judge(response: PooledResponse, call: Call) -> None:
             await _check(response, location)
             await response.read()
             call.end_attempt()
 
-        await self._call(
-            "PutObject", Request("PUT", "", quote_key(location.key), headers, body), location, judge
-        )
+        await self._call("PutObject", request, location, judge)
 
     async def open(
         self, location: S3Location, *, start: int = 0, etag: str | None = None

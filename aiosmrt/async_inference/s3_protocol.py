@@ -20,6 +20,7 @@ from aiosmrt.errors import (
     UnexpectedResponse,
 )
 from aiosmrt.http import ResponseHead
+from aiosmrt.redaction import show_url
 from aiosmrt.service.operations import read_request_id
 from aiosmrt.settings.endpoints import PARTITIONS, validate_region
 
@@ -78,7 +79,8 @@ class S3Endpoint:
     """Where S3 is; botocore's rules, but us-east-1 has its regional host as every region has."""
 
     region_name: str
-    endpoint_url: str | None = None  # a custom one is used in path style, as botocore does
+    # a custom one is used in path style, as botocore does
+    endpoint_url: str | None = attrs.field(default=None, repr=show_url)
     use_fips_endpoint: bool = False
     use_dualstack_endpoint: bool = False
     use_ssl: bool = True
@@ -93,8 +95,9 @@ class S3Endpoint:
         if self.endpoint_url is not None:
             if variants:
                 raise ConfigurationError(
-                    f"s3_endpoint_url={self.endpoint_url!r} (or AWS_ENDPOINT_URL_S3) names the "
-                    "host, and so would use_fips_endpoint and use_dualstack_endpoint: unset either"
+                    f"s3_endpoint_url={show_url(self.endpoint_url)} (or AWS_ENDPOINT_URL_S3) names "
+                    "the host, and so would use_fips_endpoint and use_dualstack_endpoint: unset "
+                    "either"
                 )
             parts = urlsplit(self.endpoint_url)
             if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:

@@ -17,6 +17,7 @@ from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import Attempt, ResponseMetadata
 from aiosmrt.service.operations import read_request_id
 from aiosmrt.transport.limits import Limits
+from aiosmrt.value import Shown
 
 __all__ = ["NO_HOOKS", "Call"]
 
@@ -25,8 +26,8 @@ E = TypeVar("E")
 NO_HOOKS = Hooks()
 
 
-@attrs.define(eq=False)
-class Call:
+@attrs.define(eq=False, repr=False)
+class Call(Shown):
     """One call on its way: what it is, and what was attempted."""
 
     operation: str

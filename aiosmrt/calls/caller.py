@@ -27,6 +27,8 @@ from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.hooks import BeforeSend, Hook
 from aiosmrt.http import Request, Response
+from aiosmrt.plain_text import to_line
+from aiosmrt.redaction import Redacted
 from aiosmrt.service.validation import check_headers
 from aiosmrt.signing.clock import Clock
 from aiosmrt.signing.credentials import CredentialProvider
@@ -175,29 +177,28 @@ class Caller:
         """Sign after the wait for a slot: a signature holds for five minutes only."""
         request = call.request
         number = len(call.attempts) + 1
-        headers = {
-            **request.headers,
-            "amz-sdk-request": f"attempt={number}; max={self.retry.attempt_limit}",
-        }
-        if call.hooks.before_send is not None:
-            headers = await _let_add(call.hooks.before_send, call, number, headers)
-        if self.signer is not None and request.body_hash is None and len(request.body) > _LARGE:
-            request.body_hash = await run_in_thread(
-                lambda: hashlib.sha256(request.body).hexdigest(), brief=True
-            )
         unsigned = Request(
             method=request.method,
             origin=request.origin,
             path=request.path,
-            headers=headers,
+            headers={
+                **request.headers,
+                "amz-sdk-request": f"attempt={number}; max={self.retry.attempt_limit}",
+            },
             body=request.body,
             query=request.query,
-            body_hash=request.body_hash,
         )
+        if call.hooks.before_send is not None:
+            await _let_add(call.hooks.before_send, call, number, unsigned)
+        if self.signer is not None and request.body_hash is None and len(request.body) > _LARGE:
+            request.body_hash = await run_in_thread(
+                lambda: hashlib.sha256(request.body).hexdigest(), brief=True
+            )
+        unsigned.body_hash = request.body_hash
         if self.signer is not None:
             call.credentials = credentials = await self.credentials.get()
             call.signed_at = signed_at = self.shared.clock.now()
-            headers |= self.signer.sign(unsigned, credentials, signed_at)
+            unsigned.headers |= self.signer.sign(unsigned, credentials, signed_at)
         _log.debug(
             "%s on %s: attempt %d goes to %s",
             call.operation,
@@ -260,7 +261,7 @@ class Caller:
                 call.operation,
                 call.endpoint_name,
                 number,
-                call.attempts[-1].error,
+                to_line(call.attempts[-1].error or ""),
                 retry.delay,
             )
         return retry
@@ -272,28 +273,26 @@ def _make_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
-async def _let_add(
-    hook: Hook[BeforeSend], call: Call, number: int, headers: dict[str, str]
-) -> dict[str, str]:
+async def _let_add(hook: Hook[BeforeSend], call: Call, number: int, request: Request) -> None:
     """Let the observer add headers; what HTTP cannot carry, or breaks the request, is refused."""
-    offered = dict(headers)
-    await call.tell(hook, BeforeSend(call.operation, call.endpoint_name, number, offered))
-    changed = {name: value for name, value in offered.items() if headers.get(name) != value}
-    check_headers(changed)
-    return {name.lower(): value for name, value in offered.items()}
+    event = BeforeSend(call.operation, call.endpoint_name, number, dict(request.headers))
+    await call.tell(hook, event)
+    check_headers(
+        {name: value for name, value in event.headers.items() if request.headers.get(name) != value}
+    )
+    request.headers = {name.lower(): value for name, value in event.headers.items()}
 
 
 async def read_refusal(response: Response) -> bytes:
     """Read the body of an answer that is no success, as far as it comes and is worth reading."""
-    chunks: list[bytes] = []
-    size = 0
+    body = Redacted(bytearray())
     try:
-        while size < _REFUSAL and (chunk := await response.receive()):
-            chunks.append(chunk)
-            size += len(chunk)
+        while len(body.value) < _REFUSAL and (chunk := await response.receive()):
+            body.value += chunk
+            del chunk  # the traceback of what the next one raises would show it
     except AiosmrtError:
         # The status says more than the cut.
         pass
     finally:
         response.close()
-    return b"".join(chunks)
+    return bytes(body.value)

@@ -38,19 +38,26 @@ async def collect_body(body: object, limit: int | None, advice: str = "") -> obj
     if isinstance(body, bytes):
         return body
     if isinstance(body, str):
-        return _encode(body)
+        body, problem = _encode(body)
+        if problem:
+            raise ParameterError(problem)
+        return body
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
     if isinstance(body, AsyncIterable):
         collected = _Collected(limit, advice)
         async for chunk in body:
             collected.add(chunk)
-        return OneTimeBody(collected.data)
+            del chunk  # the traceback of what the next one raises would show it
+            if collected.problem:
+                break
+        return OneTimeBody(collected.give())
     read = getattr(body, "read", None)
     if callable(read):
         collected = _Collected(limit, advice)
         await run_in_thread(lambda: _read_file(read, collected))
-        return bytes(collected.data) if _is_seekable(body) else OneTimeBody(collected.data)
+        kind = bytes if _is_seekable(body) else OneTimeBody
+        return kind(collected.give())
     return body
 
 
@@ -59,33 +66,51 @@ def _is_seekable(file: object) -> bool:
     return callable(seekable) and bool(seekable())
 
 
-def _encode(text: str) -> bytes:
+def _encode(text: str) -> tuple[bytes, str]:
+    """Give the text as UTF-8, or what is wrong: an error raised from here would show the text."""
     try:
-        return text.encode()
+        return text.encode(), ""
     except UnicodeEncodeError as error:
-        raise ParameterError(f"body: its text cannot be written in UTF-8: {error}") from error
+        return b"", f"body: its text cannot be written in UTF-8: {error}"
 
 
 class _Collected:
+    """What a source has given, and what is wrong with it.
+
+    That is kept, not raised, until nothing that a traceback shows holds a part of the body.
+    """
+
     def __init__(self, limit: int | None, advice: str) -> None:
-        self.data = bytearray()
+        self.problem = ""
+        self._data = bytearray()
         self._limit = limit
         self._advice = advice
 
-    def add(self, chunk: object) -> None:
+    def add(self, chunk: object) -> bool:
+        """Take what the source gave, and tell whether it should be asked for more."""
         if isinstance(chunk, str):
-            chunk = _encode(chunk)
+            chunk, self.problem = _encode(chunk)
         if not isinstance(chunk, bytes | bytearray | memoryview):
-            raise ParameterError(
-                f"body: its source gave a {type(chunk).__qualname__}, not bytes or str"
-            )
-        self.data += chunk
-        if self._limit is not None and len(self.data) > self._limit:
-            raise ParameterError(
+            self.problem = f"body: its source gave a {type(chunk).__qualname__}, not bytes or str"
+            return False
+        self._data += chunk
+        if self._limit is not None and len(self._data) > self._limit:
+            self.problem = (
                 f"body must be at most {self._limit} bytes; its source gave more{self._advice}"
             )
+        return bool(chunk) and not self.problem
+
+    def give(self) -> bytearray:
+        """Give all of it.
+
+        Raises:
+            ParameterError: something is wrong.
+        """
+        if self.problem:
+            raise ParameterError(self.problem)
+        return self._data
 
 
 def _read_file(read: Callable[[int], object], collected: _Collected) -> None:
-    while chunk := read(_CHUNK):
-        collected.add(chunk)
+    while collected.add(read(_CHUNK)):
+        pass  # in no variable, which the traceback of what `read` raises would show

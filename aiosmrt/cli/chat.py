@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 from aiosmrt.cli.chat_model import answer_chat
+from aiosmrt.cli.terminal import Output, complain
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.errors import AiosmrtError
 from aiosmrt.local import LocalEndpoint
@@ -61,8 +62,7 @@ def _converse(loop: asyncio.AbstractEventLoop, conversation: _Conversation) -> i
             sys.stdout.write("\n")  # on with the next question
         except AiosmrtError as error:
             status = _FAILED
-            line = " ".join(str(error).split())
-            sys.stderr.write(f"aiosmrt: {type(error).__name__}: {line}\n")
+            complain(error)
 
 
 class _Conversation:
@@ -80,6 +80,7 @@ class _Conversation:
         self._messages: list[dict[str, str]] = []
         if arguments.system is not None:
             self._messages.append({"role": "system", "content": arguments.system})
+        self._output = Output()
         self._client: SageMakerRuntimeClient  # of `open`
 
     async def open(self, stack: contextlib.AsyncExitStack, options: dict[str, Any]) -> None:
@@ -108,13 +109,13 @@ class _Conversation:
                     if not tokens:
                         first = time.perf_counter()
                     tokens.append(token)
-                    _print(token)
+                    self._print(token)
         finally:
             # Of an answer that was stopped, what was seen counts; without any, nothing was asked.
             if tokens:
                 answer = {"role": "assistant", "content": "".join(tokens)}
                 self._messages += [asked, answer]
-                _print("\n")
+                self._print("\n")
         if self.stats and tokens:
             pace = (len(tokens) - 1) / max(time.perf_counter() - first, 1e-9)
             sys.stderr.write(
@@ -122,10 +123,8 @@ class _Conversation:
                 f"{first - began:.3f} s]\n"
             )
 
-
-def _print(text: str) -> None:
-    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-    sys.stdout.buffer.flush()
+    def _print(self, text: str) -> None:
+        self._output.write(text.encode("utf-8", "replace"))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ from aiosmrt.cli.arguments import COMMANDS, build_parser, read_options, read_par
 from aiosmrt.cli.chat import chat
 from aiosmrt.cli.configuration import show_configuration
 from aiosmrt.cli.demo import demonstrate
+from aiosmrt.cli.terminal import Output, complain
 from aiosmrt.cli.views import read_view
 from aiosmrt.cli.waiting import wait_for_output
 from aiosmrt.client import SageMakerRuntimeClient
@@ -50,24 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return chat(parsed, read_options(parsed))
         else:
             asyncio.run(_run(parsed, parameters))
-    except ParameterError as error:
-        return _complain(error, _USAGE)
     except AiosmrtError as error:
-        return _complain(error, _FAILED)
+        complain(error)
+        return _USAGE if isinstance(error, ParameterError) else _FAILED
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        return _complain(error, _USAGE)
+        complain(error)
+        return _USAGE
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
-
-
-def _complain(error: Exception, status: int) -> int:
-    line = " ".join(str(error).split())
-    sys.stderr.write(f"aiosmrt: {type(error).__name__}: {line}\n")
-    return status
 
 
 async def _run(arguments: argparse.Namespace, parameters: dict[str, Any]) -> None:
@@ -95,31 +89,26 @@ async def _serve(arguments: argparse.Namespace) -> None:
 async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> None:
     # The parser has made sure of names and types; TypedDicts cannot be built from it.
     options: dict[str, Any] = read_options(arguments)
+    output = Output()
     async with SageMakerRuntimeClient(**options) as client:
         if arguments.command == "invoke":
             response = await client.invoke_endpoint(**parameters)
-            _write(response.body)
+            output.write(response.body)
         elif arguments.command == "stream":
             async with client.invoke_endpoint_with_response_stream(**parameters) as stream:
                 async for piece in read_view(stream, arguments.view):
-                    _write(piece)
+                    output.write(piece)
         elif arguments.command == "result":
             saved = parameters["saved"]
             invocation = client.resume_async_invocation(
                 saved if isinstance(saved, str) else saved.decode("utf-8", "replace")
             )
-            _write(await wait_for_output(invocation, arguments.wait))
+            output.write(await wait_for_output(invocation, arguments.wait))
         else:
             invocation = await client.invoke_endpoint_async(**parameters)
             if arguments.wait is None:
-                _write(json.dumps(json.loads(invocation.to_json()), indent=2).encode())
+                output.write(json.dumps(json.loads(invocation.to_json()), indent=2).encode())
             else:
-                _write(await wait_for_output(invocation, arguments.wait))
-    if sys.stdout.isatty():
-        _write(b"\n")
-
-
-def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    with contextlib.suppress(ValueError):
-        sys.stdout.buffer.flush()
+                output.write(await wait_for_output(invocation, arguments.wait))
+    if output.is_terminal:
+        output.write(b"\n")

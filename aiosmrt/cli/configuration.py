@@ -10,6 +10,8 @@ import attrs
 
 from aiosmrt.config import Config
 from aiosmrt.errors import CredentialsError
+from aiosmrt.plain_text import to_line
+from aiosmrt.redaction import redact_url
 from aiosmrt.settings.resolution import Resolution, Resolved
 from aiosmrt.settings.sources import Setting
 from aiosmrt.signing.chain import find_credentials
@@ -60,11 +62,8 @@ def _list_settings(config: Config, resolved: Resolved) -> list[tuple[str, str, s
 def _show(value: object) -> str:
     if value is None:
         return "-"
-    scheme, separator, rest = str(value).partition("://")
-    if separator:
-        # Between scheme and host there may be a name and a password.
-        return f"{scheme}://{'****@' if '@' in rest else ''}{rest.rpartition('@')[2]}"
-    return str(value)
+    text = str(value)
+    return to_line(redact_url(text) if "://" in text else text)
 
 
 def _list_credentials(config: Config, resolved: Resolved) -> list[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ import sys
 import time
 
 from aiosmrt.async_inference.invocation import AsyncInvocation
+from aiosmrt.plain_text import to_line
 
 __all__ = ["wait_for_output"]
 
@@ -36,9 +37,10 @@ async def _show(location: str) -> None:
     if not sys.stderr.isatty():
         return
     began = time.monotonic()
+    place = to_line(location)
     try:
         while True:
-            sys.stderr.write(f"\r{time.monotonic() - began:4.0f} s  waiting for {location}")
+            sys.stderr.write(f"\r{time.monotonic() - began:4.0f} s  waiting for {place}")
             sys.stderr.flush()
             await asyncio.sleep(1)
     finally:

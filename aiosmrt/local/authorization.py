@@ -17,6 +17,7 @@ import attrs
 
 from aiosmrt.config import Credentials
 from aiosmrt.errors import ServiceError
+from aiosmrt.redaction import redact
 
 __all__ = [
     "S3_SIGNING",
@@ -83,8 +84,9 @@ class SignedRequest:
 
     method: str
     target: str  # path and query, as on the wire
-    headers: Mapping[str, str]  # names in lower case, repeated ones joined by ","
-    body: bytes = attrs.field(repr=False)
+    # names in lower case, repeated ones joined by ","
+    headers: Mapping[str, str] = attrs.field(repr=redact)
+    body: bytes = attrs.field(repr=redact)
 
 
 @attrs.frozen

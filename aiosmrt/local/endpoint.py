@@ -262,11 +262,11 @@ class LocalEndpoint:
             else:
                 await self._answer(backend, queue, exchange)
         except ConnectionError:
-            logger.debug("the client hung up on %s", exchange.path)
+            logger.debug("the client hung up on %r", exchange.path)
         except ServiceError as error:
             await exchange.send_error(error)
         except Exception:
-            logger.exception("the local endpoint failed on %s", exchange.path)
+            logger.exception("the local endpoint failed on %r", exchange.path)
             failure = InternalFailure("The local endpoint failed; its log says why.", status=500)
             await exchange.send_error(failure)
 

@@ -24,12 +24,13 @@ from aiosmrt.local.answers import (
 from aiosmrt.local.authorization import read_region
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC
+from aiosmrt.value import Shown
 
 __all__ = ["Exchange"]
 
 
-@attrs.define
-class Exchange:
+@attrs.define(repr=False)
+class Exchange(Shown):
     """Reads a request and answers it, once; every method raises `ConnectionError` on a hang-up."""
 
     request: web.BaseRequest

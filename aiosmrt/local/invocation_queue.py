@@ -14,6 +14,7 @@ from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.local.answers import Answer, QueuedInvocation, place_output
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.storage import Storage
+from aiosmrt.value import Shown
 
 __all__ = ["InvocationQueue"]
 
@@ -24,8 +25,8 @@ _REQUEST_TTL = 21_600
 _INVOCATION_TIMEOUT = 900
 
 
-@attrs.define(eq=False)
-class InvocationQueue:
+@attrs.define(eq=False, repr=False)
+class InvocationQueue(Shown):
     """Runs invocations in the order they came, so many at a time, and files what comes of them.
 
     Each is a task that waits for its turn, so that it expires on time however long the others

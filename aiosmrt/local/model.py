@@ -13,7 +13,7 @@ from typing import TypeAlias
 import attrs
 
 from aiosmrt.errors import ConfigurationError
-from aiosmrt.value import JSONValue
+from aiosmrt.value import JSONValue, Shown
 
 __all__ = [
     "InvocationRequest",
@@ -68,8 +68,8 @@ def _header() -> str | None:
     return field
 
 
-@attrs.frozen
-class ModelResponse:
+@attrs.frozen(repr=False)
+class ModelResponse(Shown):
     """An answer with more than a body.
 
     Without a `content_type` bytes are `application/octet-stream`, text is
@@ -82,7 +82,7 @@ class ModelResponse:
 
     body: ResponseBody = attrs.field(repr=False)
     content_type: str | None = _header()
-    custom_attributes: str | None = _header()
+    custom_attributes: str | None = attrs.field(default=None, validator=_check_header, repr=False)
     new_session_id: str | None = _header()  # the id, or "<id>; Expires=<yyyy-mm-ddThh:mm:ssZ>"
     closed_session_id: str | None = _header()
     invoked_production_variant: str | None = _header()  # None: the one asked for, or AllTraffic

@@ -8,6 +8,7 @@ import hashlib
 import attrs
 
 from aiosmrt.errors import ServiceError
+from aiosmrt.value import Shown
 
 __all__ = ["ObjectStore", "StoredObject"]
 
@@ -16,8 +17,8 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
-@attrs.frozen
-class StoredObject:
+@attrs.frozen(repr=False)
+class StoredObject(Shown):
     """A body with what S3 tells about it; making one hashes the body."""
 
     body: bytes = attrs.field(repr=False)

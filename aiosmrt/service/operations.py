@@ -6,6 +6,7 @@ import datetime
 import functools
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from aiosmrt.models import (
 )
 from aiosmrt.service.failures import build_error, find_code
 from aiosmrt.service.model import OPERATIONS, Operation, spell
+from aiosmrt.tracebacks import hides_locals
 from aiosmrt.value import JSONValue
 
 if TYPE_CHECKING:
@@ -48,13 +50,13 @@ _CALL_OPTIONS = ("headers", "timeout")
 _EXCERPT = 200
 
 
-def check_names(operation: Operation, names: Mapping[str, object]) -> None:
+def check_names(operation: Operation, names: AbstractSet[str]) -> None:
     """Refuse a keyword that the operation does not have.
 
     Raises:
         TypeError: naming the keyword that was probably meant.
     """
-    if names.keys() <= operation.parameters.keys():
+    if names <= operation.parameters.keys():
         return
     for name in names:
         if name not in operation.parameters and name not in _CALL_OPTIONS:
@@ -69,6 +71,7 @@ def check_names(operation: Operation, names: Mapping[str, object]) -> None:
             raise TypeError(f"{method}() got an unexpected keyword argument {name!r}{hint}")
 
 
+@hides_locals
 def respell(operation: str, parameters: Mapping[str, object]) -> dict[str, object]:
     """Turn parameters in the service's spelling into keyword arguments.
 

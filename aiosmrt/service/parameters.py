@@ -7,17 +7,19 @@ They are keyword arguments in the service's words, in snake_case. A test compare
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Collection, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
 
 from aiosmrt.config import CredentialsSource, Path, RetryPolicy, Timeout
 from aiosmrt.hooks import Hooks
 from aiosmrt.http import Session
+from aiosmrt.redaction import redact
 
 if TYPE_CHECKING:
     import ssl
 
 
 __all__ = [
+    "Arguments",
     "BinaryFile",
     "Body",
     "CallOptions",
@@ -85,6 +87,27 @@ class InvokeEndpointAsyncParameters(_Common, total=False):
     filename: str | None
     request_ttl_seconds: int | None
     invocation_timeout_seconds: int | None
+
+
+class Arguments:
+    """What a call was given, in an object whose repr does not show it.
+
+    Attributes:
+        parameters: of the operation, by our names; what belongs to the call is put into them until
+            they are complete.
+        headers: more headers.
+        timeout: for this call; a number is the total, in seconds.
+    """
+
+    __slots__ = ("headers", "parameters", "timeout")
+
+    def __init__(self, given: CallOptions) -> None:
+        self.parameters: dict[str, Any] = {**given}
+        self.headers: Mapping[str, str] = self.parameters.pop("headers", None) or {}
+        self.timeout: Timeout | float | None = self.parameters.pop("timeout", None)
+
+    def __repr__(self) -> str:
+        return f"Arguments({redact(getattr(self, 'parameters', None))})"
 
 
 class ClientOptions(TypedDict, total=False):

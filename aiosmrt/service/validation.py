@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from aiosmrt.errors import ParameterError
 from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC, Member, Operation, Shape
+from aiosmrt.tracebacks import hides_locals
 
 __all__ = ["CONSTRAINTS", "check_headers", "check_parameters"]
 
@@ -88,6 +89,7 @@ def check_parameters(
         raise ParameterError(f"{operation.name} was not sent: {several}", problems=problems)
 
 
+@hides_locals
 def check_headers(headers: Mapping[str, str], taken: Collection[str] = ()) -> None:
     """Check headers given by hand; `taken` are names (lower case) that parameters have set.
 

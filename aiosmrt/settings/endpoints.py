@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from aiosmrt.errors import ConfigurationError
+from aiosmrt.redaction import show_url
 
 __all__ = ["PARTITIONS", "Partition", "resolve_endpoint", "validate_region"]
 
@@ -83,9 +84,9 @@ def resolve_endpoint(
             if chosen:
                 raise ConfigurationError(
                     f"{option} cannot be combined with the custom endpoint "
-                    f"{_show(endpoint_url)}, which already names the host. Either unset {option} "
-                    f"(the option, AWS_{option.upper()}, the profile's {option}) or unset the "
-                    f"custom endpoint (endpoint_url, AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME, "
+                    f"{show_url(endpoint_url)}, which already names the host. Either unset "
+                    f"{option} (the option, AWS_{option.upper()}, the profile's {option}) or unset "
+                    f"the custom endpoint (endpoint_url, AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME, "
                     f"AWS_ENDPOINT_URL, the profile's endpoint_url)."
                 )
         return _validate_url(endpoint_url)
@@ -151,10 +152,6 @@ def _validate_url(url: str) -> str:
 
 def _malformed(url: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The endpoint URL {_show(url)} cannot be used: {why}. Give scheme and host, with a port "
-        f"and a path where needed, as in 'http://localhost:8080'."
+        f"The endpoint URL {show_url(url)} cannot be used: {why}. Give scheme and host, with a "
+        f"port and a path where needed, as in 'http://localhost:8080'."
     )
-
-
-def _show(url: str) -> str:
-    return repr(re.sub(r"//.*@", "//***@", url))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import attrs
 
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.hooks import Hooks
-from aiosmrt.service.model import OPERATIONS, spell
-from aiosmrt.service.parameters import ClientOptions
+from aiosmrt.service.model import OPERATIONS, Operation, spell
+from aiosmrt.service.parameters import Arguments, ClientOptions
 from aiosmrt.service.validation import CONSTRAINTS
 from aiosmrt.settings.option_names import check_option_names
 
-__all__ = ["IDENTITY", "RESOLVED", "choose_constraints", "configure", "refuse_pool_options"]
+__all__ = [
+    "IDENTITY",
+    "RESOLVED",
+    "bind_parameters",
+    "choose_constraints",
+    "configure",
+    "refuse_pool_options",
+]
 
 # What, when it changes, changes how requests are addressed.
 RESOLVED = frozenset(
@@ -109,6 +116,15 @@ def refuse_pool_options(options: ClientOptions) -> None:
                 f"with_options() cannot change {name}, which shapes the pool that the clients "
                 "share; make a client of its own for that"
             )
+
+
+def bind_parameters(
+    operation: Operation, params: Mapping[str, object], arguments: Arguments
+) -> None:
+    """Lay what a call was given over those of `params` that its operation has."""
+    if params:
+        bound = {name: value for name, value in params.items() if name in operation.parameters}
+        arguments.parameters = {**bound, **arguments.parameters}
 
 
 def choose_constraints(validation: bool | Collection[str]) -> Collection[str]:  # noqa: FBT001 - boto3's option

@@ -17,14 +17,16 @@ from aiosmrt.settings.endpoints import resolve_endpoint, validate_region
 from aiosmrt.settings.sources import Setting, Settings, resolve_settings, shared_files_exist
 from aiosmrt.signing.sigv4 import Signer
 from aiosmrt.threads import Flight
+from aiosmrt.tracebacks import hides_locals
 from aiosmrt.transport.proxies import find_proxy
+from aiosmrt.value import Shown
 from aiosmrt.version import __version__
 
 __all__ = ["Resolution", "Resolved"]
 
 
 @attrs.frozen(eq=False, repr=False)
-class Resolved:
+class Resolved(Shown):
     """The options together with the environment and the profile."""
 
     settings: Settings
@@ -92,6 +94,7 @@ def _on_a_loop() -> bool:
     return True
 
 
+@hides_locals  # a password in a URL, and the whole environment
 def _resolve(config: Config) -> Resolved:
     verify = config.verify
     settings = resolve_settings(

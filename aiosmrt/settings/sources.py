@@ -16,7 +16,8 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from aiosmrt.errors import ConfigurationError
-from aiosmrt.value import Value
+from aiosmrt.redaction import show_url
+from aiosmrt.value import Shown, Value
 
 __all__ = ["Setting", "Settings", "resolve_settings", "shared_files_exist"]
 
@@ -28,12 +29,12 @@ D = TypeVar("D")
 class Setting(Value, Generic[T]):
     """A value and, for people, its source: `argument`, `environment variable AWS_REGION`, ..."""
 
-    value: T
+    value: T = attrs.field(repr=show_url)  # some are URLs
     source: str
 
 
 @attrs.frozen(eq=False, repr=False)
-class Settings:
+class Settings(Shown):
     """What `resolve_settings` found. `None` and the source `default`: nobody said anything."""
 
     profile_name: Setting[str | None]

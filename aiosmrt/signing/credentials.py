@@ -19,6 +19,7 @@ import inspect
 import logging
 import math
 import os
+import sys
 import time
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,7 @@ from typing import Any, TypeAlias, TypeVar
 from aiosmrt.config import BotocoreCredentials, Credentials, CredentialsSource
 from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError
 from aiosmrt.threads import submit
+from aiosmrt.tracebacks import forget_locals, hides_locals, walk_chain
 
 __all__ = ["CredentialProvider"]
 
@@ -74,6 +76,9 @@ class CredentialProvider:
         ConfigurationError: the arguments cannot be used, or not together.
     """
 
+    description = "not made to its end"
+
+    @hides_locals
     def __init__(
         self,
         credentials: CredentialsSource | None = None,
@@ -248,21 +253,22 @@ class CredentialProvider:
 
     def _judge(self, fetch: Callable[[], _Found]) -> _Found | AiosmrtError:
         """Make every way a fetch can go an outcome: somebody may be waiting for one."""
+        handled = sys.exception()
         try:
             credentials = fetch()
-            if credentials is None or self._clock() < _end_of(credentials):
-                return credentials
-            return self._failure(f"Expired: {self.description} ended at {credentials.expires_at}.")
+            return self._find_fault(credentials) or credentials
         except BaseException as error:  # noqa: BLE001, in a thread nobody else would see it
-            return self._explain(error)
+            return self._explain(error, handled)
 
     def _judge_call(self, done: asyncio.Task[Credentials]) -> Credentials | AiosmrtError:
         # Not raised here, or its traceback would refer to the task that keeps it.
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         return self._judge(done.result) if error is None else self._explain(error)
 
-    def _explain(self, error: BaseException) -> AiosmrtError:
+    def _explain(self, error: BaseException, handled: BaseException | None = None) -> AiosmrtError:
         """Make what a fetch has raised an error of ours."""
+        # The frames have what was read from variables, files, processes and services.
+        forget_locals(*walk_chain(error, handled))
         if isinstance(error, AiosmrtError):
             return error
         failure = self._failure(
@@ -271,6 +277,22 @@ class CredentialProvider:
         )
         failure.__cause__ = error
         return failure
+
+    def _find_fault(self, credentials: Credentials | None) -> CredentialsError | None:
+        """Say why what was found is of no use, if it is not."""
+        if credentials is None:
+            return None
+        if self._clock() >= _end_of(credentials):
+            return self._failure(f"Expired: {self.description} ended at {credentials.expires_at}.")
+        for name in ("access_key_id", "secret_access_key", "session_token"):
+            key: object = getattr(credentials, name) or ""
+            # What no header can hold, or no signature be made with.
+            if not (isinstance(key, str) and key.isascii() and key.isprintable()):
+                return self._failure(
+                    f"Unusable: the {name} of {self.description} is not printable ASCII text; was "
+                    "it read with the end of its line?"
+                )
+        return None
 
     def _failure(self, text: str) -> CredentialsError:
         return CredentialsError(f"{text} {_ADVICE}" if isinstance(self._source, _Chain) else text)

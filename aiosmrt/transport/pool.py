@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+import sys
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
@@ -15,7 +16,8 @@ from yarl import URL
 
 from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError
 from aiosmrt.http import Request, ResponseHead, Session
-from aiosmrt.tracebacks import drop_tracebacks
+from aiosmrt.redaction import Redacted, redact, show_url
+from aiosmrt.tracebacks import drop_tracebacks, forget_locals, hides_locals, walk_chain
 from aiosmrt.transport.adapter import HttpProcessingError
 from aiosmrt.transport.alarm import Alarm
 from aiosmrt.transport.border import refuse_proxying, translate
@@ -26,19 +28,30 @@ from aiosmrt.transport.proxies import find_proxy
 from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot, Slots
 from aiosmrt.transport.tracing import Tracing
+from aiosmrt.value import Shown
 
 __all__ = ["Pool", "PoolOptions"]
 
+# What is raised where no answer comes.
+_FOREIGN = (
+    aiohttp.ClientError,
+    HttpProcessingError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
+
 
 @attrs.frozen(eq=False, repr=False)
-class PoolOptions:
+class PoolOptions(Shown):
     """What shapes a pool; `tls` is aiohttp's `ssl` argument: a context, or False for no check."""
 
     max_connections: int = 100
     tls: ssl.SSLContext | bool = True
     session: Session | None = attrs.field(default=None, repr=False)
-    proxy: str | None = attrs.field(default=None, repr=False)  # its URL may hold a password
-    proxy_headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    proxy: str | None = attrs.field(default=None, repr=show_url)
+    proxy_headers: Mapping[str, str] = attrs.field(factory=dict, repr=redact)
     # Where a proxy is looked for if none is given, for each origin anew: NO_PROXY tells them apart.
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
@@ -113,16 +126,14 @@ class Pool:
             limits.peer += f" through the proxy {route.proxy.host}:{route.proxy.port}"
         exchange = Exchange(request, limits)
         limits.connecting(exchange)
+        handled = sys.exception()
         try:
             head = await self._exchange(exchange, request, route)
-        except (
-            aiohttp.ClientError,
-            HttpProcessingError,
-            OSError,
-            EOFError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except BaseException as error:
+            # Of aiohttp's frames, which have the password of a proxy, and of those with the bytes.
+            forget_locals(*walk_chain(error, handled))
+            if not isinstance(error, _FOREIGN):
+                raise
             if isinstance(error, aiohttp.ClientError):
                 # A frame of aiohttp's keeps it, and by its traceback what is called here.
                 drop_tracebacks(error)
@@ -176,8 +187,8 @@ class Pool:
     def _find_route(self, origin: str) -> Route:
         route = self._routes.get(origin)
         if route is None:
-            found = find_proxy(origin, self._options.environ)
-            route = Route() if found is None else _plan_route(self._options, found[0])
+            found = Redacted(find_proxy(origin, self._options.environ))
+            route = Route() if found.value is None else _plan_route(self._options, found.value[0])
             self._routes[origin] = route
         return route
 
@@ -209,6 +220,7 @@ def _find_reader(request: Request, route: Route) -> URL | None:
     return route.proxy if request.origin.startswith("http:") else None
 
 
+@hides_locals
 def _plan_route(options: PoolOptions, proxy: str) -> Route:
     """Take user and password out of the proxy's URL, which aiohttp prints in its errors."""
     headers = {name.lower(): value for name, value in options.proxy_headers.items()}

@@ -8,6 +8,7 @@ import time
 
 from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed, TransportError
 from aiosmrt.http import ResponseHead
+from aiosmrt.redaction import Redacted
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.transport.alarm import Alarm
 from aiosmrt.transport.border import describe
@@ -121,18 +122,17 @@ class PooledResponse:
 
     async def read(self) -> bytes:
         """Give the whole rest of the body; errors as `receive`, with what came in their `body`."""
-        chunks: list[bytes] = []
+        chunks: Redacted[list[bytes]] = Redacted([])
         try:
-            chunks.append(await self.receive())
+            chunks.value.append(await self.receive())
             while not self._finished:
-                chunks.append(await self.receive())
+                chunks.value.append(await self.receive())
         except TransportError as error:
-            error.body += b"".join(chunks)
-            chunks.clear()  # a traceback may show its frames' variables
+            error.body += b"".join(chunks.value)
             if isinstance(self._fault, TransportError):
                 self._fault.body = error.body  # for who reads on
             raise
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return chunks.value[0] if len(chunks.value) == 1 else b"".join(chunks.value)
 
     def _finish(self, data: bytes) -> None:
         if self._exchange.answer.delimited:

@@ -35,12 +35,14 @@ class Endless:
         self.bodies.append(body)
         if body["messages"][-1]["content"] == "fail":
             raise ModelFailure(400, "no such prompt")
-        return self.stream(body["messages"][-1]["content"] == "for ever")
+        return self.stream(body["messages"][-1]["content"])
 
-    async def stream(self, endless: bool) -> AsyncIterator[bytes]:
+    async def stream(self, question: str) -> AsyncIterator[bytes]:
+        endless = question == "for ever"
+        content = "\x1b[2J\x1b]0;mine\x07word " if question == "clear" else "word "
         try:
             while True:
-                yield encode(json.dumps({"choices": [{"delta": {"content": "word "}}]}))
+                yield encode(json.dumps({"choices": [{"delta": {"content": content}}]}))
                 if not endless:
                     break
                 await asyncio.sleep(0.01)
@@ -97,6 +99,12 @@ def test_a_conversation_with_the_built_in_model() -> None:
     assert re.fullmatch(f"({line}){{2}}", done.stderr)
 
 
+def test_a_pipe_gets_the_answer_as_it_is(endless: Endless) -> None:
+    where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
+    done = _chat(*where, given="clear\n")
+    assert done.stdout == "\x1b[2J\x1b]0;mine\x07word \n"
+
+
 def test_what_is_sent_and_what_becomes_of_failures(endless: Endless) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
     more = ("--system", "Be brief.", "--model", "m", "--max-tokens", "5", "--temperature", "0.5")
@@ -149,8 +157,9 @@ def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(endless: Endle
             os.write(ours, b"\x03")
             assert endless.stopped.wait(10)
             _expect(ours, b"> ")
-            os.write(ours, b"again\n")
-            _expect(ours, b"word ")
+            os.write(ours, b"clear\n")
+            # What would control the terminal is left out.
+            assert b"\x1b" not in _expect(ours, b"word ")
             _expect(ours, b"> ")
             os.write(ours, b"\x04")
             assert process.wait(10) == 0
@@ -171,8 +180,8 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def _expect(terminal: int, text: bytes) -> None:
-    """Read until this has come; what came before it is passed over."""
+def _expect(terminal: int, text: bytes) -> bytes:
+    """Give what comes until this has come."""
     seen = b""
     deadline = time.monotonic() + 20
     os.set_blocking(terminal, False)
@@ -182,3 +191,4 @@ def _expect(terminal: int, text: bytes) -> None:
             seen += os.read(terminal, 1)
         except BlockingIOError:
             time.sleep(0.01)
+    return seen

@@ -94,16 +94,16 @@ class TestRequest:
     )
     def test_an_unknown_keyword_names_the_nearest(self, name: str, meant: str) -> None:
         with pytest.raises(TypeError, match=rf"invoke_endpoint_async\(\).*{name}.*{meant}"):
-            check_names(INVOKE_ENDPOINT_ASYNC, {"endpoint_name": "e", name: "e"})
+            check_names(INVOKE_ENDPOINT_ASYNC, {"endpoint_name", name})
 
     def test_a_strange_keyword_lists_what_there_is(self) -> None:
         with pytest.raises(TypeError, match="it takes endpoint_name, body"):
-            check_names(INVOKE_ENDPOINT, {"qqq": 1})
+            check_names(INVOKE_ENDPOINT, {"qqq"})
         with pytest.raises(TypeError, match=r"of the client: client\.with_options\(retry=\.\.\.\)"):
-            check_names(INVOKE_ENDPOINT, {"retry": None})
+            check_names(INVOKE_ENDPOINT, {"retry"})
 
     def test_known_keywords_pass(self) -> None:
-        check_names(INVOKE_ENDPOINT, {"endpoint_name": "e", "headers": {}, "timeout": 1})
+        check_names(INVOKE_ENDPOINT, {"endpoint_name", "headers", "timeout"})
 
 
 class TestResponse:

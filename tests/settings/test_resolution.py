@@ -240,7 +240,10 @@ def test_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (given.value, given.source) == ("http://user:secret@other", "argument")
     monkeypatch.setenv("NO_PROXY", ".amazonaws.com")
     assert _resolve().proxy.value is None
-    assert "secret" not in repr(_resolve(proxy="http://user:secret@other"))
+    shown = repr(_resolve(proxy="http://user:secret@other", s3_endpoint_url="http://u:secret@s3"))
+    assert "secret" not in shown
+    assert "'http://****@other'" in shown
+    assert "'http://****@s3'" in shown
 
 
 def test_the_user_agent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1191,3 +1191,24 @@ async def test_no_secret_is_shown(vendor: Vendor) -> None:
         shown.add(repr(provider))
     assert "<CredentialProvider: the profile 'dev'>" in shown
     assert "hunter2" not in "".join(shown)
+
+
+@pytest.mark.parametrize("name", ["access_key_id", "secret_access_key", "session_token"])
+@pytest.mark.parametrize("end", ["\n", "\x00", "\udcff", "ö"])
+@pytest.mark.asyncio
+async def test_a_key_that_no_request_can_carry_is_named(name: str, end: str) -> None:
+    keys = {"access_key_id": "id", "secret_access_key": SECRET, "session_token": TOKEN}
+    provider = CredentialProvider(**{**keys, name: keys[name] + end})  # type: ignore[arg-type]
+    with pytest.raises(CredentialsError, match=f"{name} of the keys given as arguments") as caught:
+        await provider.get()
+    assert "was it read with the end of its line?" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_a_key_is_text() -> None:
+    class Frozen:
+        access_key, secret_key, token = b"id", SECRET, None
+
+    with pytest.raises(CredentialsError, match="access_key_id of the botocore object"):
+        await CredentialProvider(Frozen()).get()  # type: ignore[arg-type]  # it is none

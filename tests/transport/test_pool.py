@@ -884,3 +884,12 @@ async def test_a_pool_that_is_forgotten_closes_its_connections(
         gc.collect()
         await until(lambda: server.open_connections == 0)
         assert session.closed
+
+
+def test_options_are_shown_without_their_secrets() -> None:
+    options = PoolOptions(
+        proxy="http://user:secret@proxy", proxy_headers={"x-key": "secret"}, environ={"A": "secret"}
+    )
+    shown = repr(options)
+    assert "secret" not in shown
+    assert "proxy='http://****@proxy', proxy_headers=<x-key>" in shown
