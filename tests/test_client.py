@@ -1104,7 +1104,12 @@ def test_nothing_shows_a_secret() -> None:
         headers={"x-token": "hidden-token"},
         region_name="eu-west-1",
     )
-    others = [client, client.with_options(timeout=1), client._credentials, client._config]
+    others = [
+        client,
+        client.with_options(timeout=1),
+        client._builder.credentials,
+        client._builder.config,
+    ]
     client.endpoint_url  # noqa: B018 - it resolves
     for shown in others:
         assert _is_told(f"{shown!r} {shown}") == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 import attrs
 
@@ -13,17 +13,16 @@ from aiosmrt.async_inference.results import AsyncInferenceResult, wait_for_resul
 from aiosmrt.async_inference.s3 import S3, S3Connection, S3State
 from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
 from aiosmrt.calls.answers import read_body, refuse
+from aiosmrt.calls.builder import CallBuilder
 from aiosmrt.calls.call import Call
-from aiosmrt.calls.caller import Caller
-from aiosmrt.config import Config, Timeout
+from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ValidationError
-from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC, Operation
+from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC
 from aiosmrt.service.operations import check_names, parse_invocation
 from aiosmrt.service.parameters import Arguments
 from aiosmrt.settings.options import bind_parameters, choose_constraints
-from aiosmrt.settings.resolution import Resolution
 from aiosmrt.tracebacks import forget_locals
-from aiosmrt.transport import Pool, PooledResponse
+from aiosmrt.transport import PooledResponse
 from aiosmrt.transport.limits import Limits
 
 __all__ = ["AsyncInferenceClient", "S3State"]
@@ -34,24 +33,18 @@ class AsyncInferenceClient:
     """Does what only asynchronous inference needs, over a client's pool and by its options.
 
     Args:
-        config: of the client.
-        resolution: of the same.
+        builder: of the client's calls.
         s3_state: what the client's requests to S3 have in common.
-        prepare: gives the pool of the running loop, and who makes calls.
-        begin: checks the parameters of a call and puts it together.
     """
 
-    _config: Config
-    _resolution: Resolution
+    _builder: CallBuilder
     _s3_state: S3State
-    _prepare: Callable[[], Awaitable[tuple[Pool, Caller]]]
-    _begin: Callable[[Operation, Arguments], Awaitable[tuple[Pool, Caller, Call]]]
 
     async def submit(self, arguments: Arguments, prefix: str | None) -> AsyncInvocation:
         """Carry out `SageMakerRuntimeClient.invoke_endpoint_async`."""
         check_names(INVOKE_ENDPOINT_ASYNC, arguments.parameters.keys())
-        place = await self._stage(arguments, prefix or self._config.s3_input_prefix)
-        pool, caller, call = await self._begin(INVOKE_ENDPOINT_ASYNC, arguments)
+        place = await self._stage(arguments, prefix or self._builder.config.s3_input_prefix)
+        pool, caller, call = await self._builder.begin(INVOKE_ENDPOINT_ASYNC, arguments)
         try:
             return await caller.call(call, pool, self._judge)
         except AiosmrtError as error:
@@ -62,7 +55,7 @@ class AsyncInferenceClient:
     async def _stage(self, arguments: Arguments, prefix: str | None) -> S3Location | None:
         """Send a body through S3 that is too large to travel inline, and say where it is."""
         operation = INVOKE_ENDPOINT_ASYNC
-        config = self._config
+        config = self._builder.config
         bind_parameters(operation, config.params, arguments)
         constraints = choose_constraints(config.parameter_validation)
         unlimited = "max" not in constraints
@@ -128,11 +121,11 @@ class AsyncInferenceClient:
 
     @property
     def _polling(self) -> Polling:
-        return Polling(self._config.poll_interval, self._config.max_poll_interval)
+        return Polling(self._builder.config.poll_interval, self._builder.config.max_poll_interval)
 
     async def _connect(self) -> S3Connection:
-        pool, caller = await self._prepare()
-        resolved = self._resolution.resolve_now()
+        pool, caller = await self._builder.prepare()
+        resolved = self._builder.resolution.resolve_now()
         settings = resolved.settings
         return S3Connection(
             pool=pool,
@@ -142,8 +135,8 @@ class AsyncInferenceClient:
                 endpoint_url=settings.s3_endpoint_url.value,
                 use_fips_endpoint=settings.use_fips_endpoint.value,
                 use_dualstack_endpoint=settings.use_dualstack_endpoint.value,
-                use_ssl=self._config.use_ssl,
+                use_ssl=self._builder.config.use_ssl,
             ),
-            timeout=self._config.timeout,
+            timeout=self._builder.config.timeout,
             user_agent=resolved.user_agent,
         )

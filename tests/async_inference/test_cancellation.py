@@ -111,14 +111,17 @@ async def test_a_wait_can_be_cancelled_at_every_await(
                 attempt = cancellation(number, moment)
                 result = await attempt.strike(wait(client, tmp_path))
                 assert set(os.listdir(tmp_path)) <= {"output"}  # noqa: PTH208 - no Path in a loop
-                pool = client._pools.find()
+                pool = client._builder.pools.find()
                 if pool is not None:
                     assert pool._slots.free == 100
                     assert not pool._calls
                     assert not pool._connector.session.connector._acquired
                 assert await wait(client, tmp_path) == _BODY
                 idle = sum(
-                    map(len, client._pools.find()._connector.session.connector._conns.values())
+                    map(
+                        len,
+                        client._builder.pools.find()._connector.session.connector._conns.values(),
+                    )
                 )
                 await until(lambda: server.open_connections <= idle)
             await until(lambda: server.open_connections == 0)

@@ -613,7 +613,7 @@ async def test_an_output_is_streamed_and_downloaded(tmp_path: Path) -> None:
         async with contextlib.aclosing(invocation.iter_output()) as chunks:
             async for _ in chunks:
                 break
-        pool = bed.client._pools.find()
+        pool = bed.client._builder.pools.find()
         assert pool is not None
         assert pool._slots.free == 100
         bed.put(OUTPUT, b"")

@@ -271,7 +271,7 @@ async def test_leaving_early_leaves_nothing_behind_and_loses_nothing(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            pool = bed.client._pools.find() or pool
+            pool = bed.client._builder.pools.find() or pool
             if pool is not None:
                 assert pool._slots.free == 100
                 assert not pool._calls

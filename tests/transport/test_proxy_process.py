@@ -483,5 +483,5 @@ def test_the_proxy_is_nowhere_shown_with_its_password() -> None:
         proxy="http://user:se-cret@127.0.0.1:3128",
         proxy_headers={"x-token": "se-cret"},
     )
-    shown = repr([client, client._config, client._resolution.resolve_now()])
+    shown = repr([client, client._builder.config, client._builder.resolution.resolve_now()])
     assert "se-cret" not in shown

@@ -1,0 +1,197 @@
+"""What turns a client's options and the parameters of a call into that call."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import attrs
+
+from aiosmrt.calls.call import NO_HOOKS, Call
+from aiosmrt.calls.caller import Caller, Shared
+from aiosmrt.calls.request_body import collect_body
+from aiosmrt.config import Config, Timeout
+from aiosmrt.errors import AiosmrtError
+from aiosmrt.service.model import Operation
+from aiosmrt.service.operations import build_request, check_names
+from aiosmrt.service.parameters import Arguments, ClientOptions
+from aiosmrt.service.validation import check_headers, check_parameters
+from aiosmrt.settings.options import IDENTITY, RESOLVED, bind_parameters, choose_constraints
+from aiosmrt.settings.resolution import Resolution
+from aiosmrt.signing.clock import Clock
+from aiosmrt.signing.credentials import CredentialProvider
+from aiosmrt.tracebacks import forget_locals
+from aiosmrt.transport import Pool, PoolOptions, Pools
+from aiosmrt.transport.limits import Limits
+
+__all__ = ["CallBuilder"]
+
+# What a trace id may hold as it is (botocore's list); the rest is percent-encoded.
+_IN_TRACE_ID = "-=;:+&[]{}\"',"
+
+
+@attrs.define(eq=False, repr=False)
+class CallBuilder:
+    """The options of a client, what they come to, and the calls that are made by them.
+
+    Attributes:
+        config: the options.
+        pools: the connections, which clients that were derived from each other share.
+        resolution: what the options come to.
+        credentials: who signs.
+        shared: what the calls have in common.
+    """
+
+    config: Config
+    pools: Pools
+    resolution: Resolution
+    credentials: CredentialProvider
+    shared: Shared
+    _caller: Caller | None = attrs.field(default=None, init=False)
+
+    @classmethod
+    def of(cls, config: Config) -> CallBuilder:
+        """Begin with options alone; nothing is read or opened."""
+        return cls(
+            config=config,
+            pools=Pools(),
+            resolution=Resolution(config),
+            credentials=_provide_credentials(config),
+            shared=Shared(clock=Clock(config.system_clock_offset)),
+        )
+
+    def derive(self, config: Config, options: ClientOptions) -> CallBuilder:
+        """Give one with other options over the same connections; `options` are what differs."""
+        derived = attrs.evolve(self, config=config)
+        if not options.keys().isdisjoint(RESOLVED):
+            derived.resolution = Resolution(config)
+        if not options.keys().isdisjoint(IDENTITY):
+            derived.credentials = _provide_credentials(config)
+        if "system_clock_offset" in options:
+            derived.shared = attrs.evolve(self.shared, clock=Clock(config.system_clock_offset))
+        return derived
+
+    async def begin(self, operation: Operation, arguments: Arguments) -> tuple[Pool, Caller, Call]:
+        """Check a call's parameters and put the call together; nothing is sent yet.
+
+        Raises:
+            TypeError: a keyword that the operation does not have.
+            AiosmrtError: what else is wrong with the parameters, the options or the settings.
+        """
+        check_names(operation, arguments.parameters.keys())
+        bind_parameters(operation, self.config.params, arguments)
+        try:
+            return await self._put_together(operation, arguments)
+        except AiosmrtError as error:
+            forget_locals(error, error.__cause__)
+            raise _place(error, operation, arguments) from error.__cause__
+
+    async def _put_together(
+        self, operation: Operation, arguments: Arguments
+    ) -> tuple[Pool, Caller, Call]:
+        config, given = self.config, arguments.timeout
+        timeout = config.timeout if given is None else Timeout.of(given, config.timeout)
+        pool, caller = self.pools.find(), self._caller
+        limits = Limits(timeout, None if pool is None else pool.alarm)
+        constraints = choose_constraints(config.parameter_validation)
+        if (
+            arguments.parameters.get("body").__class__ is not bytes
+            and "body" in arguments.parameters
+        ):
+            shape = operation.parameters["body"].shape
+            limit = shape.max if "max" in constraints else None
+            with limits:
+                arguments.parameters["body"] = await collect_body(
+                    arguments.parameters["body"], limit
+                )
+        check_parameters(operation, arguments.parameters, constraints=constraints)
+        if config.headers or arguments.headers:
+            arguments.headers = {**config.headers, **arguments.headers}
+            check_headers(arguments.headers, _headers_of(operation, arguments.parameters))
+        if pool is None or caller is None:
+            pool, caller = await self.prepare()
+        resolved = self.resolution.resolve_now()
+        headers = {"user-agent": resolved.user_agent}
+        if resolved.in_lambda:
+            headers.update(_read_trace())
+        if arguments.headers:
+            headers.update((name.lower(), value) for name, value in arguments.headers.items())
+        request = build_request(
+            operation,
+            arguments.parameters,
+            origin=resolved.origin,
+            base_path=resolved.base_path,
+            headers=headers,
+        )
+        call = Call(
+            operation=operation.name,
+            endpoint_name=str(arguments.parameters["endpoint_name"]),
+            request=request,
+            timeout=timeout,
+            limits=limits,
+            hooks=config.hooks or NO_HOOKS,
+        )
+        return pool, caller, call
+
+    async def prepare(self) -> tuple[Pool, Caller]:
+        """Give the running loop's pool, and who makes calls over it; settings are read meanwhile.
+
+        Raises:
+            ConfigurationError: an option, a variable or a profile cannot be used.
+            ClientClosed: the client was closed.
+        """
+        resolved = await self.resolution.resolve()
+        pool = await self.pools.make(
+            PoolOptions(
+                max_connections=self.config.max_connections,
+                tls=resolved.tls,
+                session=self.config.session,
+                proxy=self.config.proxy,
+                environ=os.environ,
+                proxy_headers=self.config.proxy_headers,
+            )
+        )
+        if self._caller is None:
+            self._caller = Caller(
+                signer=resolved.signer,
+                credentials=self.credentials,
+                retry=resolved.retry,
+                shared=self.shared,
+                correct_clock_skew=self.config.correct_clock_skew,
+            )
+        return pool, self._caller
+
+
+def _provide_credentials(config: Config) -> CredentialProvider:
+    return CredentialProvider(
+        credentials=config.credentials,
+        access_key_id=config.aws_access_key_id,
+        secret_access_key=config.aws_secret_access_key,
+        session_token=config.aws_session_token,
+        profile_name=config.profile_name,
+        region_name=config.region_name,
+    )
+
+
+def _read_trace() -> dict[str, str]:
+    """Pass the trace of a Lambda function's invocation on, as botocore does."""
+    trace = os.environ.get("_X_AMZN_TRACE_ID")
+    return {"x-amzn-trace-id": quote(trace, safe=_IN_TRACE_ID)} if trace else {}
+
+
+def _place(error: AiosmrtError, operation: Operation, arguments: Arguments) -> AiosmrtError:
+    """Give a caller an error of its own: several may wait for one resolution."""
+    placed = copy.copy(error)
+    placed.operation = operation.name
+    placed.endpoint_name = str(arguments.parameters.get("endpoint_name") or "") or None
+    return placed
+
+
+def _headers_of(operation: Operation, parameters: Mapping[str, object]) -> set[str]:
+    return {
+        member.header.lower()
+        for member in operation.request
+        if member.header and parameters.get(member.parameter) is not None
+    }
