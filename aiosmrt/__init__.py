@@ -65,8 +65,7 @@ from aiosmrt.version import __version__
 # not see how: for them, any name would do.
 if TYPE_CHECKING:
     from aiosmrt import eventstream, sse
-    from aiosmrt.async_inference.invocation import AsyncInferenceTimeout, AsyncInvocation
-    from aiosmrt.async_inference.results import AsyncInferenceResult
+    from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 else:
     _LATE = {

@@ -10,40 +10,34 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from aiosmrt.calls.answers import check_stream, check_success, read_body
-from aiosmrt.calls.builder import CallBuilder
-from aiosmrt.calls.call import Call
+from aiosmrt.calls import Call, CallBuilder, check_stream, check_success, read_body
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.redaction import Redacted
-from aiosmrt.service.model import (
+from aiosmrt.service import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
     INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
-)
-from aiosmrt.service.operations import (
-    check_names,
-    parse_response,
-    respell,
-)
-from aiosmrt.service.parameters import (
     Arguments,
     ClientOptions,
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
     InvokeEndpointWithResponseStreamParameters,
+    check_names,
+    parse_response,
+    respell,
 )
-from aiosmrt.settings.options import (
-    configure,
-    refuse_pool_options,
-)
+from aiosmrt.settings import configure, refuse_pool_options
 from aiosmrt.tracebacks import hides_locals
 from aiosmrt.transport import PooledResponse
 
 if TYPE_CHECKING:
-    from aiosmrt.async_inference.client import AsyncInferenceClient, S3State
-    from aiosmrt.async_inference.invocation import AsyncInvocation
-    from aiosmrt.async_inference.results import AsyncInferenceResult
+    from aiosmrt.async_inference import (
+        AsyncInferenceClient,
+        AsyncInferenceResult,
+        AsyncInvocation,
+        S3State,
+    )
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 
 __all__ = ["SageMakerRuntimeClient"]
@@ -207,7 +201,7 @@ class SageMakerRuntimeClient:
 
     @property
     def _async_inference(self) -> AsyncInferenceClient:
-        from aiosmrt.async_inference.client import AsyncInferenceClient, S3State  # noqa: PLC0415 - start-up time
+        from aiosmrt.async_inference import AsyncInferenceClient, S3State  # noqa: PLC0415 - start-up time
 
         if self._s3_state is None:
             self._s3_state = S3State()

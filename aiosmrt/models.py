@@ -15,7 +15,7 @@ from aiosmrt.tracebacks import hides_locals
 from aiosmrt.value import JSONValue, Value
 
 if TYPE_CHECKING:
-    from aiosmrt.payload.sse import ServerSentEvent
+    from aiosmrt.payload import ServerSentEvent
 
 __all__ = [
     "AsyncInferenceOutput",
@@ -79,7 +79,7 @@ class _Whole(Value):
         Raises:
             InvalidText: a line is not UTF-8, after those before it were given.
         """
-        from aiosmrt.payload.lines import LineDecoder  # noqa: PLC0415 - start-up time
+        from aiosmrt.payload import LineDecoder  # noqa: PLC0415 - start-up time
 
         return _decode(LineDecoder(), self.body)
 
@@ -89,7 +89,7 @@ class _Whole(Value):
         Raises:
             InvalidJSON: a document is none, after those before it were given.
         """
-        from aiosmrt.payload.documents import JSONDocumentDecoder  # noqa: PLC0415 - start-up time
+        from aiosmrt.payload import JSONDocumentDecoder  # noqa: PLC0415 - start-up time
 
         return _decode(JSONDocumentDecoder(), self.body)
 
@@ -99,7 +99,7 @@ class _Whole(Value):
         Raises:
             InvalidText: a field is not UTF-8, after the events before it were given.
         """
-        from aiosmrt.payload.sse import EventDecoder  # noqa: PLC0415 - start-up time
+        from aiosmrt.payload import EventDecoder  # noqa: PLC0415 - start-up time
 
         return _decode(EventDecoder(), self.body)
 

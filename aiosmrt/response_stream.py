@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 import attrs
 
-from aiosmrt.calls.call import Call
+from aiosmrt.calls import Call
 from aiosmrt.errors import (
     AiosmrtError,
     ConnectionLost,
@@ -24,15 +24,20 @@ from aiosmrt.errors import (
 from aiosmrt.eventstream import EventStreamDecoder
 from aiosmrt.hooks import OnFirstPart
 from aiosmrt.models import PayloadPart, ResponseMetadata
-from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH
-from aiosmrt.payload.documents import JSONDocumentDecoder
-from aiosmrt.payload.lines import LineDecoder
-from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
-from aiosmrt.payload.tokens import TokenDecoder
-from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
+from aiosmrt.payload import (
+    DEFAULT_MAX_LENGTH,
+    Decoder,
+    EventDecoder,
+    JSONDocumentDecoder,
+    LineDecoder,
+    MarkedEventDecoder,
+    ServerSentEvent,
+    TextPieceDecoder,
+    TokenDecoder,
+    View,
+)
 from aiosmrt.redaction import Redacted
-from aiosmrt.service.model import Operation
-from aiosmrt.service.operations import parse_message
+from aiosmrt.service import Operation, parse_message
 from aiosmrt.tracebacks import drop_tracebacks, forget_locals
 from aiosmrt.transport import PooledResponse
 from aiosmrt.value import JSONValue

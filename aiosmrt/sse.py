@@ -22,6 +22,6 @@ is silent.
 
 from __future__ import annotations
 
-from aiosmrt.payload.sse import EventDecoder, ServerSentEvent, encode, encode_comment
+from aiosmrt.payload import EventDecoder, ServerSentEvent, encode, encode_comment
 
 __all__ = ["EventDecoder", "ServerSentEvent", "encode", "encode_comment"]

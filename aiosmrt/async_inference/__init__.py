@@ -4,3 +4,20 @@ It knows how a call is carried out, and nothing of the client in front of it.
 """
 
 from __future__ import annotations
+
+from aiosmrt.async_inference.client import AsyncInferenceClient, S3State
+from aiosmrt.async_inference.invocation import AsyncInferenceTimeout, AsyncInvocation, read_output
+from aiosmrt.async_inference.results import AsyncInferenceResult
+from aiosmrt.async_inference.s3 import S3
+from aiosmrt.async_inference.s3_protocol import S3Location
+
+__all__ = [
+    "S3",
+    "AsyncInferenceClient",
+    "AsyncInferenceResult",
+    "AsyncInferenceTimeout",
+    "AsyncInvocation",
+    "S3Location",
+    "S3State",
+    "read_output",
+]

@@ -12,18 +12,13 @@ from aiosmrt.async_inference.invocation import AsyncInvocation, Polling
 from aiosmrt.async_inference.results import AsyncInferenceResult, wait_for_results
 from aiosmrt.async_inference.s3 import S3, S3Connection, S3State
 from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
-from aiosmrt.calls.answers import read_body, refuse
-from aiosmrt.calls.builder import CallBuilder
-from aiosmrt.calls.call import Call
+from aiosmrt.calls import Call, CallBuilder, read_body, refuse
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ValidationError
-from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC
-from aiosmrt.service.operations import check_names, parse_invocation
-from aiosmrt.service.parameters import Arguments
-from aiosmrt.settings.options import bind_parameters, choose_constraints
+from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, Arguments, check_names, parse_invocation
+from aiosmrt.settings import bind_parameters, choose_constraints
 from aiosmrt.tracebacks import forget_locals
-from aiosmrt.transport import PooledResponse
-from aiosmrt.transport.limits import Limits
+from aiosmrt.transport import Limits, PooledResponse
 
 __all__ = ["AsyncInferenceClient", "S3State"]
 

@@ -7,13 +7,11 @@ from collections.abc import Collection, Mapping
 
 from aiosmrt.async_inference.s3 import S3
 from aiosmrt.async_inference.s3_protocol import S3Location
-from aiosmrt.calls.request_body import collect_body
+from aiosmrt.calls import collect_body
 from aiosmrt.errors import ParameterError, ValidationError
 from aiosmrt.redaction import Redacted
-from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC
-from aiosmrt.service.parameters import Arguments
-from aiosmrt.service.validation import check_headers, check_parameters
-from aiosmrt.transport.limits import Limits
+from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, Arguments, check_headers, check_parameters
+from aiosmrt.transport import Limits
 
 __all__ = ["advise_on_inline_body", "stage_body"]
 

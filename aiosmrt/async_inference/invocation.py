@@ -17,7 +17,7 @@ import attrs
 from aiosmrt.async_inference.part_file import PartFile
 from aiosmrt.async_inference.s3 import S3, S3Object
 from aiosmrt.async_inference.s3_protocol import S3Location
-from aiosmrt.calls.retries import FailureKind, classify
+from aiosmrt.calls import FailureKind, classify
 from aiosmrt.errors import (
     AiosmrtError,
     AsyncInferenceError,

@@ -18,7 +18,7 @@ from aiosmrt.async_inference.invocation import (
 )
 from aiosmrt.async_inference.s3 import S3
 from aiosmrt.async_inference.s3_protocol import S3Location
-from aiosmrt.calls.retries import FailureKind, classify
+from aiosmrt.calls import FailureKind, classify
 from aiosmrt.errors import AiosmrtError, ParameterError
 from aiosmrt.models import AsyncInferenceOutput
 from aiosmrt.tracebacks import drop_tracebacks

@@ -26,15 +26,13 @@ from aiosmrt.async_inference.s3_protocol import (
     quote_key,
     refuse_listing,
 )
-from aiosmrt.calls.call import Call
-from aiosmrt.calls.caller import Caller, Shared, read_refusal
+from aiosmrt.calls import Call, Caller, Shared, read_refusal
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import ResponseMetadata
-from aiosmrt.signing.sigv4 import Signer
-from aiosmrt.transport import Pool, PooledResponse
-from aiosmrt.transport.limits import Limits
+from aiosmrt.signing import Signer
+from aiosmrt.transport import Limits, Pool, PooledResponse
 
 __all__ = ["S3", "S3Connection", "S3Object", "S3State"]
 

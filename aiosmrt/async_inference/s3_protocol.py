@@ -21,8 +21,8 @@ from aiosmrt.errors import (
 )
 from aiosmrt.http import ResponseHead
 from aiosmrt.redaction import show_url
-from aiosmrt.service.operations import read_request_id
-from aiosmrt.settings.endpoints import PARTITIONS, validate_region
+from aiosmrt.service import read_request_id
+from aiosmrt.settings import PARTITIONS, validate_region
 
 __all__ = [
     "S3Endpoint",

@@ -4,3 +4,25 @@ It knows the settings, the signers and the transport, and none of those who make
 """
 
 from __future__ import annotations
+
+from aiosmrt.calls.answers import check_stream, check_success, read_body, refuse
+from aiosmrt.calls.builder import CallBuilder
+from aiosmrt.calls.call import Call
+from aiosmrt.calls.caller import Caller, Shared, read_refusal
+from aiosmrt.calls.request_body import collect_body
+from aiosmrt.calls.retries import FailureKind, classify
+
+__all__ = [
+    "Call",
+    "CallBuilder",
+    "Caller",
+    "FailureKind",
+    "Shared",
+    "check_stream",
+    "check_success",
+    "classify",
+    "collect_body",
+    "read_body",
+    "read_refusal",
+    "refuse",
+]

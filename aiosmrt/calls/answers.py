@@ -6,8 +6,7 @@ from aiosmrt.calls.call import Call
 from aiosmrt.calls.caller import read_refusal
 from aiosmrt.errors import UnexpectedResponse
 from aiosmrt.http import Response, ResponseHead
-from aiosmrt.service.model import Operation
-from aiosmrt.service.operations import check_stream_head, parse_error
+from aiosmrt.service import Operation, check_stream_head, parse_error
 from aiosmrt.transport import PooledResponse
 
 __all__ = ["check_stream", "check_success", "read_body", "refuse"]

@@ -14,17 +14,19 @@ from aiosmrt.calls.caller import Caller, Shared
 from aiosmrt.calls.request_body import collect_body
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError
-from aiosmrt.service.model import Operation
-from aiosmrt.service.operations import build_request, check_names
-from aiosmrt.service.parameters import Arguments, ClientOptions
-from aiosmrt.service.validation import check_headers, check_parameters
-from aiosmrt.settings.options import IDENTITY, RESOLVED, bind_parameters, choose_constraints
-from aiosmrt.settings.resolution import Resolution
-from aiosmrt.signing.clock import Clock
-from aiosmrt.signing.credentials import CredentialProvider
+from aiosmrt.service import (
+    Arguments,
+    ClientOptions,
+    Operation,
+    build_request,
+    check_headers,
+    check_names,
+    check_parameters,
+)
+from aiosmrt.settings import IDENTITY, RESOLVED, Resolution, bind_parameters, choose_constraints
+from aiosmrt.signing import Clock, CredentialProvider
 from aiosmrt.tracebacks import forget_locals
-from aiosmrt.transport import Pool, PoolOptions, Pools
-from aiosmrt.transport.limits import Limits
+from aiosmrt.transport import Limits, Pool, PoolOptions, Pools
 
 __all__ = ["CallBuilder"]
 

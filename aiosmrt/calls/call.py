@@ -15,8 +15,8 @@ from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnEnd, OnRetry
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import Attempt, ResponseMetadata
-from aiosmrt.service.operations import read_request_id
-from aiosmrt.transport.limits import Limits
+from aiosmrt.service import read_request_id
+from aiosmrt.transport import Limits
 from aiosmrt.value import Shown
 
 __all__ = ["NO_HOOKS", "Call"]

@@ -29,10 +29,8 @@ from aiosmrt.hooks import BeforeSend, Hook
 from aiosmrt.http import Request, Response
 from aiosmrt.plain_text import to_line
 from aiosmrt.redaction import Redacted
-from aiosmrt.service.validation import check_headers
-from aiosmrt.signing.clock import Clock
-from aiosmrt.signing.credentials import CredentialProvider
-from aiosmrt.signing.sigv4 import Signer
+from aiosmrt.service import check_headers
+from aiosmrt.signing import Clock, CredentialProvider, Signer
 from aiosmrt.threads import run_in_thread
 from aiosmrt.transport import Pool, PooledResponse
 

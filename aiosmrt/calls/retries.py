@@ -42,7 +42,7 @@ from aiosmrt.errors import (
     TransportError,
     TruncatedStream,
 )
-from aiosmrt.service.model import THROTTLING_CODES
+from aiosmrt.service import THROTTLING_CODES
 from aiosmrt.value import Value
 
 __all__ = [

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 
 from aiosmrt.local import InvocationRequest, ModelFailure, ModelResponse
-from aiosmrt.payload.sse import encode
+from aiosmrt.payload import encode
 
 __all__ = ["answer_chat"]
 

@@ -12,10 +12,8 @@ from aiosmrt.config import Config
 from aiosmrt.errors import CredentialsError
 from aiosmrt.plain_text import to_line
 from aiosmrt.redaction import redact_url
-from aiosmrt.settings.resolution import Resolution, Resolved
-from aiosmrt.settings.sources import Setting
-from aiosmrt.signing.chain import find_credentials
-from aiosmrt.signing.credentials import CredentialProvider
+from aiosmrt.settings import Resolution, Resolved, Setting
+from aiosmrt.signing import CredentialProvider, find_credentials
 
 __all__ = ["show_configuration"]
 

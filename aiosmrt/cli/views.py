@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import attrs
 
 from aiosmrt.models import PayloadPart
-from aiosmrt.payload.sse import ServerSentEvent
+from aiosmrt.payload import ServerSentEvent
 from aiosmrt.response_stream import ResponseStream
 
 __all__ = ["read_view"]

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 
-from aiosmrt.async_inference.invocation import AsyncInvocation
+from aiosmrt.async_inference import AsyncInvocation
 from aiosmrt.plain_text import to_line
 
 __all__ = ["wait_for_output"]

@@ -15,7 +15,7 @@ import attrs
 
 from aiosmrt.local.answers import Answer, make_model_error, make_service_unavailable
 from aiosmrt.local.model import InvocationRequest, ModelResponse
-from aiosmrt.service.model import INVOKE_ENDPOINT
+from aiosmrt.service import INVOKE_ENDPOINT
 
 __all__ = ["Container", "open_session"]
 

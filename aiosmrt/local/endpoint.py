@@ -31,8 +31,11 @@ from aiosmrt.local.objects import ObjectStore
 from aiosmrt.local.python_model import PythonModel
 from aiosmrt.local.s3 import PATH, S3, encode_s3_error
 from aiosmrt.local.storage import LocalStorage, S3Storage, Storage
-from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
-from aiosmrt.service.parameters import ClientOptions
+from aiosmrt.service import (
+    INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    ClientOptions,
+)
 
 if TYPE_CHECKING:
     from aiosmrt.client import SageMakerRuntimeClient

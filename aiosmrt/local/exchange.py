@@ -23,7 +23,7 @@ from aiosmrt.local.answers import (
 )
 from aiosmrt.local.authorization import read_region
 from aiosmrt.local.model import InvocationRequest
-from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC
+from aiosmrt.service import INVOKE_ENDPOINT_ASYNC
 from aiosmrt.value import Shown
 
 __all__ = ["Exchange"]

@@ -9,8 +9,7 @@ from urllib.parse import unquote
 from aiosmrt.errors import ParameterError, ServiceError
 from aiosmrt.local.answers import make_validation_error
 from aiosmrt.local.model import InvocationRequest
-from aiosmrt.service.model import OPERATIONS, Operation
-from aiosmrt.service.validation import check_parameters
+from aiosmrt.service import OPERATIONS, Operation, check_parameters
 
 __all__ = ["find_operation", "read_invocation"]
 

@@ -9,9 +9,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from aiosmrt.async_inference.invocation import read_output
-from aiosmrt.async_inference.s3 import S3
-from aiosmrt.async_inference.s3_protocol import S3Location
+from aiosmrt.async_inference import S3, S3Location, read_output
 from aiosmrt.errors import ServiceError
 from aiosmrt.local.objects import ObjectStore, StoredObject
 from aiosmrt.threads import run_in_thread

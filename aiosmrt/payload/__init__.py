@@ -28,3 +28,25 @@ each JSON document, and before each field of an event.
 """
 
 from __future__ import annotations
+
+from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH
+from aiosmrt.payload.documents import JSONDocumentDecoder
+from aiosmrt.payload.lines import LineDecoder
+from aiosmrt.payload.sse import EventDecoder, ServerSentEvent, encode, encode_comment
+from aiosmrt.payload.tokens import TokenDecoder
+from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
+
+__all__ = [
+    "DEFAULT_MAX_LENGTH",
+    "Decoder",
+    "EventDecoder",
+    "JSONDocumentDecoder",
+    "LineDecoder",
+    "MarkedEventDecoder",
+    "ServerSentEvent",
+    "TextPieceDecoder",
+    "TokenDecoder",
+    "View",
+    "encode",
+    "encode_comment",
+]

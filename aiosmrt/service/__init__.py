@@ -4,3 +4,59 @@ Pure: it neither waits nor opens anything.
 """
 
 from __future__ import annotations
+
+from aiosmrt.service.model import (
+    INVOKE_ENDPOINT,
+    INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    OPERATIONS,
+    THROTTLING_CODES,
+    Operation,
+    spell,
+)
+from aiosmrt.service.operations import (
+    build_request,
+    check_names,
+    check_stream_head,
+    parse_error,
+    parse_invocation,
+    parse_message,
+    parse_response,
+    read_request_id,
+    respell,
+)
+from aiosmrt.service.parameters import (
+    Arguments,
+    ClientOptions,
+    InvokeEndpointAsyncParameters,
+    InvokeEndpointParameters,
+    InvokeEndpointWithResponseStreamParameters,
+)
+from aiosmrt.service.validation import CONSTRAINTS, check_headers, check_parameters
+
+__all__ = [
+    "CONSTRAINTS",
+    "INVOKE_ENDPOINT",
+    "INVOKE_ENDPOINT_ASYNC",
+    "INVOKE_ENDPOINT_WITH_RESPONSE_STREAM",
+    "OPERATIONS",
+    "THROTTLING_CODES",
+    "Arguments",
+    "ClientOptions",
+    "InvokeEndpointAsyncParameters",
+    "InvokeEndpointParameters",
+    "InvokeEndpointWithResponseStreamParameters",
+    "Operation",
+    "build_request",
+    "check_headers",
+    "check_names",
+    "check_parameters",
+    "check_stream_head",
+    "parse_error",
+    "parse_invocation",
+    "parse_message",
+    "parse_response",
+    "read_request_id",
+    "respell",
+    "spell",
+]

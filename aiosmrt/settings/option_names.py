@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from aiosmrt.service.model import spell
+from aiosmrt.service import spell
 
 __all__ = ["check_option_names"]
 

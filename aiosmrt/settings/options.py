@@ -9,9 +9,7 @@ import attrs
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.hooks import Hooks
-from aiosmrt.service.model import OPERATIONS, Operation, spell
-from aiosmrt.service.parameters import Arguments, ClientOptions
-from aiosmrt.service.validation import CONSTRAINTS
+from aiosmrt.service import CONSTRAINTS, OPERATIONS, Arguments, ClientOptions, Operation, spell
 from aiosmrt.settings.option_names import check_option_names
 
 __all__ = [

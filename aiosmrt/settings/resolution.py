@@ -15,10 +15,10 @@ from aiosmrt.config import UNSIGNED, Config, RetryPolicy
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.settings.endpoints import resolve_endpoint, validate_region
 from aiosmrt.settings.sources import Setting, Settings, resolve_settings, shared_files_exist
-from aiosmrt.signing.sigv4 import Signer
+from aiosmrt.signing import Signer
 from aiosmrt.threads import Flight
 from aiosmrt.tracebacks import hides_locals
-from aiosmrt.transport.proxies import find_proxy
+from aiosmrt.transport import find_proxy
 from aiosmrt.value import Shown
 from aiosmrt.version import __version__
 

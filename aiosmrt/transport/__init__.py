@@ -6,9 +6,11 @@ proxies) and keeps the idle ones. While one is used, what goes over it is read a
 
 from __future__ import annotations
 
+from aiosmrt.transport.limits import Limits
 from aiosmrt.transport.pool import Pool, PoolOptions
 from aiosmrt.transport.pools import Pools
+from aiosmrt.transport.proxies import find_proxy
 from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot
 
-__all__ = ["Pool", "PoolOptions", "PooledResponse", "Pools", "Slot"]
+__all__ = ["Limits", "Pool", "PoolOptions", "PooledResponse", "Pools", "Slot", "find_proxy"]
