@@ -143,6 +143,43 @@ def test_every_import_obeys_the_law() -> None:
     assert find_wrong_arrows(PACKAGE) == []
 
 
+def _read_drawing() -> dict[str, list[str]]:
+    """Give the wings that CONTRIBUTING.md draws, in their order, with their files."""
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawn: dict[str, list[str]] = {}
+    for line in text.partition("aiosmrt/\n")[2].partition("```")[0].splitlines():
+        branch, _, rest = line.partition("── ")
+        if branch == "├":
+            drawn[rest.split()[0]] = []
+        else:
+            drawn[list(drawn)[-1]] += line.removeprefix("│").split()
+    return drawn
+
+
+def test_the_drawing_shows_the_house_as_it_is() -> None:
+    there_are: dict[str, list[str]] = {}
+    for wing in WINGS:
+        files = sorted(file.stem for file in (PACKAGE / wing).glob("*.py"))
+        if files:
+            there_are[f"{wing}/"] = [name for name in files if name != "__init__"]
+        elif (PACKAGE / f"{wing}.py").exists():
+            there_are[f"{wing}.py"] = []
+    assert list(_read_drawing().items()) == list(there_are.items())
+
+
+def test_wings_are_imported_by_their_names() -> None:
+    """Not by their files, but where a wing has nothing to hand on for it."""
+    found = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE).with_suffix("").as_posix()
+        wing = name.partition("/")[0]
+        for module in _read_imports(file):
+            top, other, *inner = [*module.split("."), ""][:3]
+            if top == "aiosmrt" and any(inner) and other not in (wing, "cli", "local"):
+                found.append(f"{name} imports {module}")
+    assert found == []
+
+
 def test_errors_are_the_ground() -> None:
     """What every wing raises can mean none of them, not even by its type.
 
