@@ -21,9 +21,8 @@ coverage: .venv/installed
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
 
 soak: .venv/installed
-	AIOSMRT_DROPPED_CALLS=1000 $(BIN)/python -m pytest tests/promises/test_loop_never_blocks.py
-	AIOSMRT_BOOKS=2 $(BIN)/python -m pytest -s tests/promises/test_nothing_runs_twice.py
-	AIOSMRT_LEFT_STREAMS=10000 AIOSMRT_PUSHED_MEGABYTES=1024 $(BIN)/python -m pytest tests/promises/test_leaving_closes.py
+	AIOSMRT_BOOKS=2 AIOSMRT_DROPPED_CALLS=1000 AIOSMRT_LEFT_STREAMS=10000 AIOSMRT_PUSHED_MEGABYTES=1024 \
+		$(BIN)/python -m pytest -s tests/promises
 	AIOSMRT_MUTATED_ANSWERS=5000000 $(BIN)/python -m pytest --log-cli-level=INFO tests/fuzz
 
 browser: .venv/installed
