@@ -14,7 +14,7 @@ import os
 import random
 import threading
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiohttp
@@ -88,23 +88,35 @@ async def _raise(stream_of: ResponseStreamOpening) -> None:
 
 
 async def _cancel_reading(stream_of: ResponseStreamOpening) -> None:
+    begun = asyncio.Event()
+
     async def read() -> None:
         async with stream_of as stream:
             async for _ in stream:
-                pass
+                begun.set()
 
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(read(), 0.05)
+    await _cancel_after(begun, read())
 
 
 async def _cancel_elsewhere(stream_of: ResponseStreamOpening) -> None:
+    begun = asyncio.Event()
+
     async def dawdle() -> None:
         async with stream_of as stream:
             await anext(stream)
+            begun.set()
             await asyncio.Event().wait()
 
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(dawdle(), 0.05)
+    await _cancel_after(begun, dawdle())
+
+
+async def _cancel_after(begun: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    task = asyncio.create_task(work)
+    async with asyncio.timeout(5):
+        await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def _aclose(stream_of: ResponseStreamOpening) -> None:
