@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -32,7 +33,7 @@ __all__ = [
     "check_aiohttp",
     "connect",
     "find_loop",
-    "has_spoken",
+    "find_transport",
     "make_destination",
     "make_trace",
 ]
@@ -41,7 +42,6 @@ _SEEN_WORKING = "3.12 to 3.14"
 
 # Limits are kept by `Limits`.
 _NO_LIMIT = aiohttp.ClientTimeout()
-_NOTHING = SimpleNamespace()
 
 Destination = aiohttp.ClientRequest
 
@@ -112,10 +112,13 @@ def connect(
     return connector.connect(destination, traces=list(traces), timeout=_NO_LIMIT)
 
 
-def has_spoken(connection: Connection) -> bool:
-    """Tell whether an idle connection's protocol has read what nobody asked for, or was lost."""
+def find_transport(connection: Connection) -> asyncio.Transport | None:
+    """Give the transport of an idle connection.
+
+    `None` where its protocol has read what nobody asked for, or it is lost.
+    """
     protocol = connection.protocol
-    return protocol is None or protocol.should_close
+    return None if protocol is None or protocol.should_close else protocol.transport
 
 
 class Reuse(Trace):
@@ -127,8 +130,15 @@ class Reuse(Trace):
 
     told = False
 
-    def __init__(self, session: aiohttp.ClientSession, silence: aiohttp.TraceConfig) -> None:
-        super().__init__(session, silence, _NOTHING)
+    # What aiohttp's own constructor sets, once for all: one of these is made for every request, and
+    # tells nobody of anything else.
+    _trace_config = aiohttp.TraceConfig()
+    _trace_config.freeze()
+    _session: Any = None
+    _trace_config_ctx = SimpleNamespace()
+
+    def __init__(self) -> None:
+        """Have nothing to set."""
 
     async def send_connection_reuseconn(self) -> None:
         """Take note of it."""

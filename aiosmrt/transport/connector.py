@@ -23,7 +23,7 @@ from aiosmrt.transport.adapter import (
     check_aiohttp,
     connect,
     find_loop,
-    has_spoken,
+    find_transport,
     make_destination,
 )
 
@@ -43,6 +43,10 @@ _POOLED_IDLE = 12
 # each one, and do not say so, take tens of microseconds to do it, and on a machine with other work
 # some milliseconds; a call that follows at once comes sooner.
 _GRACE = 0.005
+
+# Not on Windows. Errors and the end of a connection are readable, too.
+_poll = getattr(select, "poll", None)
+_READABLE = getattr(select, "POLLIN", 1)
 
 # Passes of the loop in which a connection that something has come on may prove to be sound.
 _PASSES = 8
@@ -71,8 +75,6 @@ class Connector:
         self._tls = tls
         self._destinations: dict[str, Destination] = {}
         self._lasting: set[str] = set()  # origins that leave connections open behind an answer
-        self._silence = aiohttp.TraceConfig()
-        self._silence.freeze()
         self.trace_configs: list[aiohttp.TraceConfig] = []
         self.limit = 0
         given = None if session is None else _check_session(session, self._loop)
@@ -122,9 +124,9 @@ class Connector:
         connector = self._own.connector
         if connector is None:
             raise RuntimeError("the session is closed")
-        destination = self._find_destination(origin, route)
+        destination = self._destinations.get(origin) or self._make_destination(origin, route)
         while True:
-            reuse = Reuse(self._own, self._silence)
+            reuse = Reuse()
             connection = await connect(connector, destination, (reuse, *traces))
             if not reuse.told:
                 return await admit(connection, origin)
@@ -139,37 +141,32 @@ class Connector:
             self._lasting.discard(origin)
             connection.close()
 
-    def _find_destination(self, origin: str, route: Route) -> Destination:
-        destination = self._destinations.get(origin)
-        if destination is None:
-            destination = make_destination(
-                origin,
-                self._own,
-                tls=self._tls,
-                proxy=route.proxy,
-                proxy_headers=route.headers,
-            )
-            if route.proxy is None:  # or the connector would write something into it
-                self._destinations[origin] = destination
+    def _make_destination(self, origin: str, route: Route) -> Destination:
+        destination = make_destination(
+            origin,
+            self._own,
+            tls=self._tls,
+            proxy=route.proxy,
+            proxy_headers=route.headers,
+        )
+        if route.proxy is None:  # or the connector would write something into it
+            self._destinations[origin] = destination
         return destination
 
 
 def _has_news(connection: Connection) -> bool:
     """Tell whether something has happened to an idle connection: bytes, its end, or an error."""
-    transport = connection.transport
-    if transport is None or transport.is_closing() or has_spoken(connection):
+    transport = find_transport(connection)
+    if transport is None or transport.is_closing():
         return True
     raw = transport.get_extra_info("socket")
-    return raw is None or _is_readable(raw.fileno())
-
-
-def _is_readable(descriptor: int) -> bool:
+    descriptor = -1 if raw is None else raw.fileno()
     if descriptor < 0:
         return True
-    if not hasattr(select, "poll"):  # on Windows
+    if _poll is None:
         return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)  # and errors, without being asked
+    poll = _poll()
+    poll.register(descriptor, _READABLE)
     return bool(poll.poll(0))
 
 
@@ -201,10 +198,10 @@ async def admit(connection: Connection, origin: str) -> Connection:
     for _ in range(_PASSES):
         if not _has_news(connection):
             return connection
-        if _is_lost(connection) or has_spoken(connection):
+        if find_transport(connection) is None or _is_lost(connection):
             break
         await _let_pass(connection, 0)
-    spoke = not _is_lost(connection) and has_spoken(connection)
+    spoke = not _is_lost(connection) and find_transport(connection) is None
     connection.close()
     if spoke:
         raise ConnectionLost(f"{origin} spoke before it was asked; nothing was sent")
