@@ -154,6 +154,8 @@ async def _serve_raw(
     try:
         yield seen
     finally:
+        closed = asyncio.create_task(server.wait_closed())
+        await asyncio.sleep(0)  # who begins to wait for it later is told at once
         server.close()
         for task in tuple(tasks):
             task.cancel()
@@ -162,6 +164,9 @@ async def _serve_raw(
         for transport in transports:
             with contextlib.suppress(AttributeError):  # what asyncio has closed has no loop
                 transport.abort()
+        # A handshake that the other side has given up may not have heard of it yet.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(closed, 1)
         await asyncio.sleep(0)
 
 
