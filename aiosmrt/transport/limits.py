@@ -82,7 +82,9 @@ class Limits:
         if task is None:
             raise RuntimeError("a call must be made in a task")
         self._task, self._cancelling = task, task.cancelling()
-        self._move(self._deadline)
+        self._until = deadline = self._deadline
+        if deadline is not None:
+            self._alarm.set(self, deadline)
         return self
 
     def __exit__(
@@ -104,11 +106,16 @@ class Limits:
 
     def await_(self, wait: Wait) -> None:
         """Begin (or begin again) a wait, bounded by the limit of its name and by the total."""
-        # What is learned after a limit fired does not change which one that was.
-        if self._task is None or not self._fired:
+        if self._task is None:
             self.awaited = wait
-            if self._task is not None:
-                self._move(self.expires_at(self._loop.time()))
+        # What is learned after a limit fired does not change which one that was.
+        elif not self._fired:
+            self.awaited = wait
+            self._until = when = self.expires_at(self._alarm.time())
+            if when is None:
+                self._alarm.unset(self)
+            else:
+                self._alarm.set(self, when)
 
     def connecting(self, delivery: Delivery) -> None:
         """A connection is being looked for or made; `delivery` knows what goes over it."""
@@ -117,16 +124,14 @@ class Limits:
 
     def writing(self) -> None:
         """The connection is there, or the socket took more of the request."""
-        self._await_in_scope("write")
+        if self._task is not None:
+            self.await_("write")
 
     def sent(self) -> None:
         """The socket took the request's last byte."""
-        self._await_in_scope("first_byte")
-
-    def _await_in_scope(self, wait: Wait) -> None:
         # An answer may come before the whole request is out; what is awaited then is its body.
         if self._task is not None:
-            self.await_(wait)
+            self.await_("first_byte")
 
     def allows(self, delay: float) -> bool:
         """Tell whether a pause of `delay` seconds would end before the call must."""
@@ -139,11 +144,11 @@ class Limits:
     def expires_at(self, since: float) -> float | None:
         """Tell, in the loop's time, when the wait that began at `since` has lasted too long."""
         seconds = None if self.awaited == "total" else getattr(self.timeout, self.awaited)
+        deadline = self._deadline
         if seconds is None:
-            return self._deadline
-        if self._deadline is None:
-            return float(since + seconds)
-        return min(float(since + seconds), self._deadline)
+            return deadline
+        when = float(since + seconds)
+        return when if deadline is None or when < deadline else deadline
 
     def expire(self, delivery: Delivery | None = None) -> AiosmrtError:
         """Build the error of the limit that fired; `delivery` is what was on its way then."""
@@ -170,13 +175,6 @@ class Limits:
         """End the call now, with `error`."""
         self._ended = error
         self.ring()
-
-    def _move(self, when: float | None) -> None:
-        self._until = when
-        if when is None:
-            self._alarm.unset(self)
-        else:
-            self._alarm.set(self, when)
 
     def ring(self) -> None:
         """Cancel what is awaited inside."""
