@@ -139,7 +139,7 @@ class Connector:
             if fresh:
                 return connection
             self._lasting.discard(origin)
-            connection.close()
+            _discard(connection)
 
     def _make_destination(self, origin: str, route: Route) -> Destination:
         destination = make_destination(
@@ -170,6 +170,14 @@ def _has_news(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
+def _discard(connection: Connection) -> None:
+    """Close a connection at once: TLS would wait for the goodbye of a peer that may be gone."""
+    transport = connection.transport
+    if transport is not None:
+        transport.abort()
+    connection.close()
+
+
 def _is_lost(connection: Connection) -> bool:
     transport = connection.transport
     return transport is None or transport.is_closing()
@@ -180,7 +188,7 @@ async def _let_pass(connection: Connection, seconds: float) -> None:
     try:
         await sleep(seconds)
     except BaseException:
-        connection.close()
+        _discard(connection)
         raise
 
 
@@ -202,7 +210,7 @@ async def admit(connection: Connection, origin: str) -> Connection:
             break
         await _let_pass(connection, 0)
     spoke = not _is_lost(connection) and find_transport(connection) is None
-    connection.close()
+    _discard(connection)
     if spoke:
         raise ConnectionLost(f"{origin} spoke before it was asked; nothing was sent")
     raise ConnectionResetError("the connection was closed before it was used")
