@@ -131,12 +131,12 @@ class Connector:
             if not reuse.told:
                 return await admit(connection, origin)
             # Before the loop reads: what TLS has read of a record that is not whole shows nowhere.
-            fresh = not _has_news(connection)
-            if fresh and origin not in self._lasting:
+            sound = not _has_news(connection)
+            if sound and origin not in self._lasting:
                 await _let_pass(connection, _GRACE)
-                fresh = not _has_news(connection)
+                sound = not _has_news(connection)
                 self._lasting.add(origin)
-            if fresh:
+            if sound:
                 return connection
             self._lasting.discard(origin)
             _discard(connection)
