@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import tracemalloc
@@ -116,10 +117,12 @@ async def test_a_call_does_little_more_than_a_plain_post(url: str) -> None:
                 await response.read()
 
         for call in (invoke, post):
+            # Two connections, so that one is idle at any time: aiohttp frees with the last one what
+            # it keeps them in, and would seem to take less than it does.
             for _ in range(10):
-                await call()
+                await asyncio.gather(call(), call())
         functions = await _count(invoke), await _count(post)
         memory = await _weigh(invoke), await _weigh(post)
-    # Measured: 320 of 348, and 3.9 KiB of 3.5.
-    assert functions[0] < 1.2 * functions[1]
+    # Measured: 306 of 348, and 4.6 KiB of 4.4.
+    assert functions[0] < functions[1]
     assert memory[0] < 1.2 * memory[1]

@@ -1,7 +1,7 @@
 """The connection pool, and the border where foreign exceptions become ours.
 
 The only folder of the client that imports aiohttp, which makes the connections (names, TLS,
-proxies) and keeps the idle ones. While one is used, what goes over it is read and written here.
+proxies), and keeps those of a session that was given. All else of a connection's life is here.
 """
 
 from __future__ import annotations

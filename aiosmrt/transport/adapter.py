@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -27,13 +27,15 @@ __all__ = [
     "Connection",
     "Destination",
     "HttpProcessingError",
+    "Protocol",
     "Reuse",
     "Trace",
     "TracedResponse",
     "check_aiohttp",
     "connect",
     "find_loop",
-    "find_transport",
+    "find_protocol",
+    "has_read",
     "make_destination",
     "make_trace",
 ]
@@ -44,6 +46,7 @@ _SEEN_WORKING = "3.12 to 3.14"
 _NO_LIMIT = aiohttp.ClientTimeout()
 
 Destination = aiohttp.ClientRequest
+Protocol = ResponseHandler
 
 
 def check_aiohttp() -> None:
@@ -67,7 +70,7 @@ def check_aiohttp() -> None:
         f"{kind.__name__}.{name}"
         for kind, names in (
             (Connection, ("protocol", "transport", "close", "release")),
-            (ResponseHandler, ("should_close",)),
+            (ResponseHandler, ("should_close", "connection_lost")),
             (Trace, ("send_connection_reuseconn",)),
         )
         for name in names
@@ -112,13 +115,14 @@ def connect(
     return connector.connect(destination, traces=list(traces), timeout=_NO_LIMIT)
 
 
-def find_transport(connection: Connection) -> asyncio.Transport | None:
-    """Give the transport of an idle connection.
+def find_protocol(connection: Connection) -> Protocol:
+    """Give the protocol of a connection that was neither released nor closed."""
+    return cast("Protocol", connection.protocol)
 
-    `None` where its protocol has read what nobody asked for, or it is lost.
-    """
-    protocol = connection.protocol
-    return None if protocol is None or protocol.should_close else protocol.transport
+
+def has_read(protocol: Protocol) -> bool:
+    """Tell whether the protocol of an idle connection has read what nobody asked for."""
+    return protocol.should_close
 
 
 class Reuse(Trace):

@@ -1,9 +1,8 @@
-"""aiohttp's connector: where connections are made, kept while they are idle, and taken from."""
+"""Where connections are made, kept while they are idle, and taken from."""
 
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 from asyncio import sleep
 from collections.abc import Sequence
@@ -16,16 +15,15 @@ from yarl import URL
 from aiosmrt.errors import ConfigurationError, ConnectionLost
 from aiosmrt.http import Session
 from aiosmrt.transport.adapter import (
-    Connection,
     Destination,
     Reuse,
     Trace,
     check_aiohttp,
     connect,
     find_loop,
-    find_transport,
     make_destination,
 )
+from aiosmrt.transport.connection import IdleConnections, PooledConnection
 
 if TYPE_CHECKING:
     import ssl
@@ -43,10 +41,6 @@ _POOLED_IDLE = 12
 # each one, and do not say so, take tens of microseconds to do it, and on a machine with other work
 # some milliseconds; a call that follows at once comes sooner.
 _GRACE = 0.005
-
-# Not on Windows. Errors and the end of a connection are readable, too.
-_poll = getattr(select, "poll", None)
-_READABLE = getattr(select, "POLLIN", 1)
 
 # Passes of the loop in which a connection that something has come on may prove to be sound.
 _PASSES = 8
@@ -78,12 +72,13 @@ class Connector:
         self.trace_configs: list[aiohttp.TraceConfig] = []
         self.limit = 0
         given = None if session is None else _check_session(session, self._loop)
+        # Those of a session that was given go back to its own connector, for whoever else uses it.
+        self._idle = IdleConnections(_POOLED_IDLE)
+        self._keeps = given is None
         connector: aiohttp.BaseConnector | None
         if given is None:
             # Slots come before connections, so that a call signs after it has waited.
-            connector = aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_POOLED_IDLE, socket_factory=_make_socket, ssl=tls
-            )
+            connector = aiohttp.TCPConnector(limit=0, socket_factory=_make_socket, ssl=tls)
         else:
             connector, self.trace_configs = given.connector, given.trace_configs
             limits = [] if connector is None else [connector.limit, connector.limit_per_host]
@@ -102,16 +97,29 @@ class Connector:
 
     async def aclose(self) -> None:
         """Close the connections that are our own. Idempotent."""
-        await self._own.close()
+        try:
+            await self._own.close()  # of all that it has made, and waits for TLS to say goodbye
+        finally:
+            self._idle.close()
 
-    async def take(self, origin: str, route: Route, traces: Sequence[Trace]) -> Connection:
-        """Take a connection that is idle, or make one.
+    def take_idle(self, origin: str) -> PooledConnection | None:
+        """Give an idle connection, `None` where that takes waiting or another has to be made.
 
-        What the peer did to an idle one (closed it, reset it, wrote to it) is looked for in the
-        socket, whether the loop has had time to read it or not, and such a connection is closed and
-        not given: what is written to it would be lost, and what lies in it would be taken for the
-        answer. That is one system call, about a microsecond. Over TLS any byte counts so, though it
-        might say nothing: what it says is enciphered.
+        What the peer did to it meanwhile (closed it, reset it, wrote to it) is looked for, and such
+        a connection is closed and not given: what is written to it would be lost, and what lies in
+        it would be taken for the answer.
+        """
+        if origin not in self._lasting:
+            return None
+        connection = self._idle.take(origin)
+        if connection is None or not connection.has_news():
+            return connection
+        self._lasting.discard(origin)
+        connection.abort()
+        return None
+
+    async def take(self, origin: str, route: Route, traces: Sequence[Trace]) -> PooledConnection:
+        """Take a connection that is idle, as `take_idle` does, or make one.
 
         An origin that was not yet seen to leave a connection open is given a moment for it first,
         so that one that closes behind each answer is known by the second call.
@@ -121,25 +129,43 @@ class Connector:
             ConnectionLost: on a new connection the peer spoke first.
             aiohttp.ClientError, OSError, RuntimeError, ValueError: none could be made.
         """
-        connector = self._own.connector
-        if connector is None:
-            raise RuntimeError("the session is closed")
-        destination = self._destinations.get(origin) or self._make_destination(origin, route)
         while True:
-            reuse = Reuse()
-            connection = await connect(connector, destination, (reuse, *traces))
-            if not reuse.told:
-                return await admit(connection, origin)
+            connection, used = await self._find(origin, route, traces)
+            if not used:
+                return await admit(connection)
             # Before the loop reads: what TLS has read of a record that is not whole shows nowhere.
-            sound = not _has_news(connection)
+            sound = not connection.has_news()
             if sound and origin not in self._lasting:
                 await _let_pass(connection, _GRACE)
-                sound = not _has_news(connection)
+                sound = not connection.has_news()
                 self._lasting.add(origin)
             if sound:
                 return connection
             self._lasting.discard(origin)
-            _discard(connection)
+            connection.abort()
+
+    async def _find(
+        self, origin: str, route: Route, traces: Sequence[Trace]
+    ) -> tuple[PooledConnection, bool]:
+        """Give an idle connection or a new one, and whether it was used before."""
+        connector = self._own.connector
+        if connector is None:
+            raise RuntimeError("the session is closed")
+        idle = self._idle.take(origin)
+        if idle is not None:
+            try:
+                for trace in traces:
+                    await trace.send_connection_reuseconn()
+            except BaseException:
+                idle.abort()
+                raise
+            return idle, True
+        destination = self._destinations.get(origin) or self._make_destination(origin, route)
+        reuse = Reuse()
+        connection = await connect(connector, destination, (reuse, *traces))
+        return PooledConnection(connection, origin, self._idle if self._keeps else None), (
+            reuse.told
+        )
 
     def _make_destination(self, origin: str, route: Route) -> Destination:
         destination = make_destination(
@@ -154,45 +180,16 @@ class Connector:
         return destination
 
 
-def _has_news(connection: Connection) -> bool:
-    """Tell whether something has happened to an idle connection: bytes, its end, or an error."""
-    transport = find_transport(connection)
-    if transport is None or transport.is_closing():
-        return True
-    raw = transport.get_extra_info("socket")
-    descriptor = -1 if raw is None else raw.fileno()
-    if descriptor < 0:
-        return True
-    if _poll is None:
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = _poll()
-    poll.register(descriptor, _READABLE)
-    return bool(poll.poll(0))
-
-
-def _discard(connection: Connection) -> None:
-    """Close a connection at once: TLS would wait for the goodbye of a peer that may be gone."""
-    transport = connection.transport
-    if transport is not None:
-        transport.abort()
-    connection.close()
-
-
-def _is_lost(connection: Connection) -> bool:
-    transport = connection.transport
-    return transport is None or transport.is_closing()
-
-
-async def _let_pass(connection: Connection, seconds: float) -> None:
+async def _let_pass(connection: PooledConnection, seconds: float) -> None:
     """Wait with a connection in hand."""
     try:
         await sleep(seconds)
     except BaseException:
-        _discard(connection)
+        connection.abort()
         raise
 
 
-async def admit(connection: Connection, origin: str) -> Connection:
+async def admit(connection: PooledConnection) -> PooledConnection:
     """Give a connection back that can be written to; where something came, let the loop read it.
 
     Over TLS it may be no more than tickets for later sessions (RFC 8446, section 4.6.1).
@@ -204,15 +201,15 @@ async def admit(connection: Connection, origin: str) -> Connection:
     # What the loop reads may be of no matter, and more of it may come. The end of a connection
     # stays in its socket, and over TLS is told some passes after it was read.
     for _ in range(_PASSES):
-        if not _has_news(connection):
+        if not connection.has_news():
             return connection
-        if find_transport(connection) is None or _is_lost(connection):
+        if connection.lost or connection.spoilt:
             break
         await _let_pass(connection, 0)
-    spoke = not _is_lost(connection) and find_transport(connection) is None
-    _discard(connection)
+    spoke = connection.spoilt and not connection.lost
+    connection.abort()
     if spoke:
-        raise ConnectionLost(f"{origin} spoke before it was asked; nothing was sent")
+        raise ConnectionLost(f"{connection.origin} spoke before it was asked; nothing was sent")
     raise ConnectionResetError("the connection was closed before it was used")
 
 

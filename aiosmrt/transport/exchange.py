@@ -18,7 +18,7 @@ from aiosmrt.transport.response_parser import IncompleteResponse, MalformedRespo
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiosmrt.transport.adapter import Connection
+    from aiosmrt.transport.connection import PooledConnection
 
 __all__ = ["Exchange", "encode_head"]
 
@@ -85,7 +85,7 @@ class Exchange(asyncio.Protocol):
         self._body = request.body  # until it is sent: it may have megabytes
         self._progress = progress
         self._loop = asyncio.get_running_loop()
-        self._connection: Connection | None = None
+        self._connection: PooledConnection | None = None
         self._transport: asyncio.Transport
         self._home: asyncio.Protocol  # aiohttp's
         self._written = 0  # bytes of the body that were given to the transport
@@ -117,7 +117,7 @@ class Exchange(asyncio.Protocol):
         """
         return self._answered or (self._handed_over and not self._kept)
 
-    async def begin(self, connection: Connection, head: bytes) -> ResponseHead:
+    async def begin(self, connection: PooledConnection, head: bytes) -> ResponseHead:
         """Send the request, whose head is `head`, and give the head of the answer.
 
         Raises:
@@ -133,7 +133,8 @@ class Exchange(asyncio.Protocol):
                 if self.error is not None:
                     raise self._give_error()  # noqa: TRY301 - as whatever else ends it
         except BaseException:
-            if self._connection is None:
+            # Once it was begun the connection is somebody else's as soon as it was given back.
+            if self.begun_at is None and self._connection is None:
                 connection.close()
             self.close()
             raise
@@ -143,9 +144,9 @@ class Exchange(asyncio.Protocol):
         error, self.error = self.error, None
         return error or IncompleteResponse()
 
-    def _write(self, connection: Connection, head: bytes) -> None:
+    def _write(self, connection: PooledConnection, head: bytes) -> None:
         home, transport = connection.protocol, connection.transport
-        if home is None or transport is None or transport.is_closing():
+        if transport is None or transport.is_closing():
             raise ConnectionResetError("the connection was closed as soon as it was made")
         self._connection, self._home, self._transport = connection, home, transport
         transport.set_protocol(self)
@@ -282,7 +283,7 @@ class Exchange(asyncio.Protocol):
                 self._transport.resume_reading()
         return data
 
-    def _finish(self, connection: Connection) -> None:
+    def _finish(self, connection: PooledConnection) -> None:
         """Give the connection back to its pool, or close it if nothing can follow on it."""
         if not self.sent:
             self.close()

@@ -164,7 +164,10 @@ class Pool:
         encoded = _encode_head(request, route)
         connector = self._connector
         if not connector.trace_configs:
-            return await exchange.begin(await connector.take(request.origin, route, ()), encoded)
+            connection = connector.take_idle(request.origin) or await connector.take(
+                request.origin, route, ()
+            )
+            return await exchange.begin(connection, encoded)
         tracing = Tracing(connector.session, connector.trace_configs, request)
         await tracing.begin()
         try:
@@ -172,7 +175,7 @@ class Pool:
             try:
                 await tracing.send()
                 # Who was told of it may have taken their time.
-                await admit(connection, request.origin)
+                await admit(connection)
             except BaseException:
                 connection.close()
                 raise

@@ -146,7 +146,8 @@ def _clean(pool: Pool) -> bool:
     """Whether no slot is taken and no connection in use or being made."""
     connector = pool._connector.session.connector
     assert connector is not None
-    return pool._slots.free == 1 and not connector._acquired and not pool._calls
+    used = len(connector._acquired) - len(pool._connector._idle)
+    return pool._slots.free == 1 and not used and not pool._calls
 
 
 async def _fail(caller: Caller, call: Call, pool: Pool) -> AiosmrtError:
@@ -1158,9 +1159,7 @@ async def test_a_call_can_be_cancelled_at_every_await(
                 await caller.credentials.aclose()
                 await until(lambda pool=pool: _clean(pool))
                 # What remains belongs to the pool, and goes when it does.
-                connector = pool._connector.session.connector
-                assert connector is not None
-                idle = sum(map(len, connector._conns.values()))
+                idle = len(pool._connector._idle)
                 await until(lambda idle=idle: server.open_connections <= idle)
             await until(lambda: server.open_connections == 0)
             await until(lambda before=before: asyncio.all_tasks() <= before)

@@ -312,37 +312,3 @@ async def test_a_new_connection_is_not_tried_for_ever(
         assert not session.connector._acquired
     for connection in accepted:
         connection.close()
-
-
-class _Idle:
-    """A connection of which nothing is known but its socket."""
-
-    should_close = False
-
-    def __init__(self, raw: socket.socket | None) -> None:
-        self.protocol = self.transport = self
-        self._raw = raw
-
-    def is_closing(self) -> bool:
-        return False
-
-    def get_extra_info(self, name: str) -> socket.socket | None:
-        return self._raw
-
-
-@pytest.mark.parametrize("poll", [True, False], ids=["poll", "select"])
-def test_the_look_is_the_same_where_there_is_no_poll(
-    poll: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not poll:  # as on Windows
-        monkeypatch.setattr(connector, "_poll", None)
-    here, there = socket.socketpair()
-    with here, there:
-        idle: Any = _Idle(here)
-        assert not connector._has_news(idle)
-        there.send(b"x")
-        assert connector._has_news(idle)
-    # One whose socket is gone cannot be used, whatever its transport says.
-    assert connector._has_news(idle)
-    gone: Any = _Idle(None)
-    assert connector._has_news(gone)

@@ -84,7 +84,7 @@ def _acquired(pool: Pool) -> int:
     """How many connections are in use, those that are being made included."""
     connector = pool._connector.session.connector
     assert connector is not None
-    return len(connector._acquired)
+    return len(connector._acquired) - len(pool._connector._idle)
 
 
 # --- what is sent and seen

@@ -75,7 +75,8 @@ def either(request: pytest.FixtureRequest, serve: Serve, tls: _Tls) -> Serve:
 def _free(pool: Pool) -> bool:
     connector = pool._connector.session.connector
     assert connector is not None
-    return pool._slots.free > 0 and not connector._acquired
+    used = len(connector._acquired) - len(pool._connector._idle)
+    return pool._slots.free > 0 and not used
 
 
 def _write(*pieces: bytes) -> Answer:
