@@ -112,8 +112,7 @@ def _add_operation(parser: argparse.ArgumentParser, operation: Operation) -> Non
     for member in operation.request:
         flag = "--" + member.parameter.replace("_", "-")
         if member.location == "payload":
-            default = None if not member.required else "-"
-            parser.add_argument(flag, metavar="BODY", default=default, help=_BODY_HELP)
+            parser.add_argument(flag, metavar="BODY", help=_BODY_HELP)
         else:
             parser.add_argument(
                 flag,
@@ -181,7 +180,8 @@ def read_parameters(arguments: argparse.Namespace) -> dict[str, object]:
     if arguments.command == "result":
         return {"saved": _read(arguments.invocation)}
     parameters = _given(arguments, COMMANDS[arguments.command].parameters)
-    body = parameters.get("body")
+    # What is elsewhere is not waited for here.
+    body = parameters.get("body", None if "input_location" in parameters else "-")
     if isinstance(body, str):
         parameters["body"] = _read(body)
     return parameters

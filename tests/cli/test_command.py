@@ -138,6 +138,22 @@ def test_invoke_async_prints_where_the_output_will_be(url: str) -> None:
     assert located["output_location"].startswith("s3://")
 
 
+def test_invoke_async_takes_its_body_from_standard_input(url: str) -> None:
+    s3 = ("--s3-endpoint-url", f"{url}/s3")
+    for arguments in ((), ("--body", "-")):
+        status, out, _ = _call(
+            url, "invoke-async", *arguments, "--wait", "10", *s3, given=b'{"a": 1}'
+        )
+        assert status == 0
+        assert json.loads(json.loads(out)["body"]) == {"a": 1}
+    # What is in S3 is not asked of who sits at the keyboard.
+    status, _, _ = _call(url, "invoke-async", "--input-location", "s3://b/k", given=b"unread")
+    assert status == 0
+    status, _, told = _call(url, "invoke-async", given=b"")
+    assert status == 2
+    assert "one of body and input_location is required" in told
+
+
 def test_invoke_async_waits_for_the_output(url: str) -> None:
     s3 = ("--s3-endpoint-url", f"{url}/s3")
     status, out, err = _call(url, "invoke-async", *s3, "--body", "later", "--wait", "20")
