@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import attrs
 
-from aiosmrt.errors import ModelError, ServiceError, ServiceUnavailable, ValidationError
+from aiosmrt.errors import (
+    InternalDependencyException,
+    InternalFailure,
+    InternalStreamFailure,
+    ModelError,
+    ModelNotReadyException,
+    ModelStreamError,
+    ServiceError,
+    ServiceUnavailable,
+    ThrottlingException,
+    ValidationError,
+)
 from aiosmrt.eventstream import encode_message
 from aiosmrt.local.model import InvocationRequest, ModelResponse
 
@@ -17,6 +29,7 @@ __all__ = [
     "BUCKET",
     "Answer",
     "QueuedInvocation",
+    "adopt_error",
     "encode_error",
     "encode_exception",
     "encode_part",
@@ -33,6 +46,26 @@ __all__ = [
 _MAX_MESSAGE = 2048  # characters; the service model's shape `Message`
 _ACCOUNT = "000000000000"
 _SESSION_SECONDS = 1200
+
+# Bytes of a part in one frame: with its headers it stays within 16 MiB, the most that an SDK on
+# aws-c-event-stream takes (AWS_EVENT_STREAM_MAX_MESSAGE_SIZE); others take more.
+_MAX_PART = (1 << 24) - 1024
+
+# The HTTP status of each error: the service model's, and of throttling that of the common errors.
+_STATUSES: dict[type[ServiceError], int] = {
+    InternalDependencyException: 530,
+    InternalFailure: 500,
+    InternalStreamFailure: 500,
+    ModelError: 424,
+    ModelNotReadyException: 429,
+    ModelStreamError: 424,
+    ServiceUnavailable: 503,
+    ThrottlingException: 400,
+    ValidationError: 400,
+}
+_ERRORS = range(400, 600)  # statuses
+# What there is in a stream alone, and what is answered where there is none yet.
+_OUT_OF_STREAMS = {"ModelStreamError": "ModelError", "InternalStreamFailure": "InternalFailure"}
 
 BUCKET = "aiosmrt-local"
 """Where the outputs and the failures of queued work go."""
@@ -125,24 +158,33 @@ def place_output(request: InvocationRequest) -> QueuedInvocation:
     )
 
 
-def encode_part(payload: bytes) -> bytes:
-    """Frame a payload part."""
+def encode_part(payload: bytes) -> Iterator[bytes]:
+    """Frame a payload part; one that is too long for a frame becomes several parts."""
     headers = {
         ":message-type": "event",
         ":event-type": "PayloadPart",
         ":content-type": "application/octet-stream",
     }
-    return encode_message(headers, payload)
+    for start in range(0, len(payload) or 1, _MAX_PART):
+        yield encode_message(headers, payload[start : start + _MAX_PART])
 
 
 def encode_exception(error: ServiceError) -> bytes:
-    """Frame what went wrong after the first part: the head with its status is long gone."""
+    """Frame what went wrong after the first part: the head with its status is long gone.
+
+    A stream knows two errors; any other is told as the words of a ModelStreamError.
+    """
+    kind = error.code if error.code in _OUT_OF_STREAMS else "ModelStreamError"
+    named = isinstance(error, ModelError | ModelStreamError | InternalStreamFailure)
+    fields = {"Message": error.message if named else f"{error.code}: {error.message}"}
+    if kind == "ModelStreamError":
+        told = error.error_code if isinstance(error, ModelStreamError) else None
+        fields["ErrorCode"] = told or "StreamBroken"
     headers = {
         ":message-type": "exception",
-        ":exception-type": "ModelStreamError",
+        ":exception-type": kind,
         ":content-type": "application/json",
     }
-    fields = {"Message": error.message, "ErrorCode": "StreamBroken"}
     return encode_message(headers, json.dumps(fields).encode())
 
 
@@ -157,8 +199,22 @@ def encode_error(error: ServiceError, region: str) -> tuple[dict[str, str], byte
     if isinstance(error, ModelError):
         group = f"/aws/sagemaker/Endpoints/{error.endpoint_name}"
         fields["LogStreamArn"] = f"arn:aws:logs:{region}:{_ACCOUNT}:log-group:{group}"
-    headers = {"x-amzn-errortype": error.code, "Content-Type": "application/json"}
+    code = _OUT_OF_STREAMS.get(error.code, error.code)
+    headers = {"x-amzn-errortype": code, "Content-Type": "application/json"}
     return headers, json.dumps(fields).encode()
+
+
+def adopt_error(error: ServiceError, endpoint_name: str) -> ServiceError:
+    """Make a service error that a model has raised the answer to its call.
+
+    One that has no HTTP status of an error gets that of its kind, 500 where it is of none.
+    """
+    adopted = copy.copy(error)
+    adopted.endpoint_name = endpoint_name
+    if error.status not in _ERRORS:
+        statuses = [status for kind, status in _STATUSES.items() if isinstance(error, kind)]
+        adopted.status = statuses[0] if statuses else 500
+    return adopted
 
 
 def make_model_error(endpoint_name: str, status: int, message: str) -> ModelError:

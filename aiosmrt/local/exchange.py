@@ -113,7 +113,9 @@ class Exchange(Shown):
         await self.send(200, write_headers(request, answer.head, content_type), body)
 
     async def send_stream(self, request: InvocationRequest, answer: Answer) -> None:
-        """Answer InvokeEndpointWithResponseStream, a frame per part, each sent as it comes.
+        """Answer InvokeEndpointWithResponseStream, each part sent as it comes, in a frame.
+
+        One that is too long for a frame goes out in several.
 
         Raises:
             ServiceError: from the first part; nothing was sent. Later ones go into the stream.
@@ -125,7 +127,8 @@ class Exchange(Shown):
         await self.response.prepare(self.request)
         try:
             while part is not None:
-                await self.response.write(encode_part(encode_value(part)))
+                for frame in encode_part(encode_value(part)):
+                    await self.response.write(frame)
                 part = await anext(answer.parts, None)
         except ServiceError as error:
             await self.response.write(encode_exception(error))

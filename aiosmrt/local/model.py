@@ -105,7 +105,9 @@ class ModelFailure(Exception):
 Model: TypeAlias = Callable[[InvocationRequest], object]
 """A function of one `InvocationRequest`, sync (run in a thread) or async.
 
-It returns a `ResponseBody`, a `ModelResponse`, or an awaitable of either.
+It returns a `ResponseBody`, a `ModelResponse`, or an awaitable of either. A `ModelFailure` that it
+raises is a ModelError of the service; a service error, such as `aiosmrt.ThrottlingException("slow
+down")`, is answered as it is.
 """
 
 

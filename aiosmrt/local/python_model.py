@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, cast
 
 import attrs
 
-from aiosmrt.local.answers import Answer, make_model_error, make_new_session_id
+from aiosmrt.errors import ServiceError
+from aiosmrt.local.answers import Answer, adopt_error, make_model_error, make_new_session_id
 from aiosmrt.local.model import InvocationRequest, Model, ModelFailure, ModelResponse
 
 if TYPE_CHECKING:
-    from aiosmrt.errors import ModelError
     from aiosmrt.local.model import ResponseBody
 
 __all__ = ["PythonModel"]
@@ -45,7 +45,8 @@ class PythonModel:
         """Call the model; leaving closes its generator, wherever it stands.
 
         Raises:
-            ModelError: the model raised; the parts raise it too.
+            ServiceError: what the model raised, if it was one, else a ModelError; the parts raise
+                it too.
         """
         try:
             result = await self._call(request)
@@ -165,7 +166,9 @@ def _is_asked_for(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-def _convert(request: InvocationRequest, error: BaseException) -> ModelError:
+def _convert(request: InvocationRequest, error: BaseException) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return adopt_error(error, request.endpoint_name)
     if isinstance(error, ModelFailure):
         return make_model_error(request.endpoint_name, error.status, error.message)
     logger.error("the model failed on endpoint %r", request.endpoint_name, exc_info=error)

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
+import aiosmrt
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
 
 _STREAM = "/endpoints/e/invocations-response-stream"
@@ -229,3 +230,125 @@ async def test_a_fault_of_the_endpoint_is_an_internal_failure(
     ):
         assert _is_service_error(response, 500, "InternalFailure")
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("size", [0, 1 << 24, 50_000_000])
+@pytest.mark.asyncio
+async def test_a_part_of_any_size_goes_out_in_frames_that_clients_take(size: int) -> None:
+    async def model(request: InvocationRequest) -> AsyncIterator[bytes]:
+        yield bytes(size)
+        yield b"end"
+
+    async with (
+        LocalEndpoint(model) as endpoint,
+        endpoint.client() as client,
+        client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x") as stream,
+    ):
+        sizes = [len(part.bytes) async for part in stream]
+    assert sum(sizes) == size + 3
+    assert sizes[-1] == 3
+    # With its headers; 16 MiB is the least of what the SDKs take.
+    assert max(sizes) + 200 < 1 << 24
+    assert len(sizes) == max(1, -(-size // ((1 << 24) - 1024))) + 1
+
+
+_STATUSES = [
+    (aiosmrt.ThrottlingException("slow down"), 400),
+    (aiosmrt.ThrottlingException("slow down", status=429), 429),
+    (aiosmrt.ModelNotReadyException("loading"), 429),
+    (aiosmrt.ServiceUnavailable("later"), 503),
+    (aiosmrt.InternalFailure("broken"), 500),
+    (aiosmrt.InternalDependencyException("broken"), 530),
+    (aiosmrt.ValidationError("no"), 400),
+    (aiosmrt.ModelError("no", fields={"OriginalStatusCode": 418, "OriginalMessage": "tea"}), 424),
+    (aiosmrt.ServiceError("no", code="AccessDeniedException", status=403), 403),
+    (aiosmrt.ServiceError("no", code="Odd"), 500),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), _STATUSES)
+@pytest.mark.parametrize("how", ["at once", "async", "in a generator"])
+@pytest.mark.asyncio
+async def test_a_service_error_of_a_model_is_the_answer(
+    error: aiosmrt.ServiceError, status: int, how: str
+) -> None:
+    def fail(request: InvocationRequest) -> bytes:
+        raise error
+
+    async def fail_async(request: InvocationRequest) -> bytes:
+        raise error
+
+    async def generate(request: InvocationRequest) -> AsyncIterator[bytes]:
+        if request.body:
+            raise error
+        yield b""
+
+    models = {"at once": fail, "async": fail_async, "in a generator": generate}
+    policy = aiosmrt.RetryPolicy(mode="off")
+    async with LocalEndpoint(models[how]) as endpoint, endpoint.client(retry=policy) as client:
+        with pytest.raises(aiosmrt.ServiceError) as caught:
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        with pytest.raises(aiosmrt.ServiceError) as streamed:
+            await client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x")
+        invocation = await client.invoke_endpoint_async(endpoint_name="e", body=b"x")
+        with pytest.raises(aiosmrt.AsyncInferenceError, match=error.message):
+            await invocation.result()
+    for came in (caught.value, streamed.value):
+        assert type(came) is type(error)
+        assert (came.status, came.code, came.message) == (status, error.code, error.message)
+        if isinstance(came, aiosmrt.ModelError):
+            assert (came.original_status_code, came.original_message) == (418, "tea")
+            assert "/aws/sagemaker/Endpoints/e" in (came.log_stream_arn or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (aiosmrt.ModelStreamError("oom"), aiosmrt.ModelStreamError, "StreamBroken: oom"),
+        (
+            aiosmrt.ModelStreamError("late", fields={"ErrorCode": "ModelInvocationTimeExceeded"}),
+            aiosmrt.ModelStreamError,
+            "ModelInvocationTimeExceeded: late",
+        ),
+        (aiosmrt.InternalStreamFailure("oops"), aiosmrt.InternalStreamFailure, "oops"),
+        # A stream has no throttling: it is told in words.
+        (
+            aiosmrt.ThrottlingException("slow down"),
+            aiosmrt.ModelStreamError,
+            "ThrottlingException: slow down",
+        ),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_service_error_in_a_stream_is_one_that_streams_have(
+    error: aiosmrt.ServiceError, kind: type[aiosmrt.ServiceError], said: str
+) -> None:
+    async def model(request: InvocationRequest) -> AsyncIterator[bytes]:
+        yield b"1"
+        raise error
+
+    async with LocalEndpoint(model) as endpoint, endpoint.client() as client:
+        parts = []
+        with pytest.raises(kind, match=said):  # noqa: PT012 - what came before counts, too
+            async with client.invoke_endpoint_with_response_stream(
+                endpoint_name="e", body=b"x"
+            ) as stream:
+                async for part in stream:
+                    parts.append(part.bytes)  # noqa: PERF401 - it ends in an error
+        assert parts == [b"1"]
+
+
+@pytest.mark.asyncio
+async def test_an_error_of_streams_before_there_is_one_is_that_of_calls() -> None:
+    for error, status in (
+        (aiosmrt.ModelStreamError("x"), 424),
+        (aiosmrt.InternalStreamFailure("x"), 500),
+    ):
+
+        def model(request: InvocationRequest, error: aiosmrt.ServiceError = error) -> bytes:
+            raise error
+
+        async with LocalEndpoint(model) as endpoint, endpoint.client() as client:
+            with pytest.raises((aiosmrt.ModelError, aiosmrt.InternalFailure)) as caught:
+                await client.invoke_endpoint(endpoint_name="e", body=b"x")
+            assert caught.value.status == status
