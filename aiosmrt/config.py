@@ -322,6 +322,13 @@ def _check_prefix(_: object, __: attrs.Attribute[str | None], value: object) -> 
         raise ConfigurationError(f"s3_input_prefix={value!r}: 's3://bucket/prefix/', or None")
 
 
+def _check_owner(_: object, __: attrs.Attribute[str | None], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"[0-9]{12}", value)):
+        raise ConfigurationError(
+            f"s3_expected_bucket_owner={value!r}: an account's 12 digits as a str, or None"
+        )
+
+
 def _check_pause(_: object, attribute: attrs.Attribute[float], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigurationError(f"{attribute.name}={value!r}: seconds above 0")
@@ -382,6 +389,13 @@ class Config(Value):
     s3_endpoint_url: str | None = attrs.field(default=None, validator=_check_text, repr=show_url)
     # "s3://bucket/prefix/", for inputs too large to travel inline
     s3_input_prefix: str | None = attrs.field(default=None, validator=_check_prefix)
+    # headers of the requests that put them there, such as x-amz-server-side-encryption; of these
+    # x-amz-request-payer goes with every request to S3
+    s3_put_headers: Mapping[str, str] = attrs.field(
+        factory=dict, repr=redact, validator=_check_mapping
+    )
+    # the account whose buckets these must be; S3 refuses others
+    s3_expected_bucket_owner: str | None = attrs.field(default=None, validator=_check_owner)
     # seconds between the first two looks for an output, and the most between any two
     poll_interval: float = attrs.field(default=0.5, validator=_check_pause)
     max_poll_interval: float = attrs.field(default=15.0, validator=_check_pause)

@@ -49,6 +49,9 @@ def _configure(name: str, value: object) -> Config:
         ("user_agent_extra", "a\r\nb: c", "printable ASCII"),
         ("user_agent_appid", 7, "printable ASCII"),
         ("s3_input_prefix", "bucket", "s3://"),
+        ("s3_put_headers", ["x-a"], "a dict"),
+        ("s3_expected_bucket_owner", "1234", "12 digits"),
+        ("s3_expected_bucket_owner", 123456789012, "12 digits"),
         ("poll_interval", 0, "poll_interval"),
         ("max_poll_interval", -1, "max_poll_interval"),
     ],
@@ -72,7 +75,7 @@ def test_an_address_is_shown_without_its_password(name: str) -> None:
     assert "my-password" not in shown
 
 
-@pytest.mark.parametrize("name", ["params", "headers", "proxy_headers"])
+@pytest.mark.parametrize("name", ["params", "headers", "proxy_headers", "s3_put_headers"])
 def test_of_what_may_be_confidential_only_names_are_shown(name: str) -> None:
     shown = repr(_configure(name, {"custom_attributes": "my-password"}))
     assert f"{name}=<custom_attributes>" in shown

@@ -10,10 +10,10 @@ import attrs
 from aiosmrt.async_inference.input import advise_on_inline_body, stage_body
 from aiosmrt.async_inference.invocation import AsyncInvocation, Polling
 from aiosmrt.async_inference.results import AsyncInferenceResult, wait_for_results
-from aiosmrt.async_inference.s3 import S3, S3Connection, S3State
+from aiosmrt.async_inference.s3 import OWNER, S3, S3Connection, S3State
 from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
 from aiosmrt.calls import Call, CallBuilder, read_body, refuse
-from aiosmrt.config import Timeout
+from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError, ValidationError
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, Arguments, check_names, parse_invocation
 from aiosmrt.settings import bind_parameters, choose_constraints
@@ -133,5 +133,22 @@ class AsyncInferenceClient:
                 use_ssl=self._builder.config.use_ssl,
             ),
             timeout=self._builder.config.timeout,
-            user_agent=resolved.user_agent,
+            headers=_make_headers(self._builder.config, resolved.user_agent),
+            put_headers={
+                name.lower(): value for name, value in self._builder.config.s3_put_headers.items()
+            },
         )
+
+
+def _make_headers(config: Config, user_agent: str) -> dict[str, str]:
+    """Give the headers of every request to S3."""
+    headers = {"user-agent": user_agent}
+    if config.s3_expected_bucket_owner is not None:
+        headers[OWNER] = config.s3_expected_bucket_owner
+    # Whose buckets it is about are read and listed at the caller's cost, too.
+    headers |= {
+        name.lower(): value
+        for name, value in config.s3_put_headers.items()
+        if name.lower() == "x-amz-request-payer"
+    }
+    return headers

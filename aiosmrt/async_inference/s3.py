@@ -8,9 +8,10 @@ limit, a lost connection and a 5xx are retried, too.
 from __future__ import annotations
 
 import asyncio
+import base64
 import builtins
 import copy
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -26,21 +27,24 @@ from aiosmrt.async_inference.s3_protocol import (
     quote_key,
     refuse_listing,
 )
-from aiosmrt.calls import Call, Caller, Shared, read_refusal
+from aiosmrt.calls import Call, Caller, Shared, hash_body, read_refusal
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import ResponseMetadata
+from aiosmrt.redaction import redact
 from aiosmrt.signing import Signer
 from aiosmrt.transport import Limits, Pool, PooledResponse
 
-__all__ = ["S3", "S3Connection", "S3Object", "S3State"]
+__all__ = ["OWNER", "S3", "S3Connection", "S3Object", "S3State"]
 
 T = TypeVar("T")
 
 # A page has 1,000 keys of up to 1,024 bytes, each at most thrice as long when encoded.
 _LONGEST_LISTING = 8 << 20
 _NO_LIMITS = Timeout(connect=None, write=None, first_byte=None, idle=None)
+OWNER = "x-amz-expected-bucket-owner"
+_NOT_THEIRS = "So it says of a bucket that is not account {}'s, too: s3_expected_bucket_owner."
 _WRONG_REGION = frozenset({301, 307, 400})
 
 
@@ -52,7 +56,8 @@ class S3Connection:
     caller: Caller  # of the client; S3 signs for itself
     endpoint: S3Endpoint
     timeout: Timeout
-    user_agent: str
+    headers: Mapping[str, str] = attrs.field(repr=redact)  # of every request
+    put_headers: Mapping[str, str] = attrs.field(repr=redact)  # of those that store an object
 
 
 @attrs.frozen
@@ -105,19 +110,41 @@ class S3:
     async def put(self, location: S3Location, body: bytes, content_type: str | None = None) -> None:
         """Store an object of up to 5 GB (the limit of one PutObject).
 
+        With its checksum, which buckets with Object Lock demand ("Considerations for using Object
+        Lock" of the S3 user guide). Of the algorithms that S3 takes (CRC32, CRC32C, CRC64NVME,
+        SHA-1, SHA-256) SHA-256 costs nothing: the signature needs the same hash.
+
         Raises:
             AiosmrtError: it may not be there.
         """
-        headers = {} if content_type is None else {"content-type": content_type}
-        request = Request("PUT", "", quote_key(location.key), headers, body)
+        request = Request("PUT", "", quote_key(location.key), {}, body)
         del body
+        request.headers |= (await self.connect()).put_headers
+        if content_type is not None:
+            request.headers["content-type"] = content_type
+        digest = bytes.fromhex(await hash_body(request))
+        request.headers["x-amz-checksum-sha256"] = base64.b64encode(digest).decode()
+        request.headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
+        await self._put(request, location)
+
+    async def make_bucket(self, bucket: str) -> None:
+        """Make a bucket.
+
+        Raises:
+            ServiceError: `BucketAlreadyOwnedByYou`, or another refusal.
+            AiosmrtError: it may not be there.
+        """
+        await self._put(Request("PUT", "", "", {}), S3Location(bucket, ""))
+
+    async def _put(self, request: Request, location: S3Location) -> None:
+        operation = "PutObject" if location.key else "CreateBucket"
 
         async def judge(response: PooledResponse, call: Call) -> None:
             await _check(response, location)
             await response.read()
             call.end_attempt()
 
-        await self._call("PutObject", request, location, judge)
+        await self._call(operation, request, location, judge)
 
     async def open(
         self, location: S3Location, *, start: int = 0, etag: str | None = None
@@ -271,13 +298,17 @@ class S3:
                 retry=attrs.evolve(client.retry, retry_may_have_run=True),
                 shared=state.shared,
             )
-            headers = {**request.headers, "user-agent": connection.user_agent}
             path = f"{base}/{request.path}" if request.path or not base else base
             timeout = attrs.evolve(connection.timeout, total=None)
             call = Call(
                 operation=operation,
                 endpoint_name=str(location),
-                request=attrs.evolve(request, origin=origin, path=path, headers=headers),
+                request=attrs.evolve(
+                    request,
+                    origin=origin,
+                    path=path,
+                    headers={**request.headers, **connection.headers},
+                ),
                 timeout=timeout,
                 limits=Limits(timeout, connection.pool.alarm),
             )
@@ -286,6 +317,10 @@ class S3:
             except AiosmrtError as error:
                 # For the log; an object is no endpoint.
                 error.endpoint_name = None
+                if isinstance(error, ServiceError) and error.status == 403:  # noqa: PLR2004 - denied
+                    owner = connection.headers.get(OWNER)
+                    if owner is not None:
+                        error.advice = f"{error.advice} {_NOT_THEIRS.format(owner)}".strip()
                 raise
             if not isinstance(outcome, _Elsewhere):
                 return outcome

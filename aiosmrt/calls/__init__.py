@@ -9,7 +9,7 @@ from aiosmrt.calls.answers import check_stream, check_success, read_body, refuse
 from aiosmrt.calls.builder import CallBuilder
 from aiosmrt.calls.call import Call
 from aiosmrt.calls.caller import Caller, Shared, read_refusal
-from aiosmrt.calls.request_body import collect_body
+from aiosmrt.calls.request_body import collect_body, hash_body
 from aiosmrt.calls.retries import FailureKind, classify
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "check_success",
     "classify",
     "collect_body",
+    "hash_body",
     "read_body",
     "read_refusal",
     "refuse",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 import time
@@ -13,7 +12,7 @@ from typing import TypeVar
 import attrs
 
 from aiosmrt.calls.call import Call
-from aiosmrt.calls.request_body import OneTimeBody
+from aiosmrt.calls.request_body import HASHED_APART, OneTimeBody, hash_body
 from aiosmrt.calls.retries import (
     FailureKind,
     RateLimiter,
@@ -31,7 +30,6 @@ from aiosmrt.plain_text import to_line
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import check_headers
 from aiosmrt.signing import Clock, CredentialProvider, Signer
-from aiosmrt.threads import run_in_thread
 from aiosmrt.transport import Pool, PooledResponse
 
 __all__ = ["Caller", "Shared", "read_refusal"]
@@ -54,11 +52,6 @@ _SKEWED = frozenset(
 
 # What the service calls credentials that were good once; the next call fetches new ones.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"})
-
-# Bytes above which a body is hashed in a thread. So many hold the loop up for 66 µs, about as long
-# as the rest of a call, and for 180 without the processor's SHA instructions; handing them over
-# holds it up for 10. Below, what a thread costs outweighs what it saves (benchmarks/README.md).
-_LARGE = 1 << 17
 
 # How much of a refusal's body is read; the service's own are far smaller.
 _REFUSAL = 1 << 18
@@ -188,10 +181,8 @@ class Caller:
         )
         if call.hooks.before_send is not None:
             await _let_add(call.hooks.before_send, call, number, unsigned)
-        if self.signer is not None and request.body_hash is None and len(request.body) > _LARGE:
-            request.body_hash = await run_in_thread(
-                lambda: hashlib.sha256(request.body).hexdigest(), brief=True
-            )
+        if self.signer is not None and len(request.body) > HASHED_APART:
+            await hash_body(request)
         unsigned.body_hash = request.body_hash
         if self.signer is not None:
             call.credentials = credentials = await self.credentials.get()

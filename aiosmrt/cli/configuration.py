@@ -46,7 +46,8 @@ def _list_settings(config: Config, resolved: Resolved) -> list[tuple[str, str, s
     for name in (
         *("use_ssl", "max_connections", "timeout", "parameter_validation", "api_version"),
         *("signature_version", "correct_clock_skew", "system_clock_offset", "client_cert"),
-        *("user_agent_extra", "s3_input_prefix", "poll_interval", "max_poll_interval"),
+        *("user_agent_extra", "s3_input_prefix", "s3_expected_bucket_owner"),
+        *("poll_interval", "max_poll_interval"),
     ):
         value = getattr(config, name)
         given = value != getattr(Config(), name)

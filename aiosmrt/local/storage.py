@@ -65,8 +65,7 @@ class S3Storage:
     async def make_bucket(self, bucket: str) -> None:
         """Make it, unless it is there and the caller's own."""
         try:
-            # What has no key is the bucket itself: CreateBucket.
-            await self.s3.put(S3Location(bucket, ""), b"")
+            await self.s3.make_bucket(bucket)
         except ServiceError as error:
             if error.code != "BucketAlreadyOwnedByYou":
                 raise

@@ -143,5 +143,7 @@ class ClientOptions(TypedDict, total=False):
     user_agent_appid: str | None
     s3_endpoint_url: str | None
     s3_input_prefix: str | None
+    s3_put_headers: Mapping[str, str]
+    s3_expected_bucket_owner: str | None
     poll_interval: float
     max_poll_interval: float

@@ -90,8 +90,15 @@ def check_parameters(
 
 
 @hides_locals
-def check_headers(headers: Mapping[str, str], taken: Collection[str] = ()) -> None:
-    """Check headers given by hand; `taken` are names (lower case) that parameters have set.
+def check_headers(
+    headers: Mapping[str, str], taken: Collection[str] = (), *, option: str = "headers"
+) -> None:
+    """Check headers given by hand.
+
+    Args:
+        headers: by their names.
+        taken: names (lower case) that parameters have set.
+        option: what they were given as.
 
     Raises:
         ParameterError: with every problem.
@@ -100,15 +107,15 @@ def check_headers(headers: Mapping[str, str], taken: Collection[str] = ()) -> No
     given: Iterable[tuple[object, object]] = headers.items()
     for name, value in given:
         if not isinstance(name, str) or not isinstance(value, str):
-            problems.append(f"headers: name and value of {name!r} must be str")
+            problems.append(f"{option}: name and value of {name!r} must be str")
         elif not _TOKEN.fullmatch(name):
-            problems.append(f"headers: {name!r} is not a header name (RFC 9110 section 5.6.2)")
+            problems.append(f"{option}: {name!r} is not a header name (RFC 9110 section 5.6.2)")
         elif name.lower() in _RESERVED:
-            problems.append(f"headers: {name} is set by the client itself")
+            problems.append(f"{option}: {name} is set by the client itself")
         elif name.lower() in taken:
-            problems.append(f"headers: {name} is already set by a parameter of the call")
+            problems.append(f"{option}: {name} is already set by a parameter of the call")
         elif _FORBIDDEN_IN_VALUES.search(value):
-            problems.append(f"headers: {name} {_FORBIDDEN}")
+            problems.append(f"{option}: {name} {_FORBIDDEN}")
     if problems:
         raise ParameterError("; ".join(problems), problems=problems)
 

@@ -7,9 +7,17 @@ from collections.abc import Collection, Mapping
 import attrs
 
 from aiosmrt.config import Config, Timeout
-from aiosmrt.errors import ConfigurationError
+from aiosmrt.errors import ConfigurationError, ParameterError
 from aiosmrt.hooks import Hooks
-from aiosmrt.service import CONSTRAINTS, OPERATIONS, Arguments, ClientOptions, Operation, spell
+from aiosmrt.service import (
+    CONSTRAINTS,
+    OPERATIONS,
+    Arguments,
+    ClientOptions,
+    Operation,
+    check_headers,
+    spell,
+)
 from aiosmrt.settings.option_names import check_option_names
 
 __all__ = [
@@ -64,6 +72,13 @@ _NOBODY: ClientOptions = {
     "aws_session_token": None,
     "credentials": None,
 }
+# What belongs to one body, or is an option of its own.
+_NOT_FOR_ALL = (
+    "content-md5",
+    "x-amz-checksum-",
+    "x-amz-expected-bucket-owner",
+    "x-amz-sdk-checksum-",
+)
 _NAMES = tuple(field.name for field in attrs.fields(Config))
 _PARAMETERS = sorted({name for operation in OPERATIONS.values() for name in operation.parameters})
 
@@ -92,6 +107,7 @@ def configure(config: object, options: ClientOptions) -> Config:
     if not isinstance(configured.hooks, Hooks | None):
         raise ConfigurationError(f"hooks={configured.hooks!r}: an aiosmrt.Hooks, or None")
     choose_constraints(configured.parameter_validation)
+    _check_put_headers(configured)
     for name in configured.params:
         if name not in _PARAMETERS:
             import difflib  # noqa: PLC0415 - start-up time
@@ -100,6 +116,16 @@ def configure(config: object, options: ClientOptions) -> Config:
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_PARAMETERS)}"
             raise TypeError(f"params: no operation has a parameter {name!r}: {hint}")
     return configured
+
+
+def _check_put_headers(config: Config) -> None:
+    try:
+        check_headers(config.s3_put_headers, option="s3_put_headers")
+    except ParameterError as error:
+        raise ConfigurationError(str(error)) from None
+    for name in config.s3_put_headers:
+        if name.lower().startswith(_NOT_FOR_ALL):
+            raise ConfigurationError(f"s3_put_headers: {name} is set by the client itself")
 
 
 def refuse_pool_options(options: ClientOptions) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import datetime
+import hashlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
@@ -21,6 +24,7 @@ from botocore.exceptions import BotoCoreError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import aiosmrt
 from aiosmrt import (
     ConfigurationError,
     ConnectionLost,
@@ -597,8 +601,119 @@ async def test_objects_go_in_and_come_out(caplog: pytest.LogCaptureFixture) -> N
 
 @pytest.mark.asyncio
 async def test_an_unsigned_client_asks_unsigned(s3_of: Converse) -> None:
-    import aiosmrt
-
     async with s3_of(_reply(200, b"public"), signature_version=aiosmrt.UNSIGNED) as (s3, server):
         assert await _read(s3) == b"public"
         assert "authorization" not in server.requests[0].headers
+
+
+def _signed_names(request: Any) -> list[str]:
+    names: str = request.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0]
+    return names.split(";")
+
+
+@pytest.mark.parametrize("size", [0, 5, 1 << 17, (1 << 17) + 1, 3_000_000])
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.asyncio
+async def test_an_upload_carries_its_checksum(
+    s3_of: Converse, size: int, *, unsigned: bool
+) -> None:
+    """As boto3's does, by another algorithm: buckets with Object Lock refuse what has none."""
+    body = bytes(size)
+    options = {"signature_version": aiosmrt.UNSIGNED} if unsigned else {}
+    replies = (_error(503, "SlowDown"), _reply(200), _reply(200))
+    async with s3_of(*replies, **options) as (s3, server):
+        await s3.put(PLACE, body)
+        checksum = hashlib.sha256(body).digest()
+        for request in server.requests:  # the second attempt's, too
+            told = request.headers["x-amz-checksum-sha256"]
+            assert told == base64.b64encode(checksum).decode()
+            assert request.headers["x-amz-sdk-checksum-algorithm"] == "SHA256"
+            if not unsigned:
+                assert "x-amz-checksum-sha256" in _signed_names(request)
+                assert request.headers["x-amz-content-sha256"] == checksum.hex()
+        assert len(server.requests) == 2
+        await s3.make_bucket("bucket")
+        assert "x-amz-checksum-sha256" not in server.requests[-1].headers
+    with _captured(
+        region_name="us-east-1",
+        use_ssl=False,  # over TLS it comes behind the body
+    ) as (botocore_s3, sent):
+        botocore_s3.put_object(Bucket="b", Key="k", Body=body, ChecksumAlgorithm="SHA256")
+    theirs = {name.lower(): value for name, value in sent[0].headers.items()}
+    assert theirs["x-amz-sdk-checksum-algorithm"] == b"SHA256"
+    assert theirs["x-amz-checksum-sha256"] == base64.b64encode(checksum)
+
+
+@pytest.mark.asyncio
+async def test_a_large_upload_is_hashed_off_the_loop(
+    s3_of: Converse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    real = hashlib.sha256
+
+    def note(data: bytes = b"") -> Any:
+        if len(data) > 1 << 17:
+            threads.append(threading.current_thread())
+        return real(data)
+
+    monkeypatch.setattr("aiosmrt.calls.request_body.hashlib.sha256", note)
+    async with s3_of(_reply(200)) as (s3, _):
+        await s3.put(PLACE, bytes(1 << 20))
+    (thread,) = threads  # once, for the checksum and for the signature
+    assert thread is not threading.main_thread()
+
+
+@pytest.mark.asyncio
+async def test_put_headers_are_of_uploads_and_signed(s3_of: Converse) -> None:
+    headers = {
+        "x-amz-server-side-encryption": "aws:kms",
+        "X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id": "key",
+        "x-amz-object-lock-mode": "GOVERNANCE",
+        "content-type": "application/x-mine",
+    }
+    async with s3_of(_reply(200), s3_put_headers=headers) as (s3, server):
+        await s3.put(PLACE, b"x")
+        await s3.put(PLACE, b"x", "text/csv")
+        await _read(s3)
+        first, second, read = server.requests
+    for name, value in headers.items():
+        assert name.lower() in _signed_names(first)
+        assert first.headers[name.lower()] == value
+        assert name.lower() not in read.headers
+    assert second.headers["content-type"] == "text/csv"  # the body's own
+
+
+@pytest.mark.asyncio
+async def test_the_expected_owner_and_the_payer_go_with_every_request(s3_of: Converse) -> None:
+    options = {
+        "s3_expected_bucket_owner": "123456789012",
+        "s3_put_headers": {"X-Amz-Request-Payer": "requester"},
+    }
+    listing = _reply(200, b"<R><IsTruncated>false</IsTruncated></R>")
+    replies = [
+        _reply(200),  # to PUT
+        _error(301, "PermanentRedirect", x_amz_bucket_region="us-west-2"),
+        _reply(200, b"half", length=8, etag='"1"'),
+        _reply(206, b"half", etag='"1"', content_range="bytes 4-7/8"),
+        _head(200),
+        listing,
+        _error(403, "AccessDenied"),
+    ]
+    async with s3_of(*replies, **options) as (s3, server):
+        await s3.put(PLACE, b"x")
+        assert await _read(s3) == b"halfhalf"
+        assert await s3.exists(PLACE)
+        assert await s3.list(PLACE, pages=1) == set()
+        with pytest.raises(ServiceError, match=r"123456789012.*s3_expected_bucket_owner"):
+            await s3.open(PLACE)
+        assert len(server.requests) == len(replies)
+        for request in server.requests:
+            assert request.headers["x-amz-expected-bucket-owner"] == "123456789012"
+            assert request.headers["x-amz-request-payer"] == "requester"
+            signed = _signed_names(request)
+            assert {"x-amz-expected-bucket-owner", "x-amz-request-payer"} <= set(signed)
+    async with s3_of(_error(403, "AccessDenied")) as (s3, server):
+        with pytest.raises(ServiceError) as caught:
+            await s3.open(PLACE)
+        assert "owner" not in str(caught.value)
+        assert "x-amz-expected-bucket-owner" not in server.requests[0].headers

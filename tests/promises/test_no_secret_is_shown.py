@@ -678,6 +678,18 @@ async def a_password_for_s3(stage: Stage) -> None:
 
 
 @failure()
+async def headers_for_s3_that_cannot_be_reached(stage: Stage) -> None:
+    options: dict[str, Any] = {"s3_put_headers": {"x-secret": HEADER}}
+    async with stage.connect(s3_endpoint_url=NOWHERE, **options) as client:
+        await _call(client, ASYNC, body=BODY * 20_000, s3_input_prefix="s3://bucket/")
+
+
+@failure(f"{HEADER}\n", HEADER.encode())
+async def headers_for_s3_that_cannot_be_sent(stage: Stage, value: Any) -> None:
+    SageMakerRuntimeClient(s3_put_headers={"x-secret": value})
+
+
+@failure()
 async def two_ways_to_name_the_host_of_s3(_: Stage) -> None:
     S3Endpoint("us-east-1", URL, use_fips_endpoint=True).locate("bucket", "us-east-1")
 

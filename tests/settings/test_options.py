@@ -534,6 +534,30 @@ async def _s3(lab: Lab) -> None:
     assert where == f"s3:/{put.target}"
 
 
+@row("s3_put_headers", "s3_expected_bucket_owner")
+async def _s3_headers(lab: Lab) -> None:
+    async with (
+        lab.serve(lab.answer) as s3,
+        lab.connect(
+            s3_endpoint_url=s3.url,
+            s3_input_prefix="s3://bucket/in/",
+            s3_put_headers={"X-Amz-Server-Side-Encryption": "aws:kms"},
+            s3_expected_bucket_owner="123456789012",
+        ) as (client, server),
+    ):
+        await client.invoke_endpoint_async(endpoint_name="mine", body=bytes(128_001))
+        other = client.with_options(s3_put_headers={}, s3_expected_bucket_owner=None)
+        await other.invoke_endpoint_async(endpoint_name="mine", body=bytes(128_001))
+    put, plain = (request.headers for request in s3.requests)
+    assert put["x-amz-server-side-encryption"] == "aws:kms"
+    assert put["x-amz-expected-bucket-owner"] == "123456789012"
+    assert not {"x-amz-server-side-encryption", "x-amz-expected-bucket-owner"} & plain.keys()
+    for request in server.requests:
+        assert not {"x-amz-server-side-encryption", "x-amz-expected-bucket-owner"} & (
+            request.headers.keys()
+        )
+
+
 @row("poll_interval", "max_poll_interval")
 async def _polling(lab: Lab) -> None:
     """With the pauses that are the default, so many looks would take longer than there is time."""
@@ -551,6 +575,23 @@ async def _polling(lab: Lab) -> None:
     ):
         invocation = await client.invoke_endpoint_async(endpoint_name="mine", body="x")
         assert (await invocation.result(timeout=1.0)).body == b"done"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("x-a", "b\r\nc", "x-a contains CR"),
+        ("x a", "b", "'x a' is not a header name"),
+        ("Content-Length", "1", "set by the client itself"),
+        ("X-Amz-Checksum-CRC32", "AAAAAA==", "set by the client itself"),
+        ("x-amz-expected-bucket-owner", "1", "set by the client itself"),
+    ],
+)
+def test_headers_that_no_upload_can_have_are_refused_at_once(
+    name: str, value: str, words: str
+) -> None:
+    with pytest.raises(aiosmrt.ConfigurationError, match=f"s3_put_headers: .*{words}"):
+        aiosmrt.SageMakerRuntimeClient(s3_put_headers={name: value})
 
 
 # --- the table is whole
