@@ -16,7 +16,7 @@ import attrs
 
 from aiosmrt.async_inference.part_file import PartFile
 from aiosmrt.async_inference.s3 import S3, S3Object
-from aiosmrt.async_inference.s3_protocol import S3Location
+from aiosmrt.async_inference.s3_protocol import S3Location, may_be_absent
 from aiosmrt.calls import FailureKind, classify
 from aiosmrt.errors import (
     AiosmrtError,
@@ -36,7 +36,6 @@ __all__ = [
     "AsyncInvocation",
     "Polling",
     "Wait",
-    "is_denied",
     "read_output",
 ]
 
@@ -49,6 +48,7 @@ _FAILURE = 1 << 16
 # Bytes that are gathered before a thread writes them.
 _BLOCK = 1 << 20
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException")
+_FORBIDDEN = 403
 
 
 @attrs.frozen
@@ -71,6 +71,7 @@ class Wait(Shown):
     _deadline: float = attrs.field(init=False)
     _pause: float = attrs.field(init=False)
     _warned: bool = attrs.field(default=False, init=False)
+    _unlisted: set[S3Location] = attrs.field(factory=set, init=False)  # folders, not to be listed
 
     def __attrs_post_init__(self) -> None:
         forever = float("inf")
@@ -105,6 +106,21 @@ class Wait(Shown):
         """Begin with short pauses again."""
         self._pause = self.polling.first
 
+    async def shows(self, location: S3Location) -> bool | None:
+        """Tell by a listing whether there is an object; `None`: it cannot be listed."""
+        if location.folder in self._unlisted:
+            return None
+        try:
+            return await self.s3.lists(location)
+        except AiosmrtError as error:
+            if classify(error) is FailureKind.OTHER:
+                self.lists_no_more(location.folder)
+            return None
+
+    def lists_no_more(self, folder: S3Location) -> None:
+        """Note that a folder cannot be listed."""
+        self._unlisted.add(folder)
+
     def warn(self, error: AiosmrtError) -> None:
         """Say once what denied access may mean."""
         if not self._warned:
@@ -117,17 +133,9 @@ class Wait(Shown):
 
     def puts_up_with(self, error: AiosmrtError, former: AiosmrtError | None) -> bool:
         """Tell whether what the error says may change until the deadline."""
-        if is_denied(error):
-            self.warn(error)
-            return True
         if _is_expired(error) and not (former and _is_expired(former)):
             return True  # the next look is signed with new credentials
         return classify(error) is not FailureKind.OTHER
-
-
-def is_denied(error: AiosmrtError | None) -> bool:
-    """Tell whether S3 denies access, or does not want to say that there is nothing."""
-    return isinstance(error, ServiceError) and error.code in ("AccessDenied", "403")
 
 
 def _is_expired(error: AiosmrtError) -> bool:
@@ -187,7 +195,8 @@ class AsyncInvocation:
         Raises:
             AsyncInferenceError: there is a failure instead, with its text.
             AsyncInferenceTimeout: neither is there yet; waiting can go on.
-            ServiceError: `AccessDenied`, when S3 said so to the end; or another refusal.
+            ServiceError: `AccessDenied`, at once where that cannot mean that it is not there yet,
+                else when S3 said so to the end; or another refusal.
             UnexpectedResponse: the output was replaced while it was read.
             AiosmrtError: S3 cannot be asked, or the output not be read.
         """
@@ -277,14 +286,18 @@ class AsyncInvocation:
             )
         return self._s3
 
-    async def look(self) -> S3Object | None:
-        """Ask S3 once for the output, then for the failure; `None`: neither is there.
+    async def look(self, wait: Wait) -> S3Object | ServiceError | None:
+        """Ask S3 once for the output, then for the failure.
 
         Where both exist the output counts: it was paid for, and a failure may be that of an
         earlier attempt.
 
+        Returns:
+            The output; `None` where neither is there; or how S3 denies to say so.
+
         Raises:
             AsyncInferenceError: there is a failure and no output.
+            ServiceError: access is denied to what is there.
             AiosmrtError: S3 did not tell.
         """
         s3, output = self._reach_s3(), self.output_location
@@ -292,28 +305,47 @@ class AsyncInvocation:
             raise self._fail("the endpoint named no output location: there is nothing to wait for")
         location = S3Location.parse(output)
         found, denied = await _find(s3, location)
+        if denied is not None:
+            there = await wait.shows(location)
+            if there:
+                # It may have come since the first look.
+                found, denied = await _find(s3, location)
+                if denied is not None:
+                    raise _confirm(denied)
+            elif there is not None:
+                denied = None
         if found is not None:
             return found
-        failure = self.failure_location
-        try:
-            # By HEAD: what else could be wrong, the look for the output has told by name.
-            failed = failure is not None and await s3.exists(S3Location.parse(failure))
-        except ServiceError as error:
-            if not is_denied(error):
-                raise
-            failed = False
-            denied = denied or drop_tracebacks(error)
+        failed, hidden = await self._look_for_failure(wait)
         if failed:
-            # The output may have come since the first look.
             found, _ = await _find(s3, location)
             if found is None:
                 raise self._fail(await self._read_failure(s3))
-        elif denied is not None:
-            raise copy.copy(denied)
-        return found
+            return found
+        return denied or hidden
+
+    async def _look_for_failure(self, wait: Wait) -> tuple[bool, ServiceError | None]:
+        """Tell whether there is a failure, or how S3 denies to say so."""
+        if self.failure_location is None:
+            return False, None
+        location = S3Location.parse(self.failure_location)
+        try:
+            # By HEAD: what else could be wrong, the look for the output has told by name.
+            return await self._reach_s3().exists(location), None
+        except ServiceError as error:
+            if not may_be_absent(error):
+                raise
+            denied = drop_tracebacks(error)
+        there = await wait.shows(location)
+        return bool(there), denied if there is None else None
 
     async def _read_failure(self, s3: S3) -> str:
-        found = await s3.open(S3Location.parse(self.failure_location or ""))
+        try:
+            found = await s3.open(S3Location.parse(self.failure_location or ""))
+        except ServiceError as error:
+            if error.status != _FORBIDDEN:
+                raise
+            return f"there is a failure file, which may not be read: {error}"
         text = b""
         if found is not None:
             try:
@@ -333,7 +365,7 @@ class AsyncInvocation:
 
     def give_up(self, wait: Wait, trouble: AiosmrtError | None) -> AiosmrtError:
         """Build the error of a wait that came to its deadline; `trouble` is S3's last answer."""
-        if trouble is not None and is_denied(trouble):
+        if trouble is not None and may_be_absent(trouble):
             return copy.copy(trouble)
         told = ""
         if trouble is not None:
@@ -355,10 +387,12 @@ class AsyncInvocation:
         while True:
             try:
                 async with wait.limit_look():
-                    found = await self.look()
-                if found is not None:
+                    found = await self.look(wait)
+                if isinstance(found, S3Object):
                     return found
-                trouble = None
+                trouble = found
+                if found is not None:
+                    wait.warn(found)
             except AiosmrtError as error:
                 if not wait.puts_up_with(error, trouble):
                     raise
@@ -393,9 +427,19 @@ async def _find(s3: S3, location: S3Location) -> tuple[S3Object | None, ServiceE
     try:
         return await s3.open(location), None
     except ServiceError as error:
-        if not is_denied(error):
+        if not may_be_absent(error):
             raise
         return None, drop_tracebacks(error)
+
+
+def _confirm(denied: ServiceError) -> ServiceError:
+    """Give the error of access to an object that is there."""
+    confirmed = copy.copy(denied)
+    confirmed.advice = (
+        "A listing shows that it is there: allow s3:GetObject on it, and kms:Decrypt on the key "
+        "that it may be encrypted with."
+    )
+    return confirmed
 
 
 async def read_output(found: S3Object) -> AsyncInferenceOutput:

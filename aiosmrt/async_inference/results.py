@@ -13,11 +13,10 @@ from aiosmrt.async_inference.invocation import (
     AsyncInvocation,
     Polling,
     Wait,
-    is_denied,
     read_output,
 )
-from aiosmrt.async_inference.s3 import S3
-from aiosmrt.async_inference.s3_protocol import S3Location
+from aiosmrt.async_inference.s3 import S3, S3Object
+from aiosmrt.async_inference.s3_protocol import S3Location, may_be_absent
 from aiosmrt.calls import FailureKind, classify
 from aiosmrt.errors import AiosmrtError, ParameterError
 from aiosmrt.models import AsyncInferenceOutput
@@ -108,8 +107,11 @@ async def _read(
     former, troubles[invocation] = troubles[invocation], None
     try:
         async with wait.limit_look():
-            found = await invocation.look()
-        if found is None:
+            found = await invocation.look(wait)
+        if not isinstance(found, S3Object):
+            troubles[invocation] = found
+            if found is not None:
+                wait.warn(found)
             return None
     except AiosmrtError as error:
         troubles[invocation] = drop_tracebacks(copy.copy(error))
@@ -147,8 +149,7 @@ class _Folders:
             if invocation.output_location is None or not locations:
                 found[invocation] = None  # a look at it says what is wrong
             for location in locations:
-                folder = "".join(location.key.rpartition("/")[:2])
-                awaited[S3Location(location.bucket, folder)].append((location.key, invocation))
+                awaited[location.folder].append((location.key, invocation))
         for shared, keys in awaited.items():
             there = await self._list(shared, len(keys), wait)
             found.update((one, None) for key, one in keys if there is None or key in there)
@@ -165,7 +166,8 @@ class _Folders:
         except AiosmrtError as error:
             if classify(error) is not FailureKind.OTHER:
                 return ()  # it may pass until the next round
-            if is_denied(error):
+            if may_be_absent(error):
+                wait.lists_no_more(folder)
                 wait.warn(error)
             keys = None  # a look at each says what is wrong
         except TimeoutError:

@@ -232,7 +232,26 @@ class S3:
         """
         keys: set[str] = set()
         token: str | None = None
+        for _ in range(pages):
+            page, token = await self._list_page(place, token)
+            keys.update(page)
+            if token is None:
+                return keys
+        return None
 
+    async def lists(self, location: S3Location) -> bool:
+        """Tell by a listing whether there is an object.
+
+        Raises:
+            AiosmrtError: it could not be listed.
+        """
+        # Of the keys that begin with it, a key itself is the first.
+        keys, _ = await self._list_page(location, None)
+        return location.key in keys
+
+    async def _list_page(
+        self, place: S3Location, token: str | None
+    ) -> tuple[builtins.list[str], str | None]:
         async def judge(
             response: PooledResponse, call: Call
         ) -> tuple[builtins.list[str], str | None]:
@@ -247,22 +266,17 @@ class S3:
             call.end_attempt()
             return parse_listing(response.head, b"".join(chunks))
 
-        for _ in range(pages):
-            query = {"encoding-type": "url", "list-type": "2", "prefix": place.key}
-            if token is not None:
-                query["continuation-token"] = token
-            request = Request(
-                "GET",
-                "",
-                "",
-                {},
-                query="&".join(f"{name}={quote(value, safe='')}" for name, value in query.items()),
-            )
-            page, token = await self._call("ListObjectsV2", request, place, judge)
-            keys.update(page)
-            if token is None:
-                return keys
-        return None
+        query = {"encoding-type": "url", "list-type": "2", "prefix": place.key}
+        if token is not None:
+            query["continuation-token"] = token
+        request = Request(
+            "GET",
+            "",
+            "",
+            {},
+            query="&".join(f"{name}={quote(value, safe='')}" for name, value in query.items()),
+        )
+        return await self._call("ListObjectsV2", request, place, judge)
 
     async def _call(
         self,

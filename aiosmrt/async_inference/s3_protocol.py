@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree import ElementTree as ET
 
 import attrs
@@ -30,6 +30,7 @@ __all__ = [
     "build_error",
     "describe_replaced",
     "find_region",
+    "may_be_absent",
     "parse_listing",
     "quote_key",
     "refuse_listing",
@@ -46,9 +47,18 @@ _ADVICE = {
     "403": _DENIED,  # all that an answer to HEAD says
     "AccessDenied": _DENIED,
     "ExpiredToken": "The session token has expired: fetch new credentials.",
+    "InvalidObjectState": "It is archived: restore it before it can be read.",
     "NoSuchBucket": "Check the bucket's name, and s3_endpoint_url.",
     "SignatureDoesNotMatch": "Check the secret key, and whether a proxy changes requests.",
 }
+
+
+# Which action S3 says is denied: "Troubleshoot access denied (403 Forbidden) errors" in its user
+# guide. That on a key of AWS KMS counts however it is told.
+_ACTION = re.compile(r"(?i:not authorized to perform):?\s+([\w-]+:[\w*]+)|\b(kms:[A-Z]\w+)")
+_EXPLICIT = re.compile(r"\bexplicit(ly)?\s+den(y|ied)\b", re.IGNORECASE)
+# What S3 denies where a key is absent: to read it, or to know that.
+_OF_ABSENCE = ("s3:getobject", "s3:listbucket")
 
 
 @attrs.frozen
@@ -67,8 +77,16 @@ class S3Location:
         """
         match = _LOCATION.fullmatch(text)
         if match is None:
-            raise ParameterError(f"{text!r} is no place in S3: write it as s3://<bucket>/<key>")
+            arn = "; an access point is named by its alias" if "arn:" in text else ""
+            raise ParameterError(
+                f"{text!r} is no place in S3: write it as s3://<bucket>/<key>{arn}"
+            )
         return cls(match[1], match[2])
+
+    @property
+    def folder(self) -> S3Location:
+        """All of it up to the key's last slash."""
+        return S3Location(self.bucket, "".join(self.key.rpartition("/")[:2]))
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
@@ -122,12 +140,18 @@ class S3Endpoint:
 def parse_listing(head: ResponseHead, body: bytes) -> tuple[list[str], str | None]:
     """Give the keys of a page of ListObjectsV2, and the token of the next page if there is one.
 
+    With `encoding-type=url` S3 writes a space as `+`, and a plus as `%2B`. From a server that does
+    not say whether it has encoded its keys, each is given in both readings.
+
     Raises:
         UnexpectedResponse: it is none.
     """
     try:
         root = _parse(body)
-        keys = [unquote(_text(item, "Key"), errors="strict") for item in _find(root, "Contents")]
+        written = [_text(item, "Key") for item in _find(root, "Contents")]
+        keys = [unquote_plus(key, errors="strict") for key in written]
+        if not _find(root, "EncodingType"):
+            keys += [key for key, read in zip(written, keys, strict=True) if key != read]
         truncated = _text(root, "IsTruncated") == "true"
         token = _text(root, "NextContinuationToken") if truncated else None
     except ValueError as error:
@@ -197,6 +221,14 @@ def build_error(head: ResponseHead, body: bytes, location: S3Location) -> Aiosmr
     """Read an answer that is no success: S3's error, or what stands before it."""
     fields: Mapping[str, str] = _read_fields(body)
     code = fields.get("Code") or str(head.status)
+    if head.status == 403 and body and not fields.get("Code"):  # noqa: PLR2004 - Forbidden
+        return UnexpectedResponse(
+            f"what refused {location} (HTTP 403) is not S3: check s3_endpoint_url, and proxies on "
+            "the way",
+            status=head.status,
+            headers=head.headers,
+            body_start=body[:200],
+        )
     if 300 <= head.status < 400:  # noqa: PLR2004 - the class of redirects
         return UnexpectedResponse(
             f"S3 redirects {location} without naming another region ({code}): check region_name "
@@ -211,10 +243,44 @@ def build_error(head: ResponseHead, body: bytes, location: S3Location) -> Aiosmr
         status=head.status,
         headers=head.headers,
         fields=fields,
-        advice=_ADVICE.get(code, ""),
+        advice=_advise(code, fields.get("Message", "")),
     )
     error.request_id = read_request_id(head)
     return error
+
+
+def _advise(code: str, message: str) -> str:
+    if code.startswith("KMS."):
+        return "It is the key that it is encrypted with: see to it in AWS KMS."
+    if code not in ("AccessDenied", "403"):
+        return _ADVICE.get(code, "")
+    action, explicit = _read_denial(message)
+    if explicit:
+        return "A policy denies that, whatever others allow: change this one."
+    if action and action.lower() not in _OF_ABSENCE:
+        key = ", on the key that it is encrypted with" if action.lower().startswith("kms:") else ""
+        return f"Allow {action}{key}."
+    return _DENIED
+
+
+def _read_denial(message: str) -> tuple[str, bool]:
+    """Find which action is denied, and whether by a policy that says so instead of by none."""
+    match = _ACTION.search(message)
+    return match[1] or match[2] if match else "", _EXPLICIT.search(message) is not None
+
+
+def may_be_absent(error: AiosmrtError) -> bool:
+    """Tell whether S3 may deny access only because there is no such object.
+
+    So it does to whom may not list the bucket. It is no such denial where the use of a key or
+    another action than these two is denied, or reading by a policy that says so.
+    """
+    if not isinstance(error, ServiceError) or error.code not in ("AccessDenied", "403"):
+        return False
+    action, explicit = _read_denial(str(error.fields.get("Message", "")))
+    if explicit:
+        return action.lower() == "s3:listbucket"
+    return not action or action.lower() in _OF_ABSENCE
 
 
 def find_region(head: ResponseHead, body: bytes) -> str | None:

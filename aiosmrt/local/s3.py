@@ -9,7 +9,7 @@ import functools
 import html
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote_plus, unquote
 
 import attrs
 
@@ -114,7 +114,7 @@ class S3:
         keys = [key for key in self._find_keys(bucket, prefix) if key > last]
         page = keys[:limit]
         truncated = bool(page) and len(page) < len(keys)
-        encode = quote if given.get("encoding-type") == "url" else str
+        encode = _encode_key if given.get("encoding-type") == "url" else str
         inner = _write(
             {
                 "Name": bucket,
@@ -160,6 +160,10 @@ def _decode(path: str) -> str:
         raise ServiceError(
             f"Couldn't parse the specified URI: {path}", code="InvalidURI", status=400
         ) from None
+
+
+def _encode_key(key: str) -> str:
+    return quote_plus(key, safe="/")
 
 
 def _give(stored: StoredObject, wanted: str) -> S3Answer:

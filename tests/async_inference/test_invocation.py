@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -408,11 +409,180 @@ async def test_denied_is_not_yet_until_the_deadline(caplog: pytest.LogCaptureFix
         assert (await invocation.result()).body == b"done"
 
 
+class _Storage:
+    """An S3 of which each test says what it tells of what there is, and to whom."""
+
+    def __init__(self, respond: Any) -> None:
+        self.respond = respond
+        self.objects: dict[str, bytes] = {}
+        self.denial = ""  # of what is read
+        self.readable = False
+        self.listable = True
+        self.reads: list[str] = []
+        self.listings: list[str] = []
+
+    async def __call__(self, request: Any, writer: asyncio.StreamWriter) -> None:
+        path, _, query = request.target.partition("?")
+        key = path.removeprefix("/bucket/")
+        if query:
+            prefix = parse_qs(query)["prefix"][0]
+            self.listings.append(prefix)
+            if not self.listable:
+                writer.write(self.respond(403, b"<Error><Code>AccessDenied</Code></Error>"))
+                return
+            keys = sorted(there for there in self.objects if there.startswith(prefix))
+            contents = "".join(f"<Contents><Key>{there}</Key></Contents>" for there in keys)
+            body = f"<L><IsTruncated>false</IsTruncated>{contents}</L>"
+            writer.write(self.respond(200, body.encode()))
+            return
+        self.reads.append(f"{request.method} {key}")
+        if key in self.objects and self.readable:
+            writer.write(self.respond(200, self.objects[key]))
+            return
+        error = f"<Error><Code>AccessDenied</Code><Message>{self.denial}</Message></Error>"
+        # An answer to HEAD has no body.
+        writer.write(self.respond(403, b"" if request.method == "HEAD" else error.encode()))
+
+
+@contextlib.asynccontextmanager
+async def _storage(
+    serve: Any, connect: Any, respond: Any
+) -> AsyncIterator[tuple[_Storage, SageMakerRuntimeClient]]:
+    storage = _Storage(respond)
+    async with serve(storage) as server:  # noqa: SIM117 - the options need the server
+        async with connect(server, s3_endpoint_url=server.url, **_options()) as client:
+            yield storage, client
+
+
+_DENIED = "User: arn:aws:iam::1:user/u is not authorized to perform: "
+
+
+@pytest.mark.parametrize("waiting", ["one", "many"])
+@pytest.mark.parametrize(
+    ("denial", "named"),
+    [
+        (f"{_DENIED}kms:Decrypt on resource: arn:aws:kms:eu-west-1:1:key/k", "kms:Decrypt"),
+        (f"{_DENIED}s3:GetObject on resource: a with an explicit deny in a policy", "denies"),
+        (f"{_DENIED}s3express:CreateSession on resource: a", "s3express:CreateSession"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_denial_that_is_not_for_want_of_the_output_is_final(
+    *, serve: Any, connect: Any, respond: Any, denial: str, named: str, waiting: str
+) -> None:
+    async with _storage(serve, connect, respond) as (storage, client):
+        storage.denial = denial
+        async with asyncio.timeout(5):
+            with pytest.raises(ServiceError, match=f"AccessDenied.*{named}"):  # noqa: PT012 - two ways
+                if waiting == "one":
+                    await _invocation(client).result(timeout=60)
+                (result,) = [
+                    r async for r in client.wait_for_results([_invocation(client)], timeout=60)
+                ]
+                raise result.error or AssertionError
+        assert storage.reads == ["GET out/i-1.out"]
+
+
+@pytest.mark.asyncio
+async def test_a_listing_that_shows_the_output_makes_a_denial_final(
+    serve: Any, connect: Any, respond: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _storage(serve, connect, respond) as (storage, client):
+        storage.objects["out/i-1.out-of-another"] = b""
+        waiting = asyncio.create_task(_invocation(client).result(timeout=60))
+        await asyncio.sleep(0.1)
+        # It is not there yet, as the listing says: nothing to warn of.
+        assert not waiting.done()
+        assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+        storage.objects["out/i-1.out"] = b"done"
+        async with asyncio.timeout(5):
+            with pytest.raises(ServiceError, match=r"it is there: allow s3:GetObject") as caught:
+                await waiting
+        assert caught.value.code == "AccessDenied"
+        assert "ListBucket" not in str(caught.value)
+        assert set(storage.listings) == {"out/i-1.out", "fail/i-1-error.out"}
+        invocations = [_invocation(client, inference_id=str(number)) for number in range(4)]
+        results = [r async for r in client.wait_for_results(invocations, timeout=60)]
+        assert ["it is there" in str(result.error) for result in results] == [True] * 4
+
+
+@pytest.mark.asyncio
+async def test_an_output_that_comes_between_denial_and_listing_is_read(
+    serve: Any, connect: Any, respond: Any
+) -> None:
+    async with _storage(serve, connect, respond) as (storage, client):
+        listed = storage.__call__
+
+        async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+            if "?" in request.target:
+                storage.objects["out/i-1.out"] = b"done"
+                storage.readable = True
+            await listed(request, writer)
+
+        async with serve(answer) as server:
+            late = client.with_options(s3_endpoint_url=server.url)
+            assert (await _invocation(late).result(timeout=60)).body == b"done"
+        assert storage.reads == ["GET out/i-1.out"] * 2
+
+
+@pytest.mark.asyncio
+async def test_a_doubt_that_no_listing_settles_is_waited_out(
+    serve: Any, connect: Any, respond: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _storage(serve, connect, respond) as (storage, client):
+        storage.listable = False
+        storage.denial = f"{_DENIED}s3:ListBucket on resource: arn:aws:s3:::bucket"
+        waiting = asyncio.create_task(_invocation(client).result(timeout=60))
+        await asyncio.sleep(0.1)
+        storage.objects["out/i-1.out"] = b"done"
+        storage.readable = True
+        assert (await waiting).body == b"done"
+        # Each folder is asked for once.
+        assert storage.listings == ["out/i-1.out", "fail/i-1-error.out"]
+        assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_failure_that_a_listing_shows_is_one_though_it_may_not_be_read(
+    serve: Any, connect: Any, respond: Any
+) -> None:
+    async with _storage(serve, connect, respond) as (storage, client):
+        storage.objects["fail/i-1-error.out"] = b"out of memory"
+        with pytest.raises(AsyncInferenceError, match=r"may not be read: AccessDenied"):
+            await _invocation(client).result(timeout=60)
+
+
+@pytest.mark.asyncio
+async def test_who_is_not_s3_is_not_waited_for(serve: Any, connect: Any, respond: Any) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(respond(403, b"<html>blocked by the proxy</html>"))
+
+    async with serve(answer) as server, connect(server, s3_endpoint_url=server.url) as client:
+        with pytest.raises(UnexpectedResponse, match="is not S3"):
+            await _invocation(client).result(timeout=60)
+
+
+@pytest.mark.parametrize("prefix", ["my results/", "a+b/", "100%/", "ü &<>/"])
+@pytest.mark.asyncio
+async def test_outputs_are_found_under_any_prefix(prefix: str) -> None:
+    async with _bed() as bed:
+        places = [f"s3://bucket/{prefix}{number}.out" for number in range(4)]
+        for place in places:
+            bed.put(place)
+        invocations = [_invocation(bed.client, output_location=place) for place in places]
+        results = [r async for r in bed.client.wait_for_results(invocations, timeout=0)]
+        assert [result.output is not None for result in results] == [True] * 4
+        assert (await invocations[0].result()).body == b"done"
+
+
 @pytest.mark.parametrize(
     ("status", "code", "looks"),
     [
         (404, "NoSuchBucket", 1),
         (403, "InvalidAccessKeyId", 1),
+        (403, "InvalidObjectState", 1),
+        (400, "KMS.DisabledException", 1),
+        (301, "PermanentRedirect", 1),
         (400, "ExpiredToken", 3),  # once passed over, which fetches new credentials
     ],
 )
@@ -426,7 +596,7 @@ async def test_what_will_not_pass_is_raised_at_once(
     options = _options()
     async with serve(answer) as server:
         async with connect(server, s3_endpoint_url=server.url, **options) as client:
-            with pytest.raises(ServiceError, match=code):
+            with pytest.raises((ServiceError, UnexpectedResponse), match=code):
                 await _invocation(client).result(timeout=30)
         assert len(server.requests) <= looks
 

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import attrs
 import boto3
@@ -19,6 +19,7 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 import pytest
+from botocore.compat import unquote_str
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from hypothesis import HealthCheck, given, settings
@@ -42,6 +43,7 @@ from aiosmrt.async_inference.s3_protocol import (
     S3Location,
     build_error,
     find_region,
+    may_be_absent,
     parse_listing,
     quote_key,
 )
@@ -227,15 +229,27 @@ def test_a_location_is_a_bucket_and_a_key() -> None:
 HEAD = ResponseHead(200, {})
 _PAGE = (
     '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{}'
-    "<Contents><Key>a%2Bb%20c</Key></Contents></ListBucketResult>"
+    "<EncodingType>url</EncodingType>"
+    "<Contents><Key>a%2Bb+c%20d</Key></Contents></ListBucketResult>"
 )
 
 
 def test_a_listing_is_read() -> None:
     last = _PAGE.format("<IsTruncated>false</IsTruncated>")
-    assert parse_listing(HEAD, last.encode()) == (["a+b c"], None)
+    assert parse_listing(HEAD, last.encode()) == (["a+b c d"], None)
     more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
-    assert parse_listing(HEAD, _PAGE.format(more).encode()) == (["a+b c"], "t")
+    assert parse_listing(HEAD, _PAGE.format(more).encode()) == (["a+b c d"], "t")
+    # Who does not say how keys are written may have written them either way.
+    silent = last.replace("<EncodingType>url</EncodingType>", "")
+    assert parse_listing(HEAD, silent.encode()) == (["a+b c d", "a%2Bb+c%20d"], None)
+
+
+@given(st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), min_size=1))
+def test_a_listing_is_read_as_botocore_reads_it(key: str) -> None:
+    written = quote_plus(key, safe="/")
+    assert unquote_str(written) == key
+    page = _PAGE.replace("a%2Bb+c%20d", written).format("<IsTruncated>false</IsTruncated>")
+    assert parse_listing(HEAD, page.encode()) == ([key], None)
 
 
 _BOMB = (
@@ -280,6 +294,72 @@ def test_an_error_says_what_and_where() -> None:
     assert "502" in str(build_error(ResponseHead(502, {}), _BOMB.encode(), PLACE))
     redirect = build_error(ResponseHead(307, {"location": "http://e"}), b"", PLACE)
     assert isinstance(redirect, UnexpectedResponse)
+
+
+_USER = "User: arn:aws:sts::111122223333:assumed-role/r/s is not authorized to perform: "
+_NO_POLICY = "because no identity-based policy allows the action"
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "absent", "advice"),
+    [
+        ("AccessDenied", "Access Denied", True, "s3:ListBucket"),
+        ("AccessDenied", "", True, "s3:ListBucket"),
+        ("AccessDenied", f'{_USER}s3:ListBucket on resource: "a" {_NO_POLICY}', True, "s3:List"),
+        ("AccessDenied", f'{_USER}s3:GetObject on resource: "a" {_NO_POLICY}', True, "s3:GetO"),
+        (
+            "AccessDenied",
+            f'{_USER}s3:ListBucket on resource: "a" with an explicit deny in an SCP',
+            True,
+            "A policy denies that",
+        ),
+        (
+            "AccessDenied",
+            f'{_USER}s3:GetObject on resource: "a" with an explicit deny in a bucket policy',
+            False,
+            "A policy denies that",
+        ),
+        (
+            "AccessDenied",
+            f"{_USER}kms:Decrypt on resource: arn:aws:kms:us-east-1:1:key/k {_NO_POLICY}",
+            False,
+            "Allow kms:Decrypt, on the key",
+        ),
+        ("AccessDenied", "The caller lacks kms:Decrypt.", False, "Allow kms:Decrypt"),
+        # A key of this name, or a key's ARN, is no action.
+        ("AccessDenied", "Access Denied: arn:aws:kms:us-east-1:1:key/k", True, "s3:ListBucket"),
+        (
+            "AccessDenied",
+            f'{_USER}s3:GetObjectVersion on resource: "a" {_NO_POLICY}',
+            False,
+            "Allow s3:GetObjectVersion.",
+        ),
+        ("InvalidObjectState", "archived", False, "restore it"),
+        ("KMS.DisabledException", "arn:aws:kms:us-east-1:1:key/k is disabled.", False, "AWS KMS"),
+        ("InvalidAccessKeyId", "no such key", False, ""),
+        ("AccountProblem", "", False, ""),
+    ],
+)
+def test_a_denial_says_whether_there_may_be_nothing(
+    *, code: str, message: str, absent: bool, advice: str
+) -> None:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    # What its key is called does not matter.
+    error = build_error(ResponseHead(403, {}), body, S3Location("b", "kms:Decrypt explicit deny"))
+    assert isinstance(error, ServiceError)
+    assert may_be_absent(error) is absent
+    assert advice in error.advice
+    assert error.code == code
+    assert error.message.endswith(message)
+
+
+def test_a_403_that_s3_did_not_write_is_told_as_somebody_elses() -> None:
+    error = build_error(ResponseHead(403, {}), b"<html>Forbidden</html>", PLACE)
+    assert isinstance(error, UnexpectedResponse)
+    assert not may_be_absent(error)
+    assert "s3_endpoint_url" in str(error)
+    # To HEAD, and so it may be from others that say nothing, there is no body.
+    assert may_be_absent(build_error(ResponseHead(403, {}), b"", PLACE))
 
 
 def test_only_the_name_of_a_region_is_believed() -> None:

@@ -231,7 +231,7 @@ async def test_listing_goes_page_by_page(connect_s3: Connect) -> None:
     assert first["LastModified"] == stored.last_modified
     assert (everything["Name"], everything["MaxKeys"]) == (_BUCKET, 1000)
     assert [found["Key"] for found in later["Contents"]] == [keys[4], "b"]
-    assert plain["Contents"][0]["Key"] == "a/0%26%2B%20%3C%C3%A9%3E"
+    assert plain["Contents"][0]["Key"] == "a/0%26%2B+%3C%C3%A9%3E"  # as S3 itself
     assert (nothing["KeyCount"], nothing["IsTruncated"]) == (0, False)
     assert none_such["KeyCount"] == 0
 
