@@ -354,7 +354,7 @@ class Config(Value):
     use_dualstack_endpoint: bool | None = attrs.field(
         default=None, validator=attrs.validators.optional(_check_switch)
     )
-    # calls on the wire at a time; further ones wait for a slot
+    # calls on the wire at a time, and as many requests to S3; further ones wait for a slot
     max_connections: int = attrs.field(default=100, validator=_check_connections)
     # an aiohttp session whose connections to use; its headers, cookies and the like are not
     session: Session | None = attrs.field(default=None, repr=False)

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import random
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import attrs
 
@@ -25,6 +25,8 @@ from aiosmrt.errors import (
     ConfigurationError,
     ParameterError,
     ServiceError,
+    SlotTimeout,
+    TransportError,
 )
 from aiosmrt.models import AsyncInferenceOutput, ResponseMetadata
 from aiosmrt.redaction import Redacted
@@ -70,7 +72,7 @@ class Wait(Shown):
     s3: S3
     _deadline: float = attrs.field(init=False)
     _pause: float = attrs.field(init=False)
-    _warned: bool = attrs.field(default=False, init=False)
+    _warned: set[str] = attrs.field(factory=set, init=False)  # kinds of failed looks
     _unlisted: set[S3Location] = attrs.field(factory=set, init=False)  # folders, not to be listed
 
     def __attrs_post_init__(self) -> None:
@@ -84,10 +86,26 @@ class Wait(Shown):
         """Seconds until the deadline, 0 after it."""
         return max(0.0, self._deadline - asyncio.get_running_loop().time())
 
-    def limit_look(self) -> asyncio.Timeout:
-        """Bound a look into S3, which may begin before the deadline and end a little after."""
-        remaining = max(self.remaining, _LAST_LOOK)
-        return asyncio.timeout(None if remaining == float("inf") else remaining)
+    @contextlib.asynccontextmanager
+    async def limit_look(self) -> AsyncIterator[None]:
+        """Bound a look into S3, which may begin before the deadline and end a little after.
+
+        Raises:
+            TransportError: it did not end by then; its text says what it was waiting for.
+        """
+        seconds = max(self.remaining, _LAST_LOOK)
+        try:
+            async with asyncio.timeout(None if seconds == float("inf") else seconds):
+                yield
+        except TimeoutError as error:
+            if isinstance(error, AiosmrtError):
+                raise
+            awaited = "; ".join(getattr(error.__cause__, "__notes__", ["waiting for S3"]))
+        else:
+            return
+        # A loop may ring a little early.
+        self._deadline = asyncio.get_running_loop().time()
+        raise TransportError(f"the look was given up after {seconds:g} s, {awaited}")
 
     async def rest(self) -> bool:
         """Pause until the next look; `False`, and no pause, where there must be none."""
@@ -122,20 +140,36 @@ class Wait(Shown):
         self._unlisted.add(folder)
 
     def warn(self, error: AiosmrtError) -> None:
-        """Say once what denied access may mean."""
-        if not self._warned:
-            self._warned = True
+        """Say how a look has failed, once for each kind of failure."""
+        denied = may_be_absent(error)
+        kind = error.code if isinstance(error, ServiceError) else type(error).__name__
+        if denied:
+            kind = "denied"  # which HEAD and GET say differently
+        if kind in self._warned:
+            return
+        self._warned.add(kind)
+        told = copy.copy(error)
+        told.attempts, told.may_have_run = (), False  # it was S3 that was asked, and no model
+        if denied:
             _log.warning(
                 "%s; waiting on, since without s3:ListBucket S3 says this of an object that is not "
                 "there yet, too, and cannot list many at once: allow s3:ListBucket on the bucket",
-                error,
+                told,
             )
+        else:
+            _log.warning("a look into S3 failed, and is repeated until the deadline: %s", told)
 
     def puts_up_with(self, error: AiosmrtError, former: AiosmrtError | None) -> bool:
-        """Tell whether what the error says may change until the deadline."""
-        if _is_expired(error) and not (former and _is_expired(former)):
-            return True  # the next look is signed with new credentials
-        return classify(error) is not FailureKind.OTHER
+        """Tell whether what the error says may change until the deadline, and warn of it."""
+        may_change = (
+            classify(error) is not FailureKind.OTHER
+            or isinstance(error, SlotTimeout)
+            # The next look is signed with new credentials.
+            or (_is_expired(error) and not (former and _is_expired(former)))
+        )
+        if may_change:
+            self.warn(error)
+        return may_change
 
 
 def _is_expired(error: AiosmrtError) -> bool:
@@ -143,7 +177,9 @@ def _is_expired(error: AiosmrtError) -> bool:
 
 
 class AsyncInferenceTimeout(AiosmrtError, TimeoutError):
-    """Neither output nor failure of an asynchronous invocation within the time given.
+    """No output and no failure of an asynchronous invocation was found within the time given.
+
+    Where S3 could not be asked at last, its text and its cause say why.
 
     Attributes:
         invocation: what was waited for, and can be again.
@@ -367,13 +403,16 @@ class AsyncInvocation:
         """Build the error of a wait that came to its deadline; `trouble` is S3's last answer."""
         if trouble is not None and may_be_absent(trouble):
             return copy.copy(trouble)
-        told = ""
+        found = f"neither output nor failure within {wait.timeout:g} s"
         if trouble is not None:
             self.place(trouble)
-            told = f"; the last look into S3 failed: {trouble}"
+            found = (
+                f"S3 did not tell within {wait.timeout:g} s whether the output is there; the last "
+                f"look into S3 failed: {trouble}"
+            )
         error = AsyncInferenceTimeout(
-            f"neither output nor failure within {wait.timeout:g} s: call result() again, or keep "
-            f"to_json() for later; awaited: {self.output_location}{told}",
+            f"{found}: call result() again, or keep to_json() for later; awaited: "
+            f"{self.output_location}",
             invocation=self,
             seconds=wait.timeout or 0.0,
         )
@@ -397,8 +436,6 @@ class AsyncInvocation:
                 if not wait.puts_up_with(error, trouble):
                     raise
                 trouble = drop_tracebacks(error)
-            except TimeoutError:
-                break
             if not await wait.rest():
                 break
         raise self.give_up(wait, trouble)

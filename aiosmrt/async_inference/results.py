@@ -116,8 +116,6 @@ async def _read(
     except AiosmrtError as error:
         troubles[invocation] = drop_tracebacks(copy.copy(error))
         return None if wait.puts_up_with(error, former) else _fail(invocation, error)
-    except TimeoutError:
-        return None
     try:
         return AsyncInferenceResult(invocation, output=await read_output(found))
     except AiosmrtError as error:
@@ -136,11 +134,16 @@ class _Folders:
     s3: S3
     _unlisted: set[S3Location] = attrs.field(factory=set, init=False)  # that cannot be listed
 
-    async def find(self, waiting: Iterable[AsyncInvocation], wait: Wait) -> list[AsyncInvocation]:
-        """Give those whose output or failure is there, and those that no listing tells about."""
+    async def find(
+        self, troubles: dict[AsyncInvocation, AiosmrtError | None], wait: Wait
+    ) -> list[AsyncInvocation]:
+        """Give those whose output or failure is there, and those that no listing tells about.
+
+        Of the others it is noted why a listing failed.
+        """
         awaited: dict[S3Location, list[tuple[str, AsyncInvocation]]] = defaultdict(list)
         found: dict[AsyncInvocation, None] = {}
-        for invocation in waiting:
+        for invocation in troubles:
             places = [invocation.output_location, invocation.failure_location]
             try:
                 locations = [S3Location.parse(place) for place in places if place is not None]
@@ -150,13 +153,25 @@ class _Folders:
                 found[invocation] = None  # a look at it says what is wrong
             for location in locations:
                 awaited[location.folder].append((location.key, invocation))
+        failed: dict[AsyncInvocation, AiosmrtError] = {}
         for shared, keys in awaited.items():
             there = await self._list(shared, len(keys), wait)
-            found.update((one, None) for key, one in keys if there is None or key in there)
+            if isinstance(there, AiosmrtError):
+                failed.update((one, copy.copy(there)) for _, one in keys)
+            else:
+                found.update((one, None) for key, one in keys if there is None or key in there)
+        for invocation in troubles:
+            if invocation not in found:
+                troubles[invocation] = failed.get(invocation)
         return list(found)
 
-    async def _list(self, folder: S3Location, awaited: int, wait: Wait) -> Collection[str] | None:
-        """Give the keys of a folder; `None` says that a look at each is better."""
+    async def _list(
+        self, folder: S3Location, awaited: int, wait: Wait
+    ) -> Collection[str] | AiosmrtError | None:
+        """Give the keys of a folder, or what may pass until the next round.
+
+        `None` says that a look at each is better.
+        """
         if awaited < _MANY or folder in self._unlisted:
             return None
         try:
@@ -165,13 +180,12 @@ class _Folders:
                 keys = await self.s3.list(folder, pages=awaited)
         except AiosmrtError as error:
             if classify(error) is not FailureKind.OTHER:
-                return ()  # it may pass until the next round
+                wait.warn(error)
+                return drop_tracebacks(error)
             if may_be_absent(error):
                 wait.lists_no_more(folder)
                 wait.warn(error)
             keys = None  # a look at each says what is wrong
-        except TimeoutError:
-            return ()
         if keys is None:
             self._unlisted.add(folder)
         return keys

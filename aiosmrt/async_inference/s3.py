@@ -11,6 +11,7 @@ import asyncio
 import base64
 import builtins
 import copy
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
 from urllib.parse import quote
@@ -45,6 +46,13 @@ _LONGEST_LISTING = 8 << 20
 _NO_LIMITS = Timeout(connect=None, write=None, first_byte=None, idle=None)
 OWNER = "x-amz-expected-bucket-owner"
 _NOT_THEIRS = "So it says of a bucket that is not account {}'s, too: s3_expected_bucket_owner."
+_AWAITED = {
+    "slot": "a place in the connection pool (max_connections)",
+    "connect": "a connection",
+    "write": "S3 to take the request",
+    "first_byte": "S3's answer",
+    "idle": "more of S3's answer",
+}
 _WRONG_REGION = frozenset({301, 307, 400})
 
 
@@ -325,21 +333,44 @@ class S3:
                 ),
                 timeout=timeout,
                 limits=Limits(timeout, connection.pool.alarm),
+                # A stream may hold its slot for as long as it likes; no look waits for that.
+                apart=True,
             )
             try:
                 outcome = await caller.call(call, connection.pool, look)
             except AiosmrtError as error:
-                # For the log; an object is no endpoint.
-                error.endpoint_name = None
-                if isinstance(error, ServiceError) and error.status == 403:  # noqa: PLR2004 - denied
-                    owner = connection.headers.get(OWNER)
-                    if owner is not None:
-                        error.advice = f"{error.advice} {_NOT_THEIRS.format(owner)}".strip()
+                _explain(error, connection)
+                raise
+            except asyncio.CancelledError as error:
+                error.add_note(_describe_wait(call))
                 raise
             if not isinstance(outcome, _Elsewhere):
                 return outcome
             tried.add(region)
             region = state.regions[bucket] = outcome.region_name
+
+
+def _explain(error: AiosmrtError, connection: S3Connection) -> None:
+    """Let an error of a call name what is to be changed where S3 is called."""
+    # It was for the log; an object is no endpoint.
+    error.endpoint_name = None
+    owner = connection.headers.get(OWNER)
+    if not isinstance(error, ServiceError):
+        # The transport knows of one endpoint only.
+        error.args = (re.sub(r"\bendpoint_url\b", "s3_endpoint_url", str(error.args[0])),)
+    elif error.status == 403 and owner is not None:  # noqa: PLR2004 - denied
+        error.advice = f"{error.advice} {_NOT_THEIRS.format(owner)}".strip()
+
+
+def _describe_wait(call: Call) -> str:
+    """Say what a call waits for."""
+    # Else it is about to sign, or to go on.
+    otherwise = "another attempt" if call.attempts else "credentials"
+    what = f"waiting for {_AWAITED.get(call.limits.awaited, otherwise)}"
+    if call.attempts:
+        last = call.attempts[-1]
+        what += f", after {last.number} failed attempts (the last: {last.error})"
+    return what
 
 
 @attrs.define(eq=False)

@@ -36,6 +36,7 @@ class Call(Shown):
     timeout: Timeout
     hooks: Hooks = NO_HOOKS
     limits: Limits = attrs.field()  # may run already
+    apart: bool = False  # whether its slots are others than those of model calls
     attempts: list[Attempt] = attrs.field(factory=list, init=False)
     head: ResponseHead | None = None  # of the attempt under way
     credentials: Credentials | None = None  # that signed it

@@ -131,7 +131,7 @@ class Caller:
         call.begin_attempt()
         try:
             with limits:
-                slot = await pool.acquire(limits)
+                slot = await pool.acquire(limits, apart=call.apart)
                 call.begin_sending()
                 if self.retry.mode == "adaptive":
                     await self._pace()

@@ -68,6 +68,7 @@ class Pool:
         self._connector = Connector(options.session, tls=options.tls)
         limit = min(options.max_connections, self._connector.limit or options.max_connections)
         self._slots = Slots(limit)
+        self._slots_apart = Slots(limit)
         self._calls: set[Limits] = set()
         # Weak, so that a stream nobody holds any longer can be noticed and closed.
         self._responses: weakref.WeakSet[PooledResponse] = weakref.WeakSet()
@@ -101,12 +102,18 @@ class Pool:
         """Forget a call that has ended."""
         self._calls.discard(limits)
 
-    async def acquire(self, limits: Limits) -> Slot:
-        """Wait for a place, in the order of arrival, for at most `Timeout.slot` seconds."""
-        slot = self._slots.take()
+    async def acquire(self, limits: Limits, *, apart: bool = False) -> Slot:
+        """Wait for a place, in the order of arrival, for at most `Timeout.slot` seconds.
+
+        Args:
+            limits: of the call.
+            apart: whether it is one of as many places that model calls never have.
+        """
+        slots = self._slots_apart if apart else self._slots
+        slot = slots.take()
         if slot is None:
             limits.await_("slot")
-            slot = await self._slots.wait()
+            slot = await slots.wait()
             limits.await_("total")
         return slot
 

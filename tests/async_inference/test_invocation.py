@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -620,6 +621,7 @@ async def test_s3s_own_trouble_is_outlasted(serve: Any, connect: Any, respond: A
                 await _invocation(client).result(timeout=0)
             assert isinstance(caught.value.__cause__, ServiceError)
             assert "the last look into S3 failed: SlowDown (HTTP 503)" in str(caught.value)
+            assert "neither" not in str(caught.value)
             assert "did not run" not in str(caught.value)
 
 
@@ -680,8 +682,159 @@ async def test_an_s3_that_hangs_does_not_hold_up_the_deadline(
 
     monkeypatch.setattr("aiosmrt.async_inference.invocation._LAST_LOOK", 0.1)
     async with serve(answer) as server, connect(server, s3_endpoint_url=server.url) as client:
-        with pytest.raises(AsyncInferenceTimeout):
+        with pytest.raises(AsyncInferenceTimeout, match="waiting for S3's answer") as caught:
             await _invocation(client).result(timeout=0.1)
+        assert "neither" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_looks_do_not_wait_for_the_slots_of_streams(until: Any) -> None:
+    async def forever(request: InvocationRequest) -> AsyncIterator[bytes]:
+        yield b"1"
+        await asyncio.sleep(3600)
+
+    async with LocalEndpoint(forever) as endpoint:
+        options = _options(max_connections=1, s3_input_prefix="s3://bucket/in/")
+        async with endpoint.client(**options) as client:
+            async with client.invoke_endpoint_with_response_stream(
+                endpoint_name="e", body=b"x"
+            ) as stream:
+                await anext(stream)
+                endpoint.objects.put(OUTPUT, StoredObject(b"done"))
+                async with asyncio.timeout(5):
+                    assert (await _invocation(client).result(timeout=3)).body == b"done"
+                    assert (await _invocation(client.with_options()).result()).body == b"done"
+                    results = [
+                        r.output
+                        async for r in client.wait_for_results([_invocation(client)] * 2, timeout=3)
+                    ]
+                    assert len(results) == 1
+                    assert results[0] is not None
+                # The input is put there, and the call itself waits for the stream.
+                calling = asyncio.create_task(
+                    client.invoke_endpoint_async(endpoint_name="e", body=bytes(200_000))
+                )
+                await until(lambda: endpoint.objects.find_keys("bucket", "in/"))
+                assert not calling.done()
+            await calling
+
+
+@pytest.mark.asyncio
+async def test_model_calls_do_not_wait_for_the_slots_of_looks(
+    serve: Any, connect: Any, respond: Any, until: Any
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        if request.target.startswith("/endpoints/"):
+            writer.write(respond(200, b"ran"))
+        else:
+            await request.reader.read()
+
+    async with serve(answer) as server, connect(server, max_connections=1) as made:
+        client = made.with_options(s3_endpoint_url=server.url)
+        waiting = asyncio.create_task(_invocation(client).result())
+        await until(lambda: len(server.requests) == 1)
+        async with asyncio.timeout(5):
+            response = await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        assert response.body == b"ran"
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+@pytest.mark.parametrize("slot", [None, 0.05])
+@pytest.mark.parametrize("waiting", ["one", "many"])
+@pytest.mark.asyncio
+async def test_a_wait_for_want_of_a_slot_says_so(
+    *, monkeypatch: pytest.MonkeyPatch, slot: float | None, waiting: str
+) -> None:
+    monkeypatch.setattr("aiosmrt.async_inference.invocation._LAST_LOOK", 0.1)
+    async with _bed(max_connections=1, timeout=aiosmrt.Timeout(slot=slot)) as bed:
+        bed.put(OUTPUT, bytes(8 << 20))
+        async with contextlib.aclosing(_invocation(bed.client).iter_output()) as chunks:
+            await anext(chunks)  # and no more: the slot stays taken
+            error = await _find_error(bed.client, waiting, 0.2)
+        assert isinstance(error, AsyncInferenceTimeout)
+        assert re.search("place in the (connection )?pool|max_connections", str(error))
+        assert "neither" not in str(error)
+
+
+async def _find_error(
+    client: SageMakerRuntimeClient, waiting: str, seconds: float
+) -> BaseException | None:
+    if waiting == "one":
+        with pytest.raises(aiosmrt.AiosmrtError) as caught:
+            await _invocation(client).result(timeout=seconds)
+        return caught.value
+    results = client.wait_for_results([_invocation(client)], timeout=seconds)
+    (result,) = [result async for result in results]
+    return result.error
+
+
+@pytest.mark.parametrize("waiting", ["one", "many"])
+@pytest.mark.asyncio
+async def test_a_wait_for_want_of_credentials_says_so(
+    monkeypatch: pytest.MonkeyPatch, waiting: str
+) -> None:
+    async def never() -> Credentials:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    monkeypatch.setattr("aiosmrt.async_inference.invocation._LAST_LOOK", 0.1)
+    keys: Any = {"aws_access_key_id": None, "aws_secret_access_key": None, "credentials": never}
+    async with _bed(**keys) as bed:
+        error = await _find_error(bed.client, waiting, 0.1)
+        assert isinstance(error, AsyncInferenceTimeout)
+        assert "waiting for credentials" in str(error)
+        assert "neither" not in str(error)
+
+
+@pytest.mark.parametrize("waiting", ["one", "many"])
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:1", "http://no-such-host.invalid"])
+@pytest.mark.asyncio
+async def test_an_s3_that_cannot_be_reached_is_told_of_at_once_and_named(
+    *, until: Any, caplog: pytest.LogCaptureFixture, url: str | None, waiting: str
+) -> None:
+    # Without a URL of its own, no name look-up here finds the host.
+    options = _options(region_name="mars-1", s3_endpoint_url=url)
+    async with SageMakerRuntimeClient(
+        endpoint_url="http://127.0.0.1:1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        **options,
+    ) as client:
+        finding = asyncio.create_task(_find_error(client, waiting, 1))
+        await until(lambda: caplog.records)
+        assert not finding.done()
+        error = await finding
+    assert isinstance(error, AsyncInferenceTimeout)
+    assert "neither" not in str(error)
+    for text in (str(error), caplog.text):
+        assert "s3_endpoint_url" in text
+        assert re.search(r"(?<!s3_)endpoint_url", text) is None
+    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "the model" not in warnings[0].getMessage()
+
+
+@pytest.mark.asyncio
+async def test_each_kind_of_failed_look_is_told_once(
+    serve: Any, connect: Any, respond: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = ["SlowDown", "InternalError", "SlowDown", "ServiceUnavailable", "InternalError"]
+
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        if not faults:
+            writer.write(respond(200, b"done"))
+            return
+        writer.write(respond(503, f"<Error><Code>{faults.pop(0)}</Code></Error>".encode()))
+
+    options = _options(retry=RetryPolicy(mode="off"))
+    async with serve(answer) as server:  # noqa: SIM117 - the options need the server
+        async with connect(server, s3_endpoint_url=server.url, **options) as client:
+            assert (await _invocation(client).result(timeout=30)).body == b"done"
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert [line.count("repeated until the deadline") for line in warnings] == [1, 1, 1]
+    for line, code in zip(warnings, ("SlowDown", "InternalError", "Unavailable"), strict=True):
+        assert code in line
 
 
 @pytest.mark.asyncio

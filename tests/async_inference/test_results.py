@@ -420,3 +420,22 @@ async def test_no_fault_loses_or_doubles_anything(
 def _make(client: SageMakerRuntimeClient, count: int) -> list[AsyncInvocation]:
     saved = [json.dumps({"output_location": f"s3://bucket/p/{n}.out"}) for n in range(count)]
     return [client.resume_async_invocation(one) for one in saved]
+
+
+@pytest.mark.asyncio
+async def test_a_listing_that_fails_to_the_end_is_told(
+    serve: Any, connect: Any, respond: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(respond(503, b"<Error><Code>SlowDown</Code></Error>"))
+
+    options = {"poll_interval": 0.01, "retry": _AT_ONCE}
+    async with serve(answer) as server:  # noqa: SIM117 - the options need the server
+        async with connect(server, s3_endpoint_url=server.url, **options) as client:
+            results = [r async for r in client.wait_for_results(_make(client, 4), timeout=0.1)]
+    assert all("list-type" in request.target for request in server.requests)
+    for result in results:
+        assert isinstance(result.error, AsyncInferenceTimeout)
+        assert "the last look into S3 failed: SlowDown" in str(result.error)
+        assert "neither" not in str(result.error)
+    assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import sys
+from typing import Any
 
 import pytest
 
-from aiosmrt import AsyncInferenceTimeout
+from aiosmrt import AsyncInferenceTimeout, RetryPolicy
 from aiosmrt.cli.waiting import wait_for_output
 from aiosmrt.local import LocalEndpoint, StoredObject
 
@@ -46,3 +48,26 @@ async def test_who_gives_up_is_told_how_to_go_on(capsys: pytest.CaptureFixture[s
         with pytest.raises(AsyncInferenceTimeout):
             await wait_for_output(invocation, 0)
     assert json.loads(capsys.readouterr().err)["output_location"] == _OUTPUT
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.asyncio
+async def test_what_the_wait_puts_up_with_is_printed(
+    monkeypatch: pytest.MonkeyPatch, *, terminal: bool
+) -> None:
+    printed = _Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", printed)
+    handlers = list(logging.getLogger("aiosmrt").handlers)
+    options: dict[str, Any] = {"retry": RetryPolicy(mode="off"), "poll_interval": 0.01}
+    async with LocalEndpoint() as endpoint, endpoint.client(**options) as client:
+        away = client.with_options(s3_endpoint_url="http://127.0.0.1:1")
+        invocation = away.resume_async_invocation(json.dumps({"output_location": _OUTPUT}))
+        with pytest.raises(AsyncInferenceTimeout):
+            await wait_for_output(invocation, 0.2)
+    lines = printed.getvalue().split("\n")
+    told = [line for line in lines if "a look into S3 failed" in line]
+    assert len(told) == 1
+    assert told[0].rpartition("\x1b[K")[2].startswith("aiosmrt: ")
+    assert "s3_endpoint_url" in told[0]
+    assert ("\x1b" in printed.getvalue()) is terminal
+    assert logging.getLogger("aiosmrt").handlers == handlers
