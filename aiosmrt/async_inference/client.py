@@ -10,7 +10,8 @@ import attrs
 from aiosmrt.async_inference.input import advise_on_inline_body, stage_body
 from aiosmrt.async_inference.invocation import AsyncInvocation, Polling
 from aiosmrt.async_inference.results import AsyncInferenceResult, wait_for_results
-from aiosmrt.async_inference.s3 import OWNER, S3, S3Connection, S3State
+from aiosmrt.async_inference.s3 import S3
+from aiosmrt.async_inference.s3_connection import OWNER, S3Connection, S3State
 from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
 from aiosmrt.calls import Call, CallBuilder, read_body, refuse
 from aiosmrt.config import Config, Timeout

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import attrs
 
+from aiosmrt.async_inference.look import Listings, find_failure, find_output, read_failure
 from aiosmrt.async_inference.part_file import PartFile
 from aiosmrt.async_inference.s3 import S3, S3Object
 from aiosmrt.async_inference.s3_protocol import S3Location, may_be_absent
@@ -45,12 +46,9 @@ _log = logging.getLogger("aiosmrt")
 
 # Seconds that the look at the deadline may take beyond it.
 _LAST_LOOK = 5.0
-# Bytes of a failure file that go into the error.
-_FAILURE = 1 << 16
 # Bytes that are gathered before a thread writes them.
 _BLOCK = 1 << 20
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException")
-_FORBIDDEN = 403
 
 
 @attrs.frozen
@@ -73,13 +71,14 @@ class Wait(Shown):
     _deadline: float = attrs.field(init=False)
     _pause: float = attrs.field(init=False)
     _warned: set[str] = attrs.field(factory=set, init=False)  # kinds of failed looks
-    _unlisted: set[S3Location] = attrs.field(factory=set, init=False)  # folders, not to be listed
+    listings: Listings = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         forever = float("inf")
         limit = forever if self.timeout is None else self.timeout
         self._deadline = asyncio.get_running_loop().time() + limit
         self._pause = self.polling.first
+        self.listings = Listings(self.s3)
 
     @property
     def remaining(self) -> float:
@@ -123,21 +122,6 @@ class Wait(Shown):
     def hurry(self) -> None:
         """Begin with short pauses again."""
         self._pause = self.polling.first
-
-    async def shows(self, location: S3Location) -> bool | None:
-        """Tell by a listing whether there is an object; `None`: it cannot be listed."""
-        if location.folder in self._unlisted:
-            return None
-        try:
-            return await self.s3.lists(location)
-        except AiosmrtError as error:
-            if classify(error) is FailureKind.OTHER:
-                self.lists_no_more(location.folder)
-            return None
-
-    def lists_no_more(self, folder: S3Location) -> None:
-        """Note that a folder cannot be listed."""
-        self._unlisted.add(folder)
 
     def warn(self, error: AiosmrtError) -> None:
         """Say how a look has failed, once for each kind of failure."""
@@ -340,59 +324,20 @@ class AsyncInvocation:
         if output is None:
             raise self._fail("the endpoint named no output location: there is nothing to wait for")
         location = S3Location.parse(output)
-        found, denied = await _find(s3, location)
-        if denied is not None:
-            there = await wait.shows(location)
-            if there:
-                # It may have come since the first look.
-                found, denied = await _find(s3, location)
-                if denied is not None:
-                    raise _confirm(denied)
-            elif there is not None:
-                denied = None
+        found, denied = await find_output(s3, location, wait.listings)
         if found is not None:
             return found
-        failed, hidden = await self._look_for_failure(wait)
-        if failed:
-            found, _ = await _find(s3, location)
-            if found is None:
-                raise self._fail(await self._read_failure(s3))
-            return found
-        return denied or hidden
-
-    async def _look_for_failure(self, wait: Wait) -> tuple[bool, ServiceError | None]:
-        """Tell whether there is a failure, or how S3 denies to say so."""
         if self.failure_location is None:
-            return False, None
-        location = S3Location.parse(self.failure_location)
-        try:
-            # By HEAD: what else could be wrong, the look for the output has told by name.
-            return await self._reach_s3().exists(location), None
-        except ServiceError as error:
-            if not may_be_absent(error):
-                raise
-            denied = drop_tracebacks(error)
-        there = await wait.shows(location)
-        return bool(there), denied if there is None else None
-
-    async def _read_failure(self, s3: S3) -> str:
-        try:
-            found = await s3.open(S3Location.parse(self.failure_location or ""))
-        except ServiceError as error:
-            if error.status != _FORBIDDEN:
-                raise
-            return f"there is a failure file, which may not be read: {error}"
-        text = b""
-        if found is not None:
-            try:
-                while len(text) < _FAILURE and (chunk := await found.receive()):
-                    text += chunk
-            finally:
-                found.close()
-        return (
-            text[:_FAILURE].decode("utf-8", "replace").strip()
-            or "the failure file is empty or gone"
-        )
+            return denied
+        place = S3Location.parse(self.failure_location)
+        failed, hidden = await find_failure(s3, place, wait.listings)
+        if not failed:
+            return denied or hidden
+        # The output may have come since the first look.
+        found, _ = await find_output(s3, location, wait.listings)
+        if found is None:
+            raise self._fail(await read_failure(s3, place))
+        return found
 
     def _fail(self, text: str) -> AsyncInferenceError:
         return AsyncInferenceError(
@@ -457,26 +402,6 @@ class AsyncInvocation:
 
 
 _SAVED = ("inference_id", "output_location", "failure_location", "endpoint_name", "submitted_at")
-
-
-async def _find(s3: S3, location: S3Location) -> tuple[S3Object | None, ServiceError | None]:
-    """Open an object; what may not be listed is denied while it is absent."""
-    try:
-        return await s3.open(location), None
-    except ServiceError as error:
-        if not may_be_absent(error):
-            raise
-        return None, drop_tracebacks(error)
-
-
-def _confirm(denied: ServiceError) -> ServiceError:
-    """Give the error of access to an object that is there."""
-    confirmed = copy.copy(denied)
-    confirmed.advice = (
-        "A listing shows that it is there: allow s3:GetObject on it, and kms:Decrypt on the key "
-        "that it may be encrypted with."
-    )
-    return confirmed
 
 
 async def read_output(found: S3Object) -> AsyncInferenceOutput:

@@ -183,7 +183,7 @@ class _Folders:
                 wait.warn(error)
                 return drop_tracebacks(error)
             if may_be_absent(error):
-                wait.lists_no_more(folder)
+                wait.listings.close(folder)
                 wait.warn(error)
             keys = None  # a look at each says what is wrong
         if keys is None:

@@ -11,15 +11,14 @@ import asyncio
 import base64
 import builtins
 import copy
-import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 from urllib.parse import quote
 
 import attrs
 
+from aiosmrt.async_inference.s3_connection import S3Connection, S3State, describe_wait
 from aiosmrt.async_inference.s3_protocol import (
-    S3Endpoint,
     S3Location,
     build_error,
     describe_replaced,
@@ -28,64 +27,26 @@ from aiosmrt.async_inference.s3_protocol import (
     quote_key,
     refuse_listing,
 )
-from aiosmrt.calls import Call, Caller, Shared, hash_body, read_refusal
+from aiosmrt.calls import Call, Shared, hash_body, read_refusal
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import ResponseMetadata
-from aiosmrt.redaction import redact
-from aiosmrt.signing import Signer
-from aiosmrt.transport import Limits, Pool, PooledResponse
+from aiosmrt.transport import Limits, PooledResponse
 
-__all__ = ["OWNER", "S3", "S3Connection", "S3Object", "S3State"]
+__all__ = ["S3", "S3Object"]
 
 T = TypeVar("T")
 
 # A page has 1,000 keys of up to 1,024 bytes, each at most thrice as long when encoded.
 _LONGEST_LISTING = 8 << 20
 _NO_LIMITS = Timeout(connect=None, write=None, first_byte=None, idle=None)
-OWNER = "x-amz-expected-bucket-owner"
-_NOT_THEIRS = "So it says of a bucket that is not account {}'s, too: s3_expected_bucket_owner."
-_AWAITED = {
-    "slot": "a place in the connection pool (max_connections)",
-    "connect": "a connection",
-    "write": "S3 to take the request",
-    "first_byte": "S3's answer",
-    "idle": "more of S3's answer",
-}
 _WRONG_REGION = frozenset({301, 307, 400})
-
-
-@attrs.frozen(eq=False)
-class S3Connection:
-    """What a request needs: the pool of the running loop, and how the client calls."""
-
-    pool: Pool
-    caller: Caller  # of the client; S3 signs for itself
-    endpoint: S3Endpoint
-    timeout: Timeout
-    headers: Mapping[str, str] = attrs.field(repr=redact)  # of every request
-    put_headers: Mapping[str, str] = attrs.field(repr=redact)  # of those that store an object
 
 
 @attrs.frozen
 class _Elsewhere:
     region_name: str
-
-
-@attrs.define(eq=False)
-class S3State:
-    """What a client's requests to S3 have in common."""
-
-    regions: dict[str, str] = attrs.field(factory=dict)  # of buckets, as redirects have taught
-    shared: Shared | None = None  # a quota of its own: what S3 refuses costs the model's calls none
-    _signers: dict[str, Signer] = attrs.field(factory=dict)
-
-    def choose_signer(self, region: str) -> Signer:
-        """Give the signer of a region, by S3's rules for paths and the body's hash."""
-        if region not in self._signers:
-            self._signers[region] = Signer(region, "s3", normalize_path=False, content_sha256=True)
-        return self._signers[region]
 
 
 @attrs.frozen(eq=False)
@@ -339,38 +300,15 @@ class S3:
             try:
                 outcome = await caller.call(call, connection.pool, look)
             except AiosmrtError as error:
-                _explain(error, connection)
+                connection.explain(error)
                 raise
             except asyncio.CancelledError as error:
-                error.add_note(_describe_wait(call))
+                error.add_note(describe_wait(call))
                 raise
             if not isinstance(outcome, _Elsewhere):
                 return outcome
             tried.add(region)
             region = state.regions[bucket] = outcome.region_name
-
-
-def _explain(error: AiosmrtError, connection: S3Connection) -> None:
-    """Let an error of a call name what is to be changed where S3 is called."""
-    # It was for the log; an object is no endpoint.
-    error.endpoint_name = None
-    owner = connection.headers.get(OWNER)
-    if not isinstance(error, ServiceError):
-        # The transport knows of one endpoint only.
-        error.args = (re.sub(r"\bendpoint_url\b", "s3_endpoint_url", str(error.args[0])),)
-    elif error.status == 403 and owner is not None:  # noqa: PLR2004 - denied
-        error.advice = f"{error.advice} {_NOT_THEIRS.format(owner)}".strip()
-
-
-def _describe_wait(call: Call) -> str:
-    """Say what a call waits for."""
-    # Else it is about to sign, or to go on.
-    otherwise = "another attempt" if call.attempts else "credentials"
-    what = f"waiting for {_AWAITED.get(call.limits.awaited, otherwise)}"
-    if call.attempts:
-        last = call.attempts[-1]
-        what += f", after {last.number} failed attempts (the last: {last.error})"
-    return what
 
 
 @attrs.define(eq=False)

@@ -56,6 +56,8 @@ _ADVICE = {
 # Which action S3 says is denied: "Troubleshoot access denied (403 Forbidden) errors" in its user
 # guide. That on a key of AWS KMS counts however it is told.
 _ACTION = re.compile(r"(?i:not authorized to perform):?\s+([\w-]+:[\w*]+)|\b(kms:[A-Z]\w+)")
+# What AWS KMS says where it names no action.
+_KEY = re.compile(r"\b(customer master key|KMS key)\b", re.IGNORECASE)
 _EXPLICIT = re.compile(r"\bexplicit(ly)?\s+den(y|ied)\b", re.IGNORECASE)
 # What S3 denies where a key is absent: to read it, or to know that.
 _OF_ABSENCE = ("s3:getobject", "s3:listbucket")
@@ -266,7 +268,10 @@ def _advise(code: str, message: str) -> str:
 def _read_denial(message: str) -> tuple[str, bool]:
     """Find which action is denied, and whether by a policy that says so instead of by none."""
     match = _ACTION.search(message)
-    return match[1] or match[2] if match else "", _EXPLICIT.search(message) is not None
+    action = match[1] or match[2] if match else ""
+    if not action and _KEY.search(message):
+        action = "kms:Decrypt"
+    return action, _EXPLICIT.search(message) is not None
 
 
 def may_be_absent(error: AiosmrtError) -> bool:

@@ -37,7 +37,8 @@ from aiosmrt import (
     Timeout,
     UnexpectedResponse,
 )
-from aiosmrt.async_inference.s3 import S3, S3State
+from aiosmrt.async_inference.s3 import S3
+from aiosmrt.async_inference.s3_connection import S3State
 from aiosmrt.async_inference.s3_protocol import (
     S3Endpoint,
     S3Location,
@@ -326,6 +327,12 @@ _NO_POLICY = "because no identity-based policy allows the action"
             "Allow kms:Decrypt, on the key",
         ),
         ("AccessDenied", "The caller lacks kms:Decrypt.", False, "Allow kms:Decrypt"),
+        (
+            "AccessDenied",
+            "The ciphertext refers to a customer master key that you are not allowed to access.",
+            False,
+            "Allow kms:Decrypt, on the key",
+        ),
         # A key of this name, or a key's ARN, is no action.
         ("AccessDenied", "Access Denied: arn:aws:kms:us-east-1:1:key/k", True, "s3:ListBucket"),
         (
