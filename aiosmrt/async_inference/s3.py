@@ -109,7 +109,7 @@ class S3:
         operation = "PutObject" if location.key else "CreateBucket"
 
         async def judge(response: PooledResponse, call: Call) -> None:
-            await _check(response, location)
+            await _check(response, location, writes=True)
             await response.read()
             call.end_attempt()
 
@@ -368,7 +368,11 @@ class S3Object:
 
 
 async def _check(
-    response: PooledResponse, location: S3Location, absent: Collection[str] = ()
+    response: PooledResponse,
+    location: S3Location,
+    absent: Collection[str] = (),
+    *,
+    writes: bool = False,
 ) -> bool:
     """Raise what an answer means that is no success, but tell of a code that means absence."""
     head = response.head
@@ -377,7 +381,7 @@ async def _check(
     body = await read_refusal(response)
     if head.status == 412:  # noqa: PLR2004 - RFC 9110: a precondition, here If-Match, failed
         raise describe_replaced(location, head)
-    error = build_error(head, body, location)
+    error = build_error(head, body, location, writes=writes)
     if isinstance(error, ServiceError) and error.code in absent:
         return True
     raise copy.copy(error)  # this frame keeps the other

@@ -43,9 +43,13 @@ _DENIED = (
     "Allow s3:GetObject on it, and s3:ListBucket on its bucket: without that, S3 says this of "
     "what does not exist, too."
 )
+_WRITE_DENIED = (
+    "Allow s3:PutObject on it, and kms:GenerateDataKey on the key that the bucket may encrypt with."
+)
+_DENIALS = ("AccessDenied", "403")  # the status is all that an answer to HEAD says
+# Where it matters whose answer it is.
+_DECISIVE = (403, 404)
 _ADVICE = {
-    "403": _DENIED,  # all that an answer to HEAD says
-    "AccessDenied": _DENIED,
     "ExpiredToken": "The session token has expired: fetch new credentials.",
     "InvalidObjectState": "It is archived: restore it before it can be read.",
     "NoSuchBucket": "Check the bucket's name, and s3_endpoint_url.",
@@ -219,14 +223,23 @@ def _read_fields(body: bytes) -> dict[str, str]:
         return {}
 
 
-def build_error(head: ResponseHead, body: bytes, location: S3Location) -> AiosmrtError:
-    """Read an answer that is no success: S3's error, or what stands before it."""
+def build_error(
+    head: ResponseHead, body: bytes, location: S3Location, *, writes: bool = False
+) -> AiosmrtError:
+    """Read an answer that is no success: S3's error, or what stands before it.
+
+    Args:
+        head: of the answer.
+        body: of the answer.
+        location: what was asked for.
+        writes: whether an object was to be stored there.
+    """
     fields: Mapping[str, str] = _read_fields(body)
     code = fields.get("Code") or str(head.status)
-    if head.status == 403 and body and not fields.get("Code"):  # noqa: PLR2004 - Forbidden
+    if head.status in _DECISIVE and body and not fields.get("Code"):
         return UnexpectedResponse(
-            f"what refused {location} (HTTP 403) is not S3: check s3_endpoint_url, and proxies on "
-            "the way",
+            f"what refused {location} (HTTP {head.status}) is not S3: check s3_endpoint_url, and "
+            "proxies on the way",
             status=head.status,
             headers=head.headers,
             body_start=body[:200],
@@ -245,16 +258,16 @@ def build_error(head: ResponseHead, body: bytes, location: S3Location) -> Aiosmr
         status=head.status,
         headers=head.headers,
         fields=fields,
-        advice=_advise(code, fields.get("Message", "")),
+        advice=_advise(code, fields.get("Message", ""), _WRITE_DENIED if writes else _DENIED),
     )
     error.request_id = read_request_id(head)
     return error
 
 
-def _advise(code: str, message: str) -> str:
+def _advise(code: str, message: str, denied: str) -> str:
     if code.startswith("KMS."):
         return "It is the key that it is encrypted with: see to it in AWS KMS."
-    if code not in ("AccessDenied", "403"):
+    if code not in _DENIALS:
         return _ADVICE.get(code, "")
     action, explicit = _read_denial(message)
     if explicit:
@@ -262,7 +275,7 @@ def _advise(code: str, message: str) -> str:
     if action and action.lower() not in _OF_ABSENCE:
         key = ", on the key that it is encrypted with" if action.lower().startswith("kms:") else ""
         return f"Allow {action}{key}."
-    return _DENIED
+    return denied
 
 
 def _read_denial(message: str) -> tuple[str, bool]:
@@ -280,7 +293,7 @@ def may_be_absent(error: AiosmrtError) -> bool:
     So it does to whom may not list the bucket. It is no such denial where the use of a key or
     another action than these two is denied, or reading by a policy that says so.
     """
-    if not isinstance(error, ServiceError) or error.code not in ("AccessDenied", "403"):
+    if not isinstance(error, ServiceError) or error.code not in _DENIALS:
         return False
     action, explicit = _read_denial(str(error.fields.get("Message", "")))
     if explicit:

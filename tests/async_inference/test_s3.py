@@ -360,13 +360,26 @@ def test_a_denial_says_whether_there_may_be_nothing(
     assert error.message.endswith(message)
 
 
-def test_a_403_that_s3_did_not_write_is_told_as_somebody_elses() -> None:
-    error = build_error(ResponseHead(403, {}), b"<html>Forbidden</html>", PLACE)
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("body", [b"<html>Forbidden</html>", b"<Other/>", b"no", b'{"Code": "x"}'])
+def test_a_refusal_that_s3_did_not_write_is_told_as_somebody_elses(
+    status: int, body: bytes
+) -> None:
+    error = build_error(ResponseHead(status, {}), body, PLACE)
     assert isinstance(error, UnexpectedResponse)
     assert not may_be_absent(error)
     assert "s3_endpoint_url" in str(error)
-    # To HEAD, and so it may be from others that say nothing, there is no body.
-    assert may_be_absent(build_error(ResponseHead(403, {}), b"", PLACE))
+    # An answer to HEAD has no body.
+    assert isinstance(build_error(ResponseHead(status, {}), b"", PLACE), ServiceError)
+
+
+def test_a_denial_says_what_to_allow_for_what_was_asked() -> None:
+    body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    reading = build_error(ResponseHead(403, {}), body, PLACE)
+    writing = build_error(ResponseHead(403, {}), body, PLACE, writes=True)
+    assert "Allow s3:GetObject" in str(reading)
+    assert "Allow s3:PutObject" in str(writing)
+    assert "ListBucket" not in str(writing)
 
 
 def test_only_the_name_of_a_region_is_believed() -> None:
