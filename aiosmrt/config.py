@@ -45,6 +45,23 @@ UNSIGNED = Unsigned.UNSIGNED
 """As `signature_version`: requests are sent without a signature, and no credentials are needed."""
 
 
+def _check_end(_: object, __: attrs.Attribute[datetime.datetime | None], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime.datetime):
+        # Not what it is: it may be a key in the wrong place.
+        kind = type(value).__qualname__
+        raise ConfigurationError(
+            f"Credentials(expires_at=...) must be a datetime with its zone, or None, not {kind}: "
+            "datetime.fromisoformat() makes one of ISO 8601 text"
+        )
+    if value.utcoffset() is None:
+        raise ConfigurationError(
+            f"Credentials(expires_at={value!r}) has no zone, so that nobody knows when that is: "
+            "give one with its zone, such as datetime.now(UTC) + timedelta(hours=1)"
+        )
+
+
 @attrs.frozen(eq=False, repr=False)
 class Credentials(Value):
     """A key pair, for a session also its token; `expires_at` is an aware datetime or `None`."""
@@ -52,7 +69,11 @@ class Credentials(Value):
     access_key_id: str
     secret_access_key: str = attrs.field(repr=False)
     session_token: str | None = attrs.field(default=None, repr=False)
-    expires_at: datetime.datetime | None = None
+    expires_at: datetime.datetime | None = attrs.field(default=None, validator=_check_end)
+
+
+# What it is made with are plain arguments, and its validator raises.
+Credentials.__init__ = hides_locals(Credentials.__init__)  # type: ignore[method-assign]
 
 
 def _check_limit(_: object, attribute: attrs.Attribute[float], value: object) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import ssl
 from pathlib import Path
 from typing import Any
 
+import attrs
 import botocore
 import pytest
 
-from aiosmrt.config import UNSIGNED, Config, Timeout
+from aiosmrt.config import UNSIGNED, Config, Credentials, Timeout
 from aiosmrt.errors import ConfigurationError
 
 
@@ -88,6 +90,25 @@ def test_a_time_limit_is_a_positive_number(name: str, value: object) -> None:
     limits: dict[str, Any] = {name: value}
     with pytest.raises(ConfigurationError, match=name):
         Timeout(**limits)
+
+
+def test_the_end_of_credentials_has_a_zone() -> None:
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    end = datetime.datetime(2030, 1, 1, tzinfo=zone)
+    assert Credentials("a", "b", "t", end).expires_at is end
+    naive = end.replace(tzinfo=None)
+    with pytest.raises(ConfigurationError, match=r"2030, 1, 1, 0, 0\)\) has no zone"):
+        Credentials("a", "b", "t", naive)
+    with pytest.raises(ConfigurationError, match="has no zone"):
+        attrs.evolve(Credentials("a", "b", "t", end), expires_at=naive)
+
+
+@pytest.mark.parametrize("end", ["2030-01-01T00:00:00Z", 1893456000, datetime.date(2030, 1, 1)])
+def test_the_end_of_credentials_is_a_datetime(end: Any) -> None:
+    kind = type(end).__name__
+    with pytest.raises(ConfigurationError, match=f"expires_at.* must be .*, not {kind}") as caught:
+        Credentials("a", "not-to-be-shown", expires_at=end)
+    assert str(end) not in str(caught.value)
 
 
 def test_what_is_accepted_in_several_forms() -> None:

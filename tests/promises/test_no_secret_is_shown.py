@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import datetime
 import hashlib
 import io
 import json
@@ -834,6 +835,11 @@ async def a_malformed_file_of_credentials(stage: Stage, who: str) -> None:
         await _fetch(stage)
     else:
         await CredentialProvider().get()
+
+
+@failure("2030-01-01T00:00:00Z", datetime.datetime(2030, 1, 1))  # noqa: DTZ001 - that is it
+async def credentials_whose_end_is_none(_: Stage, end: Any) -> None:
+    Credentials("a", SECRET_KEY, TOKEN, end)
 
 
 @failure({"session_token": TOKEN}, {"credentials": Credentials("b", SECRET_KEY)})
