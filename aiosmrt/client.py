@@ -112,11 +112,11 @@ class SageMakerRuntimeClient:
 
         Raises:
             ConfigurationError: an option, a variable or a profile cannot be used.
-            CredentialsError: there are no credentials.
+            CredentialsError: there are no credentials, or none within `Timeout.credentials`.
         """
         await self._builder.prepare()
         if self._builder.config.signature_version is not UNSIGNED:
-            await self._builder.credentials.get()
+            await self._builder.credentials.get(self._builder.config.timeout.credentials)
 
     async def invoke_endpoint(
         self, **parameters: Unpack[InvokeEndpointParameters]

@@ -105,6 +105,8 @@ class Timeout(Value):
     slot: float | None = attrs.field(default=None, validator=_check_limit)
     # the whole call, its retries and, for a stream, its reading included
     total: float | None = attrs.field(default=None, validator=_check_limit)
+    # the wait for credentials that are being fetched, in which no place in the pool is held
+    credentials: float | None = attrs.field(default=60.0, validator=_check_limit)
 
     @classmethod
     def of(cls, value: Timeout | float, base: Timeout) -> Timeout:

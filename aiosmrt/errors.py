@@ -20,8 +20,8 @@
     │   ├── ConnectError                       no connection: nothing was sent
     │   ├── ConnectionLost                     the connection died under the call
     │   └── TimeLimitError (TimeoutError)      a limit of `Timeout` fired
-    │       └── SlotTimeout, ConnectTimeout (ConnectError), WriteTimeout,
-    │           FirstByteTimeout, IdleTimeout, TotalTimeout
+    │       └── CredentialsTimeout (CredentialsError), SlotTimeout, ConnectTimeout (ConnectError),
+    │           WriteTimeout, FirstByteTimeout, IdleTimeout, TotalTimeout
     ├── PayloadError                           the payload is not what the chosen view needs,
     │   │                                      at a byte offset
     │   └── InvalidText, InvalidJSON, PayloadTooLarge
@@ -57,6 +57,7 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionLost",
     "CredentialsError",
+    "CredentialsTimeout",
     "EventStreamError",
     "FirstByteTimeout",
     "IdleTimeout",
@@ -107,7 +108,7 @@ class Attempt:
     """One request of a call, times in seconds."""
 
     number: int  # counts from 1
-    started_at: datetime.datetime  # UTC; when the wait for a slot began
+    started_at: datetime.datetime  # UTC; when the wait for credentials and a slot began
     slot_wait: float  # waiting for a place in the connection pool
     duration: float  # from the slot to the end of the attempt
     status: int | None = None  # HTTP status, None when no answer came
@@ -115,6 +116,7 @@ class Attempt:
     request_id: str | None = None
     may_have_run: bool = False  # whether the model may have done the work in this attempt
     delay: float | None = None  # the pause before the next attempt, None for the last one
+    credentials_wait: float = 0.0  # waiting for credentials, which holds no slot
 
 
 class AiosmrtError(Exception):
@@ -442,6 +444,10 @@ class TimeLimitError(TransportError, TimeoutError):
         super().__init__(message)
         self.limit = limit
         self.seconds = seconds
+
+
+class CredentialsTimeout(TimeLimitError, CredentialsError):
+    """No credentials within `Timeout.credentials` seconds; nothing was sent."""
 
 
 class SlotTimeout(TimeLimitError):

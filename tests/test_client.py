@@ -894,8 +894,8 @@ async def test_closing_ends_what_is_in_flight_wherever_it_is(
 
     tasks = asyncio.all_tasks()
     async with serve(begin) as server:
-        client = connect(server, max_connections=7, retry=RetryPolicy(base_delay=20.0))
-        stranger = client.with_options(credentials=never)
+        client = connect(server, max_connections=6, retry=RetryPolicy(base_delay=20.0))
+        stranger = client.with_options(credentials=never)  # it waits for no place
         calls: dict[str, Awaitable[object]] = {
             "answer": client.invoke_endpoint(endpoint_name="e", body=b""),
             "body": client.invoke_endpoint(endpoint_name="body", body=b""),

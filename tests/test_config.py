@@ -84,7 +84,9 @@ def test_of_what_may_be_confidential_only_names_are_shown(name: str) -> None:
     assert "my-password" not in shown
 
 
-@pytest.mark.parametrize("name", ["connect", "write", "first_byte", "idle", "slot", "total"])
+@pytest.mark.parametrize(
+    "name", ["connect", "write", "first_byte", "idle", "slot", "total", "credentials"]
+)
 @pytest.mark.parametrize("value", [0, -1, True, "1", float("nan")])
 def test_a_time_limit_is_a_positive_number(name: str, value: object) -> None:
     limits: dict[str, Any] = {name: value}

@@ -1,4 +1,4 @@
-"""One call, attempt after attempt: preparation, slot, credentials, signature, answer, again.
+"""One call, attempt after attempt: preparation, credentials, slot, signature, answer, again.
 
 It knows the settings, the signers and the transport, and none of those who make calls.
 """

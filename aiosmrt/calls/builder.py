@@ -56,12 +56,14 @@ class CallBuilder:
     @classmethod
     def of(cls, config: Config) -> CallBuilder:
         """Begin with options alone; nothing is read or opened."""
+        resolution = Resolution(config)
+        shared = Shared(clock=Clock(config.system_clock_offset))
         return cls(
             config=config,
             pools=Pools(),
-            resolution=Resolution(config),
-            credentials=_provide_credentials(config),
-            shared=Shared(clock=Clock(config.system_clock_offset)),
+            resolution=resolution,
+            credentials=_provide_credentials(config, resolution, shared.clock),
+            shared=shared,
         )
 
     def derive(self, config: Config, options: ClientOptions) -> CallBuilder:
@@ -69,10 +71,12 @@ class CallBuilder:
         derived = attrs.evolve(self, config=config)
         if not options.keys().isdisjoint(RESOLVED):
             derived.resolution = Resolution(config)
-        if not options.keys().isdisjoint(IDENTITY):
-            derived.credentials = _provide_credentials(config)
         if "system_clock_offset" in options:
             derived.shared = attrs.evolve(self.shared, clock=Clock(config.system_clock_offset))
+        if not options.keys().isdisjoint(IDENTITY):
+            derived.credentials = _provide_credentials(
+                config, derived.resolution, derived.shared.clock
+            )
         return derived
 
     async def begin(self, operation: Operation, arguments: Arguments) -> tuple[Pool, Caller, Call]:
@@ -166,14 +170,17 @@ class CallBuilder:
         return pool, self._caller
 
 
-def _provide_credentials(config: Config) -> CredentialProvider:
+def _provide_credentials(
+    config: Config, resolution: Resolution, clock: Clock
+) -> CredentialProvider:
     return CredentialProvider(
         credentials=config.credentials,
         access_key_id=config.aws_access_key_id,
         secret_access_key=config.aws_secret_access_key,
         session_token=config.aws_session_token,
         profile_name=config.profile_name,
-        region_name=config.region_name,
+        region_name=lambda: resolution.resolve_now().region_name,
+        correction=clock,
     )
 
 

@@ -45,6 +45,7 @@ class Call(Shown):
     goes_on: bool = False  # whether a stream has taken the call over, and will end it
     began: float = attrs.field(factory=time.perf_counter, init=False)
     slot_wait: float = 0.0
+    credentials_wait: float = 0.0  # of the attempt under way
     time_to_first_byte: float = 0.0
     # What a hook raised, which is not the call's; its traceback refers to this.
     _observers_own: weakref.ref[AiosmrtError] | None = attrs.field(default=None, init=False)
@@ -57,8 +58,9 @@ class Call(Shown):
         return Limits(self.timeout)
 
     def begin_attempt(self) -> None:
-        """Note that the wait for a slot begins."""
+        """Note that the wait for credentials and a slot begins."""
         self.head = None
+        self.credentials_wait = 0.0
         self._attempt_at = datetime.datetime.now(datetime.UTC)
         self._attempt_began = time.perf_counter()
         self._slot_at = None
@@ -66,7 +68,7 @@ class Call(Shown):
     def begin_sending(self) -> None:
         """Note that the slot is there."""
         self._slot_at = time.perf_counter()
-        self.slot_wait += self._slot_at - self._attempt_began
+        self.slot_wait += self._slot_at - self._attempt_began - self.credentials_wait
 
     def end_attempt(self, error: AiosmrtError | None = None, delay: float | None = None) -> None:
         """Note how the attempt ended, and how long the pause before the next will be."""
@@ -77,7 +79,8 @@ class Call(Shown):
             Attempt(
                 number=len(self.attempts) + 1,
                 started_at=self._attempt_at,
-                slot_wait=slot_at - self._attempt_began,
+                slot_wait=slot_at - self._attempt_began - self.credentials_wait,
+                credentials_wait=self.credentials_wait,
                 duration=now - slot_at,
                 status=None if head is None else head.status,
                 error=_name(error),

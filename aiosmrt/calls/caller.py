@@ -1,4 +1,4 @@
-"""The way of one call: slot, credentials, signature, send, judge the answer, wait, again."""
+"""The way of one call: credentials, slot, signature, send, judge the answer, wait, again."""
 
 from __future__ import annotations
 
@@ -131,7 +131,14 @@ class Caller:
         call.begin_attempt()
         try:
             with limits:
-                slot = await pool.acquire(limits, apart=call.apart)
+                while True:
+                    # Who waits for credentials holds no place: others have theirs at hand.
+                    if not self._find_credentials(call):
+                        await self._await_credentials(call)
+                    slot = await pool.acquire(limits, apart=call.apart)
+                    if self._find_credentials(call):
+                        break
+                    slot.release()  # they have ended meanwhile
                 call.begin_sending()
                 if self.retry.mode == "adaptive":
                     await self._pace()
@@ -151,6 +158,20 @@ class Caller:
             raise
         self._learn_pace(throttled=False)
         return result
+
+    def _find_credentials(self, call: Call) -> bool:
+        """Tell whether the call can be signed without waiting, or need not be."""
+        if self.signer is None:
+            return True
+        call.credentials = self.credentials.find()
+        return call.credentials is not None
+
+    async def _await_credentials(self, call: Call) -> None:
+        began = time.perf_counter()
+        try:
+            await self.credentials.get(call.timeout.credentials)
+        finally:
+            call.credentials_wait += time.perf_counter() - began
 
     async def _pace(self) -> None:
         """Wait until the rate that throttling has left lets an attempt go."""
@@ -184,10 +205,9 @@ class Caller:
         if self.signer is not None and len(request.body) > HASHED_APART:
             await hash_body(request)
         unsigned.body_hash = request.body_hash
-        if self.signer is not None:
-            call.credentials = credentials = await self.credentials.get()
+        if self.signer is not None and call.credentials is not None:
             call.signed_at = signed_at = self.shared.clock.now()
-            unsigned.headers |= self.signer.sign(unsigned, credentials, signed_at)
+            unsigned.headers |= self.signer.sign(unsigned, call.credentials, signed_at)
         _log.debug(
             "%s on %s: attempt %d goes to %s",
             call.operation,

@@ -34,6 +34,7 @@ import attrs
 from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import (
     AiosmrtError,
+    CredentialsTimeout,
     InternalStreamFailure,
     ModelError,
     ServiceError,
@@ -175,8 +176,8 @@ def decide(
 
 def classify(error: AiosmrtError) -> FailureKind:
     """Tell what kind of failure an error is, whether or not the model may have run."""
-    # These two limits are the caller's own, and another attempt would stretch them.
-    if isinstance(error, SlotTimeout | TotalTimeout):
+    # These limits are the caller's own, and another attempt would stretch them.
+    if isinstance(error, CredentialsTimeout | SlotTimeout | TotalTimeout):
         return FailureKind.OTHER
     if isinstance(error, TransportError | TruncatedStream):
         return FailureKind.TRANSIENT

@@ -54,6 +54,7 @@ IDENTITY = frozenset(
         "profile_name",
         "region_name",
         "credentials",
+        "system_clock_offset",  # by which they end
     }
 )
 # What a derived client cannot have of its own, since it shares the pool.

@@ -27,8 +27,16 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
-from aiosmrt.config import BotocoreCredentials, Credentials, CredentialsSource
-from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError
+from aiosmrt.config import Credentials, CredentialsSource
+from aiosmrt.errors import (
+    AiosmrtError,
+    ConfigurationError,
+    CredentialsError,
+    CredentialsTimeout,
+)
+from aiosmrt.signing.chain import Chain, name_method
+from aiosmrt.signing.clock import Clock
+from aiosmrt.signing.keys import VARIABLES, find_fault, take_arguments, take_environment
 from aiosmrt.threads import submit
 from aiosmrt.tracebacks import forget_locals, hides_locals, walk_chain
 
@@ -64,9 +72,11 @@ class CredentialProvider:
         access_key_id, secret_access_key, session_token: in place of `credentials`.
         profile_name: a profile of the shared files. It beats keys in the environment, which the
             variable `AWS_PROFILE` does not (as in botocore).
-        region_name: where STS and SSO are called if the source needs them.
+        region_name: where STS is called if the source needs it, or what gives it: that is asked
+            where credentials are fetched, and may block.
         environ: where keys are looked for; botocore itself reads the process's environment.
-        clock: the time in seconds since the epoch.
+        clock: this machine's time in seconds since the epoch.
+        correction: how far that is from the service's time, by which credentials end.
 
     Without credentials, keys and profile, the environment's keys count (`AWS_ACCESS_KEY_ID`,
     `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CREDENTIAL_EXPIRATION`), else what botocore's
@@ -87,18 +97,24 @@ class CredentialProvider:
         secret_access_key: str | None = None,
         session_token: str | None = None,
         profile_name: str | None = None,
-        region_name: str | None = None,
+        region_name: str | Callable[[], str | None] | None = None,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
+        correction: Clock | None = None,
     ) -> None:
-        keys = _from_arguments(access_key_id, secret_access_key, session_token)
+        keys = take_arguments(access_key_id, secret_access_key, session_token)
         if keys is not None and credentials is not None:
             raise ConfigurationError(
                 "Both credentials= and aws_access_key_id= are given: leave one of them out."
             )
         given = keys if credentials is None else credentials
-        self._source = _Chain(profile_name, region_name) if given is None else given
+        self._correction = correction or Clock()
+        find_region = region_name if callable(region_name) else lambda: region_name
+        self._source = (
+            Chain(profile_name, find_region, self._correction) if given is None else given
+        )
         self.description = _describe(self._source)
+        self._key_prefix = "" if keys is None else "aws_"
         self._environ = environ
         self._clock = clock
         self._cached: Credentials | None = None
@@ -108,26 +124,70 @@ class CredentialProvider:
     def __repr__(self) -> str:
         return f"<CredentialProvider: {self.description}>"
 
-    async def get(self) -> Credentials:
-        """Give credentials that hold, without suspending where there are some.
+    @property
+    def source(self) -> str:
+        """Where credentials are from, or looked for at the moment, for people."""
+        source = self._source
+        if isinstance(source, Chain):
+            where = source.describe()
+        else:
+            where = name_method(getattr(source, "method", None) or "")
+        return f"{self.description.partition(' (')[0]} ({where})" if where else self.description
+
+    def find(self) -> Credentials | None:
+        """Give credentials that hold, `None` where it takes waiting: then `get` gives them.
 
         They are renewed in the background when 15 minutes of their life are left, or half of it if
-        that is less. In the last minute, or the last tenth, callers wait.
+        that is less. In the last minute, or the last tenth, it takes waiting.
 
         Raises:
-            CredentialsError: there are none, or they have ended; the next call tries again.
+            CredentialsError: there are none, or they have ended; the next time it is tried again.
             ConfigurationError: what was given as credentials does not give any.
         """
-        self._land()
-        now = self._clock()
+        if self._flight is not None:
+            self._land()
+        now = self._now()
         if self._cached is not None and now < self._renew_at:
             return self._cached
         flight = self._flight = self._flight or self._start()
-        if not flight.outcome.done():
-            if self._cached is not None and now < self._block_at:
-                return self._cached
-            await asyncio.wrap_future(flight.outcome)
+        if flight.outcome.done():
+            self._land()
+            return self._settle(flight, now)
+        return self._cached if now < self._block_at else None
+
+    async def get(self, limit: float | None = None) -> Credentials:
+        """Give credentials that hold, without suspending where there are some.
+
+        Args:
+            limit: seconds to wait for them, `None` is no limit. The fetch goes on, for whoever
+                asks later: it may be waiting for a person, and a second one would not help.
+
+        Raises:
+            CredentialsTimeout: none came within the limit.
+            CredentialsError, ConfigurationError: as `find`.
+        """
+        now = self._now()
+        found = self.find()
+        if found is not None:
+            return found
+        flight = self._flight
+        assert flight is not None  # noqa: S101 - what was not found is on its way
+        landing = asyncio.wrap_future(flight.outcome)
+        try:
+            await asyncio.wait((landing,), timeout=limit)
+        finally:
+            landing.cancel()
+        if limit is not None and landing.cancelled():
+            raise CredentialsTimeout(
+                f"no credentials came from {self.source} within {limit:g} s (Timeout.credentials)",
+                limit="credentials",
+                seconds=float(limit),
+            )
         self._land()
+        return self._settle(flight, now)
+
+    def _settle(self, flight: _Flight, now: float) -> Credentials:
+        """Give what a flight that is over has brought, or old credentials if they still hold."""
         outcome = flight.outcome.result()
         if isinstance(outcome, Credentials):
             return outcome
@@ -136,11 +196,14 @@ class CredentialProvider:
         # Every caller gets an error of their own, to which the call adds what it knows.
         raise copy.copy(outcome) from outcome.__cause__
 
+    def _now(self) -> float:
+        return self._clock() + self._correction.offset
+
     def invalidate(self, credentials: Credentials) -> None:
         """Have the next `get` fetch anew if these, which the service refused, are still at hand."""
         if credentials == self._cached:
             self._cached = None
-            if isinstance(self._source, _Chain):
+            if isinstance(self._source, Chain):
                 self._source.forget()
 
     async def aclose(self) -> None:
@@ -183,7 +246,7 @@ class CredentialProvider:
             return
         self._flight = None
         outcome = flight.outcome.result()
-        now = self._clock()
+        now = self._now()
         if isinstance(outcome, Credentials):
             self._cached = outcome
             end = _end_of(outcome)
@@ -205,8 +268,11 @@ class CredentialProvider:
         """Give credentials that can be had without waiting."""
         if isinstance(self._source, Credentials):
             return self._source
-        if isinstance(self._source, _Chain) and self._source.profile_name is None:
-            return _from_environment(self._environ)
+        if isinstance(self._source, Chain) and self._source.profile_name is None:
+            keys = take_environment(self._environ)
+            if keys is not None:
+                self._source.method = "env"
+            return keys
         return None
 
     async def _call(self, function: Callable[[], Awaitable[object]]) -> Credentials:
@@ -232,13 +298,25 @@ class CredentialProvider:
 
     def _freeze(self, source: object) -> Credentials:
         """Ask botocore's objects; this blocks."""
+        # The chain's judge by the corrected clock, other people's by this machine's.
+        now = self._now if isinstance(source, Chain) else self._clock
         if hasattr(source, "get_credentials"):
             source = source.get_credentials()
             if source is None:
                 raise self._failure(f"No AWS credentials were found: {self.description} has none.")
         frozen: Any = source
-        if hasattr(source, "get_frozen_credentials"):
-            frozen = source.get_frozen_credentials()
+        try:
+            if hasattr(source, "get_frozen_credentials"):
+                frozen = source.get_frozen_credentials()
+            seconds = _seconds_left(source)
+        except TypeError as error:
+            # Nothing else of botocore's subtracts times; a zone that is missing it does not notice.
+            if "offset-naive" not in str(error):
+                raise
+            raise ConfigurationError(
+                f"The end of the credentials that {self.source} gave has no zone, so that nobody "
+                "knows when that is: it must be a time such as 2030-01-31T23:59:59Z (ISO 8601)."
+            ) from None
         if not hasattr(frozen, "access_key"):
             if inspect.iscoroutine(frozen):  # aiobotocore's objects have coroutine methods
                 frozen.close()
@@ -246,9 +324,9 @@ class CredentialProvider:
                 f"Not credentials: {self.description} gave a {type(frozen).__name__}. Around an "
                 f"object whose methods are coroutines, give an `async def` that awaits them."
             )
-        seconds = _seconds_left(source)
-        now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
-        end = None if seconds is None else now + datetime.timedelta(seconds=seconds)
+        end = None
+        if seconds is not None:
+            end = datetime.datetime.fromtimestamp(now() + seconds, datetime.UTC)
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token, end)
 
     def _judge(self, fetch: Callable[[], _Found]) -> _Found | AiosmrtError:
@@ -271,9 +349,11 @@ class CredentialProvider:
         forget_locals(*walk_chain(error, handled))
         if isinstance(error, AiosmrtError):
             return error
+        source = self._source
+        where = source.describe() if isinstance(source, Chain) else ""
         failure = self._failure(
-            f"Fetching {self.description} failed ({type(error).__name__}): "
-            f"{str(error) or 'no details'}."
+            f"Fetching {self.description} failed ({type(error).__name__}"
+            f"{where and f' from {where}'}): {str(error) or 'no details'}."
         )
         failure.__cause__ = error
         return failure
@@ -282,20 +362,28 @@ class CredentialProvider:
         """Say why what was found is of no use, if it is not."""
         if credentials is None:
             return None
-        if self._clock() >= _end_of(credentials):
-            return self._failure(f"Expired: {self.description} ended at {credentials.expires_at}.")
-        for name in ("access_key_id", "secret_access_key", "session_token"):
-            key: object = getattr(credentials, name) or ""
-            # What no header can hold, or no signature be made with.
-            if not (isinstance(key, str) and key.isascii() and key.isprintable()):
-                return self._failure(
-                    f"Unusable: the {name} of {self.description} is not printable ASCII text; was "
-                    "it read with the end of its line?"
-                )
-        return None
+        if self._now() >= _end_of(credentials):
+            offset = self._correction.offset
+            clock = f" by the service's clock ({offset:+.0f} s from this machine's)"
+            end = f"{credentials.expires_at}{clock if offset else ''}"
+            return self._failure(f"Expired: {self.source} ended at {end}.")
+        fault = find_fault(credentials, self._name_key)
+        return None if fault is None else self._failure(fault)
+
+    def _name_key(self, attribute: str) -> str:
+        """Say where a key is from."""
+        source = self._source
+        prefix = self._key_prefix
+        if isinstance(source, Chain):
+            if source.method == "env":
+                names = VARIABLES[attribute]
+                name = next((name for name in names if self._environ.get(name)), names[0])
+                return f"the environment variable {name}"
+            prefix = "aws_" if source.reads_files else ""
+        return f"the {prefix}{attribute} of {self.source}"
 
     def _failure(self, text: str) -> CredentialsError:
-        return CredentialsError(f"{text} {_ADVICE}" if isinstance(self._source, _Chain) else text)
+        return CredentialsError(f"{text} {_ADVICE}" if isinstance(self._source, Chain) else text)
 
 
 class _Flight:
@@ -311,32 +399,6 @@ class _Flight:
         return self.pid != os.getpid() or (
             self.task is not None and self.task.get_loop() is not asyncio.get_running_loop()
         )
-
-
-class _Chain:
-    """botocore's chain, shaped like a session that can forget what it found."""
-
-    def __init__(self, profile_name: str | None, region_name: str | None) -> None:
-        self.profile_name = profile_name
-        self._region_name = region_name
-        self._found: BotocoreCredentials | None = None
-        self._pid = os.getpid()
-
-    def get_credentials(self) -> BotocoreCredentials | None:
-        found = self._found
-        # After a fork, a lock inside may be held by a thread that is not there.
-        if found is None or self._pid != os.getpid():
-            import botocore.session  # noqa: PLC0415, slow, and not needed by every source
-
-            session = botocore.session.Session(profile=self.profile_name)
-            if self._region_name is not None:
-                session.set_config_variable("region", self._region_name)
-            found = self._found = session.get_credentials()
-            self._pid = os.getpid()
-        return found
-
-    def forget(self) -> None:
-        self._found = None
 
 
 def _new_outcome() -> _Outcome:
@@ -356,7 +418,7 @@ def _describe(source: object) -> str:
     """Name the source for errors, without its secrets, or refuse it."""
     if isinstance(source, Credentials):
         return "the keys given as arguments"
-    if isinstance(source, _Chain):
+    if isinstance(source, Chain):
         if source.profile_name is not None:
             return f"the profile {source.profile_name!r}"
         return "the default chain (environment, shared files, container, instance metadata)"
@@ -368,43 +430,6 @@ def _describe(source: object) -> str:
         f"credentials= is a {type(source).__name__}: give an aiosmrt.Credentials, credentials or "
         f"a session of botocore, or a coroutine function that returns credentials."
     )
-
-
-def _from_arguments(
-    access_key_id: str | None, secret_access_key: str | None, session_token: str | None
-) -> Credentials | None:
-    if access_key_id and secret_access_key:
-        return Credentials(access_key_id, secret_access_key, session_token)
-    if access_key_id or secret_access_key or session_token:
-        raise ConfigurationError(
-            "aws_access_key_id= and aws_secret_access_key= belong together, and "
-            "aws_session_token= needs both: give what is missing, or none of them."
-        )
-    return None
-
-
-def _from_environment(environ: Mapping[str, str]) -> Credentials | None:
-    """Read the variables that botocore reads, in its order; none without the key's id."""
-    access_key_id = environ.get("AWS_ACCESS_KEY_ID")
-    if not access_key_id:
-        return None
-    secret_access_key = environ.get("AWS_SECRET_ACCESS_KEY")
-    if not secret_access_key:
-        raise CredentialsError(
-            "The environment variable AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY: set "
-            "both, or unset the one to have credentials looked for elsewhere."
-        )
-    expires_at = None
-    if expiration := environ.get("AWS_CREDENTIAL_EXPIRATION"):
-        with suppress(ValueError):
-            expires_at = datetime.datetime.fromisoformat(expiration)
-        if expires_at is None or expires_at.tzinfo is None:
-            raise ConfigurationError(
-                f"The environment variable AWS_CREDENTIAL_EXPIRATION is {expiration!r}, which is "
-                f"not a time with its zone, such as 2030-01-31T23:59:59Z (ISO 8601)."
-            )
-    token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
-    return Credentials(access_key_id, secret_access_key, token, expires_at)
 
 
 def _end_of(credentials: Credentials) -> float:

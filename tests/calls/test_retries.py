@@ -233,6 +233,7 @@ def test_lost_connections_are_retried_unless_the_model_may_have_run(
         errors.ParameterError,
         ConfigurationError,
         errors.CredentialsError,
+        errors.CredentialsTimeout,
         errors.ClientClosed,
         errors.StreamClosed,
         errors.UnexpectedResponse,

@@ -760,6 +760,11 @@ async def credentials_from_a_function_that_does_not_wait(stage: Stage) -> None:
     f'{{"Version": 1, "SecretAccessKey": "{SECRET_KEY}", '.encode(),
     f'{{"Version": 7, "SessionToken": "{TOKEN}"}}'.encode(),
     b'"' + SECRET_KEY.encode() + b"\xff",
+    f'{{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": " {SECRET_KEY}"}}'.encode(),
+    (
+        f'{{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "{SECRET_KEY}", '
+        f'"SessionToken": "{TOKEN}", "Expiration": "2030-01-01T00:00:00"}}'
+    ).encode(),
 )
 async def a_process_that_says_nonsense(stage: Stage, said: bytes) -> None:
     script = stage.tmp_path / "process.py"

@@ -1,6 +1,7 @@
 """Slot first, sign last.
 
-A call waits for its slot, then signs, then sends: however many wait, no signature is stale. A
+A call waits for its slot, then signs, then sends: however many wait, no signature is stale. Who
+waits for credentials holds no slot: others, whose credentials are at hand, go on meanwhile. A
 machine whose clock is wrong learns the time from the answer of a service that refuses signatures
 for theirs, once, and signs anew.
 """
@@ -12,6 +13,7 @@ import datetime
 import logging
 from collections.abc import Callable
 from email.utils import format_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
@@ -19,7 +21,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiosmrt import Hooks, OnRetry, ResponseStream, RetryPolicy, ServiceError
+import aiosmrt.signing.credentials
+from aiosmrt import (
+    CredentialsError,
+    CredentialsTimeout,
+    Hooks,
+    OnRetry,
+    ResponseStream,
+    RetryPolicy,
+    ServiceError,
+    Timeout,
+)
 from aiosmrt.config import Credentials
 from aiosmrt.local.authorization import SignedRequest, check_authorization
 from aiosmrt.signing.clock import Clock
@@ -253,3 +265,147 @@ async def test_queued_calls_never_carry_stale_signatures(
         waited = max(answer.metadata.slot_wait for answer in answers)
         assert waited > 1.0, "the calls did not queue long enough to show anything"
         assert stale == 0
+
+
+@pytest.mark.parametrize("operation", CALLS)
+@pytest.mark.asyncio
+async def test_who_waits_for_credentials_keeps_nobody_from_the_wire(
+    *,
+    operation: str,
+    service: Service,
+    serve: Serve,
+    connect: Connect,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile slow]\ncredential_process = sleep 5\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setattr(aiosmrt.signing.credentials, "_CLOSING", 0.01)
+    nobody: dict[str, Any] = {"aws_access_key_id": None, "aws_secret_access_key": None}
+    call = CALLS[operation]
+    async with (
+        serve(service) as server,
+        connect(
+            server,
+            profile_name="slow",
+            max_connections=2,
+            timeout=Timeout(credentials=0.25),
+            **nobody,
+        ) as client,
+    ):
+        stuck = [asyncio.ensure_future(_await(call(client))) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        other = client.with_options(
+            aws_access_key_id=KEYS.access_key_id, aws_secret_access_key=KEYS.secret_access_key
+        )
+        outcome = await call(other)
+        if isinstance(outcome, ResponseStream):
+            await outcome.read()
+        assert len(server.requests) == 1
+        assert not any(one.done() for one in stuck)
+        errors = await asyncio.gather(*stuck, return_exceptions=True)
+        with pytest.raises(CredentialsTimeout, match=r"'slow' \(the credential_process\) within"):
+            await client.warm_up()
+    for error in errors:
+        assert isinstance(error, CredentialsError)
+        assert isinstance(error, CredentialsTimeout)
+        assert "the profile 'slow' (the credential_process) within 0.25 s" in str(error)
+        (attempt,) = error.attempts
+        assert attempt.error == "CredentialsTimeout"
+        assert attempt.credentials_wait == pytest.approx(0.25, abs=0.2)
+        assert attempt.slot_wait < 0.1
+        assert attempt.duration < 0.1
+        assert not error.may_have_run
+
+
+async def _await(awaitable: Any) -> object:
+    return await awaitable
+
+
+@pytest.mark.asyncio
+async def test_credentials_that_end_in_the_queue_are_renewed_without_a_slot(
+    service: Service, serve: Serve, connect: Connect, events: Events
+) -> None:
+    """They live for 0.2 seconds, and the one place is not free before."""
+    fetched = 0
+    vault, end = asyncio.Event(), asyncio.Event()
+    play = events.play(events.head() + events.chunk(events.part(b"a")), end, events.END)
+
+    async def fetch() -> Credentials:
+        nonlocal fetched
+        fetched += 1
+        if fetched == 2:
+            await vault.wait()
+        life = datetime.timedelta(seconds=0.2 if fetched == 1 else 60)
+        return attrs.evolve(KEYS, expires_at=datetime.datetime.now(datetime.UTC) + life)
+
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        await (play if request.target.endswith("-stream") else service)(request, writer)
+
+    async with (
+        serve(answer) as server,
+        connect(server, max_connections=1) as client,
+        client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"") as stream,
+    ):
+        waiting = asyncio.create_task(
+            client.with_options(credentials=fetch).invoke_endpoint(endpoint_name="e", body=b"")
+        )
+        await asyncio.sleep(0.3)
+        assert fetched == 1
+        end.set()
+        await stream.read()
+        # The place is free, and who had it first gives it on.
+        await client.invoke_endpoint(endpoint_name="e", body=b"")
+        assert fetched == 2
+        assert not waiting.done()
+        vault.set()
+        (attempt,) = (await waiting).metadata.attempts
+        assert attempt.slot_wait > 0.2
+        assert len(server.requests) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_ends_while_it_waits_for_credentials(
+    service: Service, serve: Serve, connect: Connect
+) -> None:
+    async def never() -> Credentials:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serve(service) as server, connect(server, max_connections=1) as client:
+        waiting = client.with_options(credentials=never)
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match=r"0\.05 s \(Timeout\.total\)"):
+                await waiting.invoke_endpoint(endpoint_name="e", body=b"", timeout=0.05)
+            cancelled = asyncio.create_task(waiting.invoke_endpoint(endpoint_name="e", body=b""))
+            await asyncio.sleep(0.01)
+            cancelled.cancel()
+            await asyncio.wait((cancelled,))
+            assert cancelled.cancelled()
+            await client.invoke_endpoint(endpoint_name="e", body=b"")
+        assert len(server.requests) == 2
+
+
+@pytest.mark.asyncio
+async def test_credentials_end_by_the_clock_that_was_learnt(
+    service: Service, serve: Serve, connect: Connect
+) -> None:
+    fetched = 0
+
+    async def fetch() -> Credentials:
+        nonlocal fetched
+        fetched += 1
+        return attrs.evolve(KEYS, expires_at=service.now() + datetime.timedelta(minutes=50))
+
+    async with serve(service) as server, connect(server) as client:
+        renewing = client.with_options(credentials=fetch)
+        await renewing.invoke_endpoint(endpoint_name="e", body=b"")
+        service.ahead = HOUR  # it was the machine's clock that has stood still
+        await client.invoke_endpoint(endpoint_name="e", body=b"")
+        await renewing.invoke_endpoint(endpoint_name="e", body=b"")
+        assert fetched == 2
+        # Told otherwise, another client has another opinion.
+        told = renewing.with_options(system_clock_offset=HOUR)
+        await told.invoke_endpoint(endpoint_name="e", body=b"")
+        assert fetched == 3

@@ -399,6 +399,13 @@ async def _time_limits(lab: Lab) -> None:
             await lab.until(lambda: len(silent.requests) > before)
             assert await ended_by("slot", client) is errors.SlotTimeout
             occupied.cancel()
+
+        async def fetch() -> aiosmrt.Credentials:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        keyless = client.with_options(credentials=fetch)
+        assert await ended_by("credentials", keyless) is errors.CredentialsTimeout
         with pytest.raises(aiosmrt.TotalTimeout):
             await invoke(client.with_options(timeout=0.05))
 

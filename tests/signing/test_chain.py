@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiosmrt.signing.chain import find_credentials
+from aiosmrt import CredentialsError, SageMakerRuntimeClient
+from aiosmrt.signing.chain import Chain, find_credentials
+from aiosmrt.signing.clock import Clock
+
+if TYPE_CHECKING:
+    from tests.conftest import SeenRequest, Serve
+
+Respond = Callable[..., bytes]
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +38,67 @@ def test_what_is_found_says_where() -> None:
 def test_what_cannot_be_had_is_not_found() -> None:
     assert find_credentials(None, "us-east-1") is None
     assert find_credentials("not there", "us-east-1") is None
+
+
+def test_the_chain_says_where_it_is() -> None:
+    chain = Chain("mine", lambda: None, Clock())
+    assert chain.describe() == ""
+    found = chain.get_credentials()
+    assert chain.method == "shared-credentials-file"
+    assert chain.describe() == "the shared credentials file"
+    assert chain.get_credentials() is found
+    chain.forget()
+    assert chain.get_credentials() is not found
+
+
+def test_a_profile_that_was_not_given_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain(None, lambda: None, Clock())
+    assert chain.get_credentials() is None
+    assert chain.describe() == ""
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    assert chain.get_credentials() is not None
+    assert chain.describe() == "the shared credentials file of profile 'mine'"
+
+
+@pytest.mark.parametrize("source", ["argument", "AWS_REGION", "AWS_DEFAULT_REGION", "profile"])
+@pytest.mark.parametrize("kind", ["AssumeRole", "AssumeRoleWithWebIdentity"])
+@pytest.mark.asyncio
+async def test_sts_is_asked_in_the_clients_region(
+    *,
+    kind: str,
+    source: str,
+    serve: Serve,
+    respond: Respond,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+) -> None:
+    region = "eu-south-2"
+    role = "role_arn = arn:aws:iam::123456789012:role/r\n"
+    (tmp_path / "identity").write_text("hidden")
+    who = (
+        "source_profile = mine"
+        if kind == "AssumeRole"
+        else f"web_identity_token_file = {tmp_path / 'identity'}"
+    )
+    where = f"region = {region}" if source == "profile" else ""
+    (tmp_path / "config").write_text(f"[profile p]\n{role}{who}\n{where}\n[profile mine]\n")
+    if source.startswith("AWS_"):
+        monkeypatch.setenv(source, region)
+    options: dict[str, Any] = {"region_name": region} if source == "argument" else {}
+
+    async def refuse(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(respond(400, b"<ErrorResponse/>"))
+
+    # botocore looks up the host of the region, which a proxy of plain HTTP is told.
+    async with serve(refuse) as sts:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.invalid")
+        monkeypatch.setenv("HTTP_PROXY", sts.url)
+        client = SageMakerRuntimeClient(profile_name="p", **options)
+        with pytest.raises(CredentialsError):
+            await client.warm_up()
+        await client.aclose()
+        assert client.region_name == region
+        (request,) = sts.requests
+        assert f"Action={kind}&".encode() in request.body
+        if kind == "AssumeRole":
+            assert f"/{region}/sts/" in request.headers["authorization"]

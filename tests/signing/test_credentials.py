@@ -7,6 +7,8 @@ import importlib.util
 import json
 import logging
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -22,9 +24,15 @@ import botocore.credentials
 import botocore.session
 import pytest
 
+import aiosmrt.signing.clock
 import aiosmrt.signing.credentials
 from aiosmrt.config import Credentials
-from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError
+from aiosmrt.errors import (
+    AiosmrtError,
+    ConfigurationError,
+    CredentialsError,
+    CredentialsTimeout,
+)
 from aiosmrt.signing.credentials import CredentialProvider
 
 T = TypeVar("T")
@@ -504,6 +512,282 @@ def test_a_missing_profile_is_an_error() -> None:
     with pytest.raises(CredentialsError, match=r"'prod' failed \(ProfileNotFound\)") as caught:
         fetch(CredentialProvider(profile_name="prod"))
     assert caught.value.__cause__ is not None
+
+
+BAD = f"{SECRET}\n"
+
+
+def test_a_variable_of_no_use_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN}
+    provider = CredentialProvider()
+    for name in (*sound, "AWS_SECURITY_TOKEN"):
+        with monkeypatch.context() as patched:
+            for variable, value in {**sound, name: BAD}.items():
+                patched.setenv(variable, value)
+            with pytest.raises(
+                CredentialsError, match=f"environment variable {name} has"
+            ) as caught:
+                at_once(provider.get())
+        assert "hunter2" not in str(caught.value)
+    # Once they are gone, it is not they that are named.
+    (home / ".aws/credentials").write_text("[default]\naws_access_key_id = 'a'\n")
+    with (home / ".aws/credentials").open("a") as file:
+        file.write(f"aws_secret_access_key = {SECRET}\n")
+    words = (
+        "aws_access_key_id of the default chain (the shared credentials file of profile 'default')"
+    )
+    with pytest.raises(CredentialsError, match=re.escape(f"{words} has quotes around it")):
+        fetch(provider)
+
+
+def test_an_argument_of_no_use_is_named() -> None:
+    for name in ("access_key_id", "secret_access_key", "session_token"):
+        keys: dict[str, Any] = {"access_key_id": "id", "secret_access_key": SECRET, name: BAD}
+        for provider, prefix in (
+            (CredentialProvider(**keys), "aws_"),
+            (CredentialProvider(Credentials(**keys)), ""),
+        ):
+            words = f"the {prefix}{name} of the keys given as arguments has white space"
+            with pytest.raises(CredentialsError, match=words) as caught:
+                at_once(provider.get())
+            assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["config", "credentials"])
+def test_a_profile_of_no_use_is_named(home: Path, file: str) -> None:
+    heading = "[profile dev]" if file == "config" else "[dev]"
+    (home / f".aws/{file}").write_text(
+        f'{heading}\naws_access_key_id = id\naws_secret_access_key = "{SECRET}"\n'
+    )
+    kind = "shared config file" if file == "config" else "shared credentials file"
+    words = f"the aws_secret_access_key of the profile 'dev' (the {kind}) has quotes around it"
+    with pytest.raises(CredentialsError, match=re.escape(words)):
+        fetch(CredentialProvider(profile_name="dev"))
+
+
+@pytest.mark.parametrize("name", ["AccessKeyId", "SecretAccessKey", "SessionToken"])
+def test_a_process_that_gives_a_key_of_no_use_is_named(home: Path, name: str) -> None:
+    answer = {"Version": 1, "AccessKeyId": "id", "SecretAccessKey": SECRET, name: BAD}
+    process_profile(home, f"print(json.dumps({answer!r}))")
+    with pytest.raises(
+        CredentialsError, match=r"of the profile 'proc' \(the credential_process\) has white space"
+    ) as caught:
+        fetch(CredentialProvider(profile_name="proc"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["AccessKeyId", "SecretAccessKey", "Token"])
+def test_a_container_that_gives_a_key_of_no_use_is_named(
+    web: Web, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{web.url}/container")
+    monkeypatch.setitem(CONTAINER, name, BAD)
+    with pytest.raises(CredentialsError, match=r"the container's endpoint.* has white space"):
+        fetch(CredentialProvider())
+
+
+def test_a_containers_token_with_the_end_of_its_line_is_named(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{web.url}/container")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", BAD)
+    with pytest.raises(CredentialsError, match="AWS_CONTAINER_AUTHORIZATION_TOKEN") as caught:
+        fetch(CredentialProvider())
+    assert "hunter2" not in str(caught.value)
+
+
+# The end of what is found
+
+
+@pytest.mark.parametrize("end", ["2999-01-01T00:00:00", "2999-01-01"])
+def test_an_end_without_a_zone_is_refused(
+    home: Path, web: Web, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    answer = {"Version": 1, **CONTAINER, "SessionToken": TOKEN, "Expiration": end}
+    process_profile(home, f"print(json.dumps({answer!r}))")
+    with pytest.raises(ConfigurationError, match=r"credential_process.* has no zone") as caught:
+        fetch(CredentialProvider(profile_name="proc"))
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{web.url}/container")
+    monkeypatch.setitem(CONTAINER, "Expiration", end)
+    with pytest.raises(ConfigurationError, match=r"the container's endpoint.* has no zone"):
+        fetch(CredentialProvider())
+
+
+@pytest.mark.asyncio
+async def test_a_providers_own_end_without_a_zone_is_refused() -> None:
+    naive = datetime.datetime(2030, 1, 1)  # noqa: DTZ001 - that is it
+
+    async def source() -> Credentials:
+        return Credentials("id", SECRET, TOKEN, naive)
+
+    with pytest.raises(ConfigurationError, match=r"2030, 1, 1, 0, 0\)\) has no zone"):
+        await CredentialProvider(source).get()
+
+    metadata = {"access_key": "id", "secret_key": SECRET, "token": TOKEN, "expiry_time": str(naive)}
+    for botocores in (
+        botocore.credentials.DeferredRefreshableCredentials(lambda: metadata, "mine"),
+        botocore.credentials.RefreshableCredentials.create_from_metadata(metadata, dict, "mine"),
+    ):
+        with pytest.raises(ConfigurationError, match=r"credentials= \(mine\) gave has no zone"):
+            await CredentialProvider(botocores).get()
+
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize("offset", [HOUR, -HOUR])
+def test_credentials_end_by_the_corrected_clock(offset: float) -> None:
+    """The machine is an hour wrong; they live from half an hour before to half an hour behind."""
+    correction = aiosmrt.signing.clock.Clock()
+    clock = Clock()
+    half = datetime.timedelta(seconds=offset / 2)
+    provider = CredentialProvider(
+        Credentials("id", SECRET, expires_at=clock.read() + half),
+        clock=clock,
+        correction=correction,
+    )
+    if offset > 0:
+        assert at_once(provider.get()).access_key_id == "id"
+        correction.offset = offset
+        with pytest.raises(CredentialsError, match=r"by the service's clock \(\+3600 s from"):
+            at_once(provider.get())
+    else:
+        with pytest.raises(CredentialsError, match=r"ended at 2027-01-15 07:30:00\+00:00\."):
+            at_once(provider.get())
+        correction.offset = offset
+        assert at_once(provider.get()).access_key_id == "id"
+
+
+def test_a_function_is_asked_again_by_the_corrected_clock() -> None:
+    correction = aiosmrt.signing.clock.Clock()
+    clock = Clock()
+    asked = []
+
+    async def source() -> Credentials:
+        asked.append(correction.offset)
+        seconds = correction.offset + HOUR
+        return Credentials(
+            "id", SECRET, expires_at=clock.read() + datetime.timedelta(seconds=seconds)
+        )
+
+    provider = CredentialProvider(source, clock=clock, correction=correction)
+    fetch(provider)
+    assert asked == [0.0]
+    correction.offset = HOUR
+    fetch(provider)
+    assert asked == [0.0, HOUR]
+
+
+@pytest.mark.parametrize("offset", [-2 * HOUR, 0.0, 2 * HOUR])
+def test_what_the_chain_finds_ends_by_the_corrected_clock(home: Path, offset: float) -> None:
+    """The process gives credentials that live for an hour by the service's clock."""
+    runs = process_profile(
+        home,
+        f"seconds = time.time() + {offset + HOUR}\n"
+        "end = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(seconds))\n"
+        "print(json.dumps(dict(Version=1, AccessKeyId='id', SecretAccessKey='s',"
+        " SessionToken='t', Expiration=end)))",
+    )
+    correction = aiosmrt.signing.clock.Clock(offset)
+    provider = CredentialProvider(profile_name="proc", correction=correction)
+    end = fetch(provider).expires_at
+    assert end is not None
+    assert end.timestamp() == pytest.approx(time.time() + offset + HOUR, abs=20)
+    assert runs.read_text() == "x"
+    # By the service's clock they are over: the process is asked, and says the same.
+    correction.offset += 1.1 * HOUR
+    with pytest.raises(CredentialsError, match="still expired"):
+        fetch(provider)
+    assert runs.read_text() == "xx"
+
+
+# The time limit
+
+
+@pytest.mark.asyncio
+async def test_who_has_waited_too_long_is_told_for_whom(vendor: Vendor) -> None:
+    vendor.open.clear()
+    provider = vendor.provider()
+    source = r"the botocore object given as credentials= \(vendor\)"
+    for _ in range(2):
+        with pytest.raises(
+            CredentialsTimeout, match=rf"{source} within 0\.02 s \(Timeout\.credentials\)"
+        ) as caught:
+            await provider.get(0.02)
+        assert isinstance(caught.value, CredentialsError)
+        assert isinstance(caught.value, TimeoutError)
+        assert (caught.value.limit, caught.value.seconds) == ("credentials", 0.02)
+    # It goes on for whoever asks later, and there is only one.
+    patient = asyncio.create_task(provider.get())
+    await asyncio.sleep(0.01)
+    vendor.open.set()
+    assert (await patient).access_key_id == "key-1"
+    assert vendor.calls == 1
+
+
+@pytest.mark.asyncio
+async def test_a_function_that_never_returns_has_a_limit() -> None:
+    async def source() -> Credentials:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    provider = CredentialProvider(source)
+    with pytest.raises(CredentialsTimeout, match="from the function given as credentials= within"):
+        await provider.get(0.02)
+    await provider.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_limit_does_not_count_what_is_at_hand(vendor: Vendor) -> None:
+    provider = vendor.provider()
+    await provider.get()
+    vendor.open.clear()
+    vendor.clock.now = NOW + 3600 - 500
+    assert (await provider.get(1e-9)).access_key_id == "key-1"
+    vendor.open.set()
+    await landing(provider)
+
+
+@pytest.mark.parametrize("way", ["process", "container", "machine", "role"])
+def test_the_limit_names_the_way_that_is_waited_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        profile_name: str | None = "dev"
+        config = home / ".aws/config"
+        if way == "process":
+            config.write_text("[profile dev]\ncredential_process = sleep 5\n")
+            words = "the profile 'dev' (the credential_process)"
+        elif way == "role":
+            config.write_text(
+                "[profile base]\naws_access_key_id = base\naws_secret_access_key = b\n[profile dev]"
+                "\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = base\n"
+            )
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+            monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            words = "the profile 'dev' (AssumeRole of STS, for the role_arn)"
+        elif way == "container":
+            profile_name = None
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/container")
+            words = "the default chain (the container's endpoint, by AWS_CONTAINER"
+        else:
+            profile_name = None
+            monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+            monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
+            words = "the default chain (the instance metadata service, IMDS)"
+        provider = CredentialProvider(profile_name=profile_name)
+
+        async def wait() -> None:
+            async with asyncio.timeout(20):
+                while words.partition("(")[2] not in provider.source:
+                    with contextlib.suppress(CredentialsTimeout):
+                        await provider.get(0.05)
+            with pytest.raises(CredentialsTimeout, match=re.escape(f"came from {words}")):
+                await provider.get(0.05)
+
+        asyncio.run(wait())
 
 
 def test_sessions_and_objects_of_botocore() -> None:
