@@ -289,17 +289,26 @@ def _check_switch(_: object, attribute: attrs.Attribute[bool], value: object) ->
 
 def _to_verify(
     value: bool | Path | ssl.SSLContext | None,  # noqa: FBT001 - boto3's option
+    name: str = "verify",
 ) -> bool | str | ssl.SSLContext | None:
     if isinstance(value, str | os.PathLike):
         return os.fspath(value)
     if isinstance(value, bool | ssl.SSLContext | None):
         return value
     raise ConfigurationError(
-        f"verify={value!r}: True, False, the path of a CA bundle, or an ssl.SSLContext"
+        f"{name}={value!r}: True, False, the path of a CA bundle, or an ssl.SSLContext"
     )
 
 
-def _to_client_cert(value: Path | tuple[Path, Path] | None) -> str | tuple[str, str] | None:
+def _to_proxy_verify(
+    value: bool | Path | ssl.SSLContext | None,  # noqa: FBT001 - as verify
+) -> bool | str | ssl.SSLContext | None:
+    return _to_verify(value, "proxy_verify")
+
+
+def _to_client_cert(
+    value: Path | tuple[Path, Path] | None, name: str = "client_cert"
+) -> str | tuple[str, str] | None:
     if value is None:
         return None
     if isinstance(value, str | os.PathLike):
@@ -309,9 +318,15 @@ def _to_client_cert(value: Path | tuple[Path, Path] | None) -> str | tuple[str, 
         return os.fspath(certificate), os.fspath(key)
     except (TypeError, ValueError):
         raise ConfigurationError(
-            f"client_cert={value!r}: the path of a PEM file of certificate and key, or a tuple of "
+            f"{name}={value!r}: the path of a PEM file of certificate and key, or a tuple of "
             "the paths of the two"
         ) from None
+
+
+def _to_proxy_client_cert(
+    value: Path | tuple[Path, Path] | None,
+) -> str | tuple[str, str] | None:
+    return _to_client_cert(value, "proxy_client_cert")
 
 
 def _check_mapping(
@@ -401,6 +416,14 @@ class Config(Value):
     # headers for the proxy itself
     proxy_headers: Mapping[str, str] = attrs.field(
         factory=dict, repr=redact, validator=_check_mapping
+    )
+    # as verify and client_cert, towards a proxy that speaks TLS; where neither is given, those
+    # two count for it, too
+    proxy_verify: bool | str | ssl.SSLContext | None = attrs.field(
+        default=None, converter=_to_proxy_verify
+    )
+    proxy_client_cert: str | tuple[str, str] | None = attrs.field(
+        default=None, converter=_to_proxy_client_cert
     )
     # a client certificate's PEM file, or the files of certificate and key
     client_cert: str | tuple[str, str] | None = attrs.field(default=None, converter=_to_client_cert)

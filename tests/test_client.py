@@ -476,7 +476,13 @@ async def test_a_derived_client_shares_the_pool_and_closes_nothing(
             await derived.invoke_endpoint(endpoint_name="e", body=b"")
 
 
-@pytest.mark.parametrize("name", ["session", "max_connections", "verify", "proxy", "client_cert"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("session", "max_connections", "verify", "client_cert"),
+        *("proxy", "proxy_verify", "proxy_client_cert"),
+    ],
+)
 def test_a_derived_client_has_no_pool_of_its_own(name: str) -> None:
     client = SageMakerRuntimeClient()
     options: Any = {name: None, "zzz": 1}

@@ -44,6 +44,8 @@ def _configure(name: str, value: object) -> Config:
         ("verify", 1.5, "a CA bundle"),
         ("client_cert", ("only",), "a PEM file"),
         ("client_cert", 7, "a PEM file"),
+        ("proxy_verify", 7, "the path of a CA bundle"),
+        ("proxy_client_cert", 7, "a PEM file"),
         ("params", [1], "a dict"),
         ("headers", "a: b", "a dict"),
         ("proxy_headers", 7, "a dict"),

@@ -23,7 +23,14 @@ from aiosmrt.service import (
     check_names,
     check_parameters,
 )
-from aiosmrt.settings import IDENTITY, RESOLVED, Resolution, bind_parameters, choose_constraints
+from aiosmrt.settings import (
+    IDENTITY,
+    RESOLVED,
+    Resolution,
+    bind_parameters,
+    choose_constraints,
+    default_context,
+)
 from aiosmrt.signing import Clock, CredentialProvider
 from aiosmrt.tracebacks import forget_locals
 from aiosmrt.transport import Limits, Pool, PoolOptions, Pools
@@ -153,6 +160,8 @@ class CallBuilder:
             PoolOptions(
                 max_connections=self.config.max_connections,
                 tls=resolved.tls,
+                load_tls=default_context.load,
+                proxy_tls=resolved.proxy_tls,
                 session=self.config.session,
                 proxy=self.config.proxy,
                 environ=os.environ,

@@ -46,6 +46,7 @@ def _list_settings(config: Config, resolved: Resolved) -> list[tuple[str, str, s
     for name in (
         *("use_ssl", "max_connections", "timeout", "parameter_validation", "api_version"),
         *("signature_version", "correct_clock_skew", "system_clock_offset", "client_cert"),
+        *("proxy_verify", "proxy_client_cert"),
         *("user_agent_extra", "s3_input_prefix", "s3_expected_bucket_owner"),
         *("poll_interval", "max_poll_interval"),
     ):

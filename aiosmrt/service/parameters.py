@@ -137,6 +137,8 @@ class ClientOptions(TypedDict, total=False):
     system_clock_offset: float
     proxy: str | None
     proxy_headers: Mapping[str, str]
+    proxy_verify: bool | Path | ssl.SSLContext | None
+    proxy_client_cert: Path | tuple[Path, Path] | None
     client_cert: Path | tuple[Path, Path] | None
     hooks: Hooks | None
     user_agent_extra: str | None

@@ -16,6 +16,7 @@ from aiosmrt.settings.options import (
 )
 from aiosmrt.settings.resolution import Resolution, Resolved
 from aiosmrt.settings.sources import Setting
+from aiosmrt.settings.tls import default_context
 
 __all__ = [
     "IDENTITY",
@@ -27,6 +28,7 @@ __all__ = [
     "bind_parameters",
     "choose_constraints",
     "configure",
+    "default_context",
     "refuse_pool_options",
     "validate_region",
 ]

@@ -42,7 +42,7 @@ _ELSEWHERE = {
     "max_pool_connections": "it is max_connections here",
     "paramValidation": "it is parameter_validation here",
     "proxies": "it is proxy= here, one URL",
-    "proxies_config": "it is proxy=, proxy_headers=, verify= and client_cert= here",
+    "proxies_config": "it is proxy_verify= and proxy_client_cert= here",
     "read_timeout": "it is Timeout(first_byte=seconds, idle=seconds) here",
     "retries": "it is RetryPolicy(max_attempts=attempts) here",
     "retryDelayOptions": "it is RetryPolicy(base_delay=seconds, backoff=...) here",

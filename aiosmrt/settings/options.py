@@ -63,6 +63,8 @@ _SHAPES_THE_POOL = (
     "max_connections",
     "proxy",
     "proxy_headers",
+    "proxy_verify",
+    "proxy_client_cert",
     "verify",
     "client_cert",
 )

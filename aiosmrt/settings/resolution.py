@@ -15,6 +15,7 @@ from aiosmrt.config import UNSIGNED, Config, RetryPolicy
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.settings.endpoints import resolve_endpoint, validate_region
 from aiosmrt.settings.sources import Setting, Settings, resolve_settings, shared_files_exist
+from aiosmrt.settings.tls import load_proxy_tls, load_tls
 from aiosmrt.signing import Signer
 from aiosmrt.threads import Flight
 from aiosmrt.tracebacks import hides_locals
@@ -35,6 +36,7 @@ class Resolved(Shown):
     origin: str  # of the endpoint's URL: scheme, host, port
     base_path: str  # of the endpoint's URL, without a slash at its end
     tls: ssl.SSLContext | bool  # aiohttp's `ssl` argument
+    proxy_tls: ssl.SSLContext | None  # for proxies, None where they are checked as endpoints are
     retry: RetryPolicy
     signer: Signer | None  # None where requests are not signed
     proxy: Setting[str | None]
@@ -83,7 +85,8 @@ def _reads_files(config: Config) -> bool:
     if verify is None:
         verify = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
     files = (config.profile_name, config.client_cert, isinstance(verify, str))
-    return any(files) or shared_files_exist()
+    proxy_files = (config.proxy_client_cert, isinstance(config.proxy_verify, bool | str))
+    return any((*files, *proxy_files)) or shared_files_exist()
 
 
 def _on_a_loop() -> bool:
@@ -127,7 +130,8 @@ def _resolve(config: Config) -> Resolved:
         endpoint_url=endpoint_url,
         origin=f"{parts.scheme}://{parts.netloc}",
         base_path=parts.path,
-        tls=_load_tls(settings.verify.value, config),
+        tls=load_tls(settings.verify.value, config),
+        proxy_tls=load_proxy_tls(settings.verify.value, config),
         retry=config.retry or _build_policy(settings),
         signer=None if unsigned else Signer(region_name),
         proxy=_choose_proxy(config, endpoint_url),
@@ -159,47 +163,3 @@ def _build_policy(settings: Settings) -> RetryPolicy:
     return (
         attrs.evolve(policy, mode="adaptive") if settings.retry_mode.value == "adaptive" else policy
     )
-
-
-def _load_tls(verify: bool | str, config: Config) -> ssl.SSLContext | bool:  # noqa: FBT001 - boto3's option
-    """Make what aiohttp takes as `ssl`: True for its own context, False for no check."""
-    if isinstance(config.verify, ssl.SSLContext):
-        if config.client_cert is not None:
-            raise ConfigurationError(
-                "client_cert and a context as verify exclude each other: load the certificate "
-                "into the context, with load_cert_chain()"
-            )
-        return config.verify
-    if isinstance(verify, bool) and config.client_cert is None:
-        return verify
-    try:
-        context = _load_authorities(verify)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"the CA bundle {verify!r} cannot be read: {error}; it must be a file of PEM "
-            "certificates or a folder of them"
-        ) from error
-    if config.client_cert is not None:
-        given = config.client_cert
-        certificate, key = (given, None) if isinstance(given, str) else given
-        try:
-            # Without a password OpenSSL would ask for one at the terminal.
-            context.load_cert_chain(certificate, key, password="")
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"client_cert {given!r} cannot be read: {error}; it must be a PEM file of "
-                "certificate and key, without a password, or a tuple of two such files"
-            ) from error
-    return context
-
-
-def _load_authorities(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - boto3's option
-    if isinstance(verify, str):
-        if os.path.isdir(verify):  # noqa: PTH112 - boto3 takes a str
-            return ssl.create_default_context(capath=verify)
-        return ssl.create_default_context(cafile=verify)
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

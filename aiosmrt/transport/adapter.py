@@ -31,6 +31,7 @@ __all__ = [
     "Reuse",
     "Trace",
     "TracedResponse",
+    "TwoWayConnector",
     "check_aiohttp",
     "connect",
     "find_loop",
@@ -45,8 +46,26 @@ _SEEN_WORKING = "3.12 to 3.14"
 # Limits are kept by `Limits`.
 _NO_LIMIT = aiohttp.ClientTimeout()
 
-Destination = aiohttp.ClientRequest
 Protocol = ResponseHandler
+
+
+class Destination(aiohttp.ClientRequest):
+    """Where to, in the words of a connector; the request to a proxy is one of aiohttp's own."""
+
+
+class TwoWayConnector(aiohttp.TCPConnector):
+    """A connector that may check proxies otherwise than what is behind them.
+
+    Attributes:
+        proxy_tls: the context for proxies; `None`: that of the destination serves for both.
+    """
+
+    proxy_tls: ssl.SSLContext | None = None
+
+    def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
+        if self.proxy_tls is not None and req.is_ssl() and not isinstance(req, Destination):
+            return self.proxy_tls
+        return super()._get_ssl_context(req)
 
 
 def check_aiohttp() -> None:
@@ -72,6 +91,7 @@ def check_aiohttp() -> None:
             (Connection, ("protocol", "transport", "close", "release")),
             (ResponseHandler, ("should_close", "connection_lost")),
             (Trace, ("send_connection_reuseconn",)),
+            (aiohttp.TCPConnector, ("_get_ssl_context",)),
         )
         for name in names
         if not hasattr(kind, name)
@@ -97,7 +117,7 @@ def make_destination(
     proxy_headers: Mapping[str, str],
 ) -> Destination:
     """Say where to, in the words of a connector. Nothing of it is sent."""
-    return aiohttp.ClientRequest(
+    return Destination(
         "POST",
         URL(origin),
         loop=asyncio.get_running_loop(),

@@ -71,7 +71,9 @@ def _translate_proxying(
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return refuse_proxying(request, proxy, error.status, error.message)
     if isinstance(error, aiohttp.ClientConnectorCertificateError) and _is_of(error, proxy):
-        advice = _advise(error, "proxy= or HTTPS_PROXY")
+        advice = _advise(
+            error, "proxy= or HTTPS_PROXY", ", or for the proxy alone with proxy_verify="
+        )
         return ConnectError(f"the certificate of the proxy {name} was refused: {what}; {advice}")
     if isinstance(error, _BEYOND_PROXIES) or not isinstance(error, aiohttp.ClientError | OSError):
         return None
@@ -79,9 +81,11 @@ def _translate_proxying(
         return ConnectError(
             f"no connection to the proxy {name}: {what}; check proxy= and HTTPS_PROXY"
         )
+    # After a handshake of TLS 1.3 a server can only close on who has shown no certificate.
+    hint = ", and whether it wants proxy_client_cert=" if proxy.scheme == "https" else ""
     return ConnectError(
         f"no connection to {request.origin} through the proxy {name}: {what}; check endpoint_url, "
-        "proxy= and HTTPS_PROXY"
+        f"proxy= and HTTPS_PROXY{hint}"
     )
 
 
@@ -122,14 +126,17 @@ def _translate_connecting(error: Exception, what: str, request: Request) -> Aios
     return ConnectError(f"no connection to {origin}: {what}; check endpoint_url")
 
 
-def _advise(error: aiohttp.ClientConnectorCertificateError, option: str) -> str:
+def _advise(
+    error: aiohttp.ClientConnectorCertificateError, option: str, otherwise: str = ""
+) -> str:
     """Tell what to change so that a certificate is accepted; `option` names its host."""
     code = getattr(error.certificate_error, "verify_code", 0)
     if code in (_NOT_YET_VALID, _EXPIRED):
         return "the server needs a new one, unless this machine's clock is wrong"
     if code in _WRONG_HOST:
         return f"{option} must have a host name that the certificate is for"
-    return "if this authority is to be trusted, name its bundle with verify= or AWS_CA_BUNDLE"
+    bundle = f"name its bundle with verify= or AWS_CA_BUNDLE{otherwise}"
+    return f"if this authority is to be trusted, {bundle}"
 
 
 def _translate_sending(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio import sleep
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -18,6 +18,7 @@ from aiosmrt.transport.adapter import (
     Destination,
     Reuse,
     Trace,
+    TwoWayConnector,
     check_aiohttp,
     connect,
     find_loop,
@@ -63,10 +64,19 @@ class Connector:
         limit: how many connections the session that was given has at most, 0 where it has no limit.
     """
 
-    def __init__(self, session: Session | None, *, tls: ssl.SSLContext | bool) -> None:
+    def __init__(
+        self,
+        session: Session | None,
+        *,
+        tls: ssl.SSLContext | bool,
+        load_tls: Callable[[], Awaitable[ssl.SSLContext]] | None = None,
+        proxy_tls: ssl.SSLContext | None = None,
+    ) -> None:
         check_aiohttp()
         self._loop = asyncio.get_running_loop()
         self._tls = tls
+        # Of a session that is given, the connector has an opinion of its own of what True means.
+        self._load_tls = load_tls if tls is True and session is None else None
         self._destinations: dict[str, Destination] = {}
         self._lasting: set[str] = set()  # origins that leave connections open behind an answer
         self.trace_configs: list[aiohttp.TraceConfig] = []
@@ -78,7 +88,8 @@ class Connector:
         connector: aiohttp.BaseConnector | None
         if given is None:
             # Slots come before connections, so that a call signs after it has waited.
-            connector = aiohttp.TCPConnector(limit=0, socket_factory=_make_socket, ssl=tls)
+            connector = TwoWayConnector(limit=0, socket_factory=_make_socket)
+            connector.proxy_tls = proxy_tls
         else:
             connector, self.trace_configs = given.connector, given.trace_configs
             limits = [] if connector is None else [connector.limit, connector.limit_per_host]
@@ -128,6 +139,7 @@ class Connector:
             ConnectionResetError: a new connection was closed at once.
             ConnectionLost: on a new connection the peer spoke first.
             aiohttp.ClientError, OSError, RuntimeError, ValueError: none could be made.
+            ConfigurationError: there is nobody to trust.
         """
         while True:
             connection, used = await self._find(origin, route, traces)
@@ -160,14 +172,19 @@ class Connector:
                 idle.abort()
                 raise
             return idle, True
-        destination = self._destinations.get(origin) or self._make_destination(origin, route)
+        destination = self._destinations.get(origin) or await self._make_destination(origin, route)
         reuse = Reuse()
         connection = await connect(connector, destination, (reuse, *traces))
         return PooledConnection(connection, origin, self._idle if self._keeps else None), (
             reuse.told
         )
 
-    def _make_destination(self, origin: str, route: Route) -> Destination:
+    async def _make_destination(self, origin: str, route: Route) -> Destination:
+        if self._load_tls is not None and "https" in (
+            origin[:5],
+            route.proxy and route.proxy.scheme,
+        ):
+            self._tls = await self._load_tls()
         destination = make_destination(
             origin,
             self._own,

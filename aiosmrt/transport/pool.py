@@ -7,7 +7,7 @@ import base64
 import ssl
 import sys
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 import aiohttp
@@ -49,6 +49,9 @@ class PoolOptions(Shown):
 
     max_connections: int = 100
     tls: ssl.SSLContext | bool = True
+    # What gives the context in place of True, but on connections of a session that is given.
+    load_tls: Callable[[], Awaitable[ssl.SSLContext]] | None = attrs.field(default=None, repr=False)
+    proxy_tls: ssl.SSLContext | None = None  # for proxies, in place of `tls`
     session: Session | None = attrs.field(default=None, repr=False)
     proxy: str | None = attrs.field(default=None, repr=show_url)
     proxy_headers: Mapping[str, str] = attrs.field(factory=dict, repr=redact)
@@ -65,7 +68,9 @@ class Pool:
         self._options = options
         self._routes: dict[str, Route] = {}
         self._given_route = None if options.proxy is None else _plan_route(options, options.proxy)
-        self._connector = Connector(options.session, tls=options.tls)
+        self._connector = Connector(
+            options.session, tls=options.tls, load_tls=options.load_tls, proxy_tls=options.proxy_tls
+        )
         limit = min(options.max_connections, self._connector.limit or options.max_connections)
         self._slots = Slots(limit)
         self._slots_apart = Slots(limit)

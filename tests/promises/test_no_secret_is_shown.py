@@ -636,6 +636,8 @@ WRONG_OPTIONS: list[dict[str, Any]] = [
     {"hooks": 5},
     {"signature_version": "v2"},
     {"client_cert": 5},
+    {"proxy_verify": 5},
+    {"proxy_client_cert": 5},
     {"parameter_validation": {"x"}},
     {"poll_interval": 0},
     {"secretAccessKey": SECRET_KEY},

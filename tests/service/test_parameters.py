@@ -64,6 +64,7 @@ def test_a_client_takes_the_fields_of_its_config() -> None:
     fields = get_type_hints(Config, localns=names)
     # What is taken for something else.
     fields["timeout"] = Timeout | float | None
-    fields["verify"] = bool | Path | ssl.SSLContext | None
-    fields["client_cert"] = Path | tuple[Path, Path] | None
+    for prefix in ("", "proxy_"):
+        fields[f"{prefix}verify"] = bool | Path | ssl.SSLContext | None
+        fields[f"{prefix}client_cert"] = Path | tuple[Path, Path] | None
     assert options == {field.name: fields[field.name] for field in attrs.fields(Config)}

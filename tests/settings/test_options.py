@@ -338,6 +338,35 @@ async def _proxy(lab: Lab) -> None:
             assert seen.headers["proxy-authorization"] == "Bearer me"
 
 
+@row("proxy_verify", "proxy_client_cert")
+async def _proxy_tls(lab: Lab) -> None:
+    other = trustme.CA()
+    mine, bundle = str(lab.folder / "mine.pem"), str(lab.folder / "proxies.pem")
+    other.issue_cert("me@example").private_key_and_cert_chain_pem.write_to_path(mine)
+    other.cert_pem.write_to_path(bundle)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    other.issue_cert("127.0.0.1").configure_cert(context)
+    other.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    shown: list[Any] = []
+
+    async def answer(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        shown.append(writer.get_extra_info("peercert"))
+        writer.write(lab.respond())
+
+    async with lab.connect(
+        answer,
+        tls=context,
+        endpoint_url="http://models.example",
+        proxy=SERVER,
+        proxy_verify=bundle,
+        proxy_client_cert=mine,
+    ) as (client, server):
+        await invoke(client)
+        assert server.requests[0].target.startswith("http://models.example/")
+    assert ("email", "me@example") in shown[0]["subjectAltName"]
+
+
 @row("correct_clock_skew")
 async def _skew(lab: Lab) -> None:
     async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:

@@ -118,7 +118,10 @@ def client_cert(tmp_path: Path, authority: trustme.CA) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("files", ["config", "variable", "requests", "verify", "cert"])
+@pytest.mark.parametrize(
+    "files",
+    ["config", "variable", "requests", "verify", "cert", "proxy_verify", "proxy_client_cert"],
+)
 @pytest.mark.asyncio
 async def test_on_a_loop_it_reads_no_files(
     files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: str, client_cert: str
@@ -133,6 +136,10 @@ async def test_on_a_loop_it_reads_no_files(
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
     elif files == "verify":
         config = Config(region_name="eu-west-1", verify=bundle)
+    elif files == "proxy_verify":
+        config = Config(region_name="eu-west-1", proxy_verify=bundle)
+    elif files == "proxy_client_cert":
+        config = Config(region_name="eu-west-1", proxy_client_cert=client_cert)
     else:
         config = Config(region_name="eu-west-1", client_cert=client_cert)
     resolution = Resolution(config)

@@ -87,18 +87,15 @@ async def test_sts_is_asked_in_the_clients_region(
     options: dict[str, Any] = {"region_name": region} if source == "argument" else {}
 
     async def refuse(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
-        writer.write(respond(400, b"<ErrorResponse/>"))
+        writer.write(respond(403, b""))
 
-    # botocore looks up the host of the region, which a proxy of plain HTTP is told.
-    async with serve(refuse) as sts:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.invalid")
-        monkeypatch.setenv("HTTP_PROXY", sts.url)
+    # A proxy is told whom botocore asks, which is a host of the region.
+    async with serve(refuse) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         client = SageMakerRuntimeClient(profile_name="p", **options)
-        with pytest.raises(CredentialsError):
+        with pytest.raises(CredentialsError, match=kind):
             await client.warm_up()
         await client.aclose()
         assert client.region_name == region
-        (request,) = sts.requests
-        assert f"Action={kind}&".encode() in request.body
-        if kind == "AssumeRole":
-            assert f"/{region}/sts/" in request.headers["authorization"]
+        assert {seen.target for seen in proxy.requests} == {f"sts.{region}.amazonaws.com:443"}
