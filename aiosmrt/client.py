@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from aiosmrt.calls import Call, CallBuilder, check_stream, check_success, read_body
+from aiosmrt.calls import Call, CallBuilder, open_stream, read_body
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.redaction import Redacted
@@ -231,17 +231,16 @@ class SageMakerRuntimeClient:
         del parameters
         check_names(operation, arguments.parameters.keys())
 
-        async def open_stream() -> ResponseStream:
+        async def open_it() -> ResponseStream:
             pool, caller, call = await self._builder.begin(operation, arguments)
 
             async def judge(response: PooledResponse, call: Call) -> ResponseStream:
-                await check_success(operation, response, call)
-                await check_stream(response)
-                return await ResponseStream(response, call, operation).begin()
+                content = await open_stream(operation, response)
+                return await ResponseStream(content, call, operation).begin()
 
             return await caller.call(call, pool, judge)
 
-        return ResponseStreamOpening(open_stream)
+        return ResponseStreamOpening(open_it)
 
     @overload
     async def call(

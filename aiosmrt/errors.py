@@ -242,7 +242,7 @@ class UnexpectedResponse(AiosmrtError):
     Attributes:
         status: the HTTP status.
         headers: the answer's headers, names in lower case.
-        body_start: the first bytes of the body.
+        body: what came of the body.
     """
 
     def __init__(
@@ -251,12 +251,17 @@ class UnexpectedResponse(AiosmrtError):
         *,
         status: int = 0,
         headers: Mapping[str, str] | None = None,
-        body_start: bytes = b"",
+        body: bytes = b"",
     ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = dict(headers or {})
-        self.body_start = body_start
+        self.body = body
+
+    @property
+    def body_start(self) -> bytes:
+        """The first 200 bytes of the body, which are those that the text shows."""
+        return self.body[:200]
 
 
 class ServiceError(AiosmrtError):
@@ -271,8 +276,11 @@ class ServiceError(AiosmrtError):
         status: the HTTP status; 200 for an error inside a stream.
         headers: the answer's headers, names in lower case.
         fields: the whole JSON body, keys that no model names included.
+        body: a body that is no JSON object, its first 256 KiB; else empty.
         advice: what to change, where that is known.
     """
+
+    body: bytes = b""
 
     def __init__(
         self,

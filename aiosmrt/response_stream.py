@@ -23,6 +23,7 @@ from aiosmrt.errors import (
 )
 from aiosmrt.eventstream import EventStreamDecoder
 from aiosmrt.hooks import OnFirstPart
+from aiosmrt.http import Response
 from aiosmrt.models import PayloadPart, ResponseMetadata
 from aiosmrt.payload import (
     DEFAULT_MAX_LENGTH,
@@ -39,7 +40,6 @@ from aiosmrt.payload import (
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import Operation, parse_message
 from aiosmrt.tracebacks import drop_tracebacks, forget_locals
-from aiosmrt.transport import PooledResponse
 from aiosmrt.value import JSONValue
 
 __all__ = ["ResponseStream", "ResponseStreamOpening"]
@@ -69,7 +69,7 @@ class ResponseStream:
 
     _ended = True  # until there is something to close
 
-    def __init__(self, response: PooledResponse, call: Call, operation: Operation) -> None:
+    def __init__(self, response: Response, call: Call, operation: Operation) -> None:
         self._call = call
         self._operation = operation
         self._decoder = EventStreamDecoder()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
@@ -279,39 +278,6 @@ async def test_only_the_beginning_of_a_page_is_shown(
             assert "<title>Blocked</title>" in str(error)
             assert len(str(error)) < 1000
             await leftovers.check(client, server)
-
-
-@each_operation
-@pytest.mark.asyncio
-async def test_an_encoding_that_nobody_asked_for(
-    operation: str, serve: Serve, respond: Respond, leftovers: Leftovers
-) -> None:
-    kind = "application/vnd.amazon.eventstream"
-    squeezed = gzip.compress(b'{"InferenceId": "i"}')
-    answer = respond(200, squeezed, content_encoding="gzip", content_type=kind)
-    async with serve(_send(answer)) as server:
-        client = leftovers.connect(server.url)
-        error = await leftovers.fail(client, operation)
-        assert isinstance(error, UnexpectedResponse)
-        assert "content encoding is 'gzip', and nobody asked for one" in str(error)
-        assert "proxy" in str(error)
-        assert error.body_start == squeezed
-        assert error.may_have_run
-        await leftovers.check(client, server)
-
-
-@pytest.mark.asyncio
-async def test_an_encoding_that_was_asked_for_is_given_as_it_came(
-    serve: Serve, respond: Respond, leftovers: Leftovers
-) -> None:
-    squeezed = gzip.compress(b"1,2")
-    async with serve(_send(respond(200, squeezed, content_encoding="gzip"))) as server:
-        client = leftovers.connect(server.url)
-        response = await client.invoke_endpoint(
-            endpoint_name="e", body=b"", headers={"Accept-Encoding": "gzip"}
-        )
-        assert response.body == squeezed
-        await leftovers.check(client, server)
 
 
 @each_operation

@@ -62,7 +62,7 @@ _VALUES = {
     "problems": ("a is required", "b is too long"),
     "status": 424,
     "headers": {"content-type": "text/html"},
-    "body_start": b"<html>",
+    "body": b"<html>",
     "code": "SomethingException",
     "fields": {
         "OriginalStatusCode": 500,
@@ -238,7 +238,7 @@ def test_a_parameter_error_lists_its_problems() -> None:
 
 
 def test_an_unexpected_response_shows_what_came() -> None:
-    error = UnexpectedResponse("no", status=302, headers={"location": "/"}, body_start=b"<")
+    error = UnexpectedResponse("no", status=302, headers={"location": "/"}, body=b"<")
     assert (error.status, error.headers, error.body_start) == (302, {"location": "/"}, b"<")
     assert UnexpectedResponse("no").headers == {}
 

@@ -206,7 +206,7 @@ class AsyncInvocation:
         return type(self), tuple(values)
 
     async def result(self, timeout: float | None = 900.0) -> AsyncInferenceOutput:  # noqa: ASYNC109 - part of the design
-        """Wait for the output and give it whole.
+        """Wait for the output and give it whole, as it is stored, whatever its `Content-Encoding`.
 
         Args:
             timeout: seconds to wait until it is there (`None`: without end, 0: look once); reading

@@ -32,7 +32,7 @@ from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import ResponseMetadata
-from aiosmrt.transport import Limits, PooledResponse
+from aiosmrt.transport import Limits, MalformedContent, PooledResponse, open_content
 
 __all__ = ["S3", "S3Object"]
 
@@ -225,9 +225,13 @@ class S3:
             response: PooledResponse, call: Call
         ) -> tuple[builtins.list[str], str | None]:
             await _check(response, place)
+            try:
+                content = open_content(response)
+            except MalformedContent as error:
+                raise refuse_listing(response.head, b"", str(error)) from None
             chunks = []
             size = 0
-            while chunk := await response.receive():
+            while chunk := await content.receive():
                 size += len(chunk)
                 if size > _LONGEST_LISTING:
                     raise refuse_listing(response.head, b"", "it is too long")

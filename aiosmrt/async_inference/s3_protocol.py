@@ -198,7 +198,7 @@ def refuse_listing(head: ResponseHead, body: bytes, why: str) -> UnexpectedRespo
         f"this is not S3's answer to ListObjectsV2: {why}; check s3_endpoint_url and proxies",
         status=head.status,
         headers=head.headers,
-        body_start=body[:200],
+        body=body,
     )
 
 
@@ -242,7 +242,7 @@ def build_error(
             "proxies on the way",
             status=head.status,
             headers=head.headers,
-            body_start=body[:200],
+            body=body,
         )
     if 300 <= head.status < 400:  # noqa: PLR2004 - the class of redirects
         return UnexpectedResponse(
@@ -250,7 +250,7 @@ def build_error(
             "and s3_endpoint_url",
             status=head.status,
             headers=head.headers,
-            body_start=body[:200],
+            body=body,
         )
     error = ServiceError(
         f"{location}: {fields.get('Message') or 'S3 gave no message'}",
@@ -261,6 +261,8 @@ def build_error(
         advice=_advise(code, fields.get("Message", ""), _WRITE_DENIED if writes else _DENIED),
     )
     error.request_id = read_request_id(head)
+    if not fields:
+        error.body = body
     return error
 
 

@@ -5,7 +5,7 @@ It knows the settings, the signers and the transport, and none of those who make
 
 from __future__ import annotations
 
-from aiosmrt.calls.answers import check_stream, check_success, read_body, refuse
+from aiosmrt.calls.answers import open_stream, read_body, refuse
 from aiosmrt.calls.builder import CallBuilder
 from aiosmrt.calls.call import Call
 from aiosmrt.calls.caller import Caller, Shared, read_refusal
@@ -18,11 +18,10 @@ __all__ = [
     "Caller",
     "FailureKind",
     "Shared",
-    "check_stream",
-    "check_success",
     "classify",
     "collect_body",
     "hash_body",
+    "open_stream",
     "read_body",
     "read_refusal",
     "refuse",

@@ -2,57 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiosmrt.calls.call import Call
-from aiosmrt.calls.caller import read_refusal
+from aiosmrt.calls.caller import read_refusal, receive_all
 from aiosmrt.errors import UnexpectedResponse
 from aiosmrt.http import Response, ResponseHead
-from aiosmrt.service import Operation, check_stream_head, parse_error
-from aiosmrt.transport import PooledResponse
+from aiosmrt.redaction import Redacted
+from aiosmrt.service import INVOKE_ENDPOINT, Operation, check_stream_head, parse_error
+from aiosmrt.transport import (
+    MalformedContent,
+    PooledResponse,
+    decode_body,
+    open_content,
+    read_codings,
+)
 
-__all__ = ["check_stream", "check_success", "read_body", "refuse"]
+__all__ = ["open_stream", "read_body", "refuse"]
+
+# Bytes that a compressed body may become. The service lets no answer be larger than 25 MB, and has
+# no limit for what is compressed into them.
+_DECODED = 1 << 27
+
+# Bytes of an answer that cannot be read which its error keeps: more than the service sends.
+_KEPT = 1 << 25
 
 
-async def check_success(operation: Operation, response: PooledResponse, call: Call) -> None:
-    """Raise what an answer's head means, unless it begins a success.
+async def _check_status(operation: Operation, response: PooledResponse) -> None:
+    """Raise what an answer's status means, unless it begins a success.
 
     Any 2xx is one: the model of InvokeEndpointAsync says 202, local stand-ins answer 200.
     """
     head = response.head
     if not 200 <= head.status < 300:  # noqa: PLR2004 - the class of successes
         raise parse_error(operation, head, await read_refusal(response))
-    encoding = head.headers.get("content-encoding", "identity").lower()
-    if encoding != "identity" and "accept-encoding" not in call.request.headers:
-        raise refuse(
-            head,
-            f"the answer's content encoding is {encoding!r}, and nobody asked for one; does a "
-            "proxy compress what passes?",
-            await read_refusal(response),
-        )
 
 
 async def read_body(operation: Operation, response: PooledResponse, call: Call) -> bytes:
-    """Give the whole body of a success, or raise what the answer means."""
-    if response.head.status != operation.status or "content-encoding" in response.head.headers:
-        await check_success(operation, response, call)
-    return await response.read()
+    """Give the whole body of a success, or raise what the answer means.
+
+    A coding that the caller has asked for is left on the answer of a model.
+    """
+    head = response.head
+    if head.status == operation.status and "content-encoding" not in head.headers:
+        return await response.read()
+    return await _read_unusual_body(operation, response, call)
+
+
+async def _read_unusual_body(operation: Operation, response: PooledResponse, call: Call) -> bytes:
+    await _check_status(operation, response)
+    head = response.head
+    body = Redacted(await response.read())
+    if operation is INVOKE_ENDPOINT and _was_asked_for(head, call.request.headers):
+        return body.value
+    try:
+        return await decode_body(head, body, _DECODED)
+    except MalformedContent as error:
+        wrong = _describe_coding(head, error)
+    raise _refuse(head, wrong, body.value)  # not above: those frames have bytes of the body
+
+
+def _was_asked_for(head: ResponseHead, headers: Mapping[str, str]) -> bool:
+    asked = read_codings({"content-encoding": headers.get("accept-encoding", "")})
+    return set(asked).issuperset(read_codings(head.headers))
+
+
+def _describe_coding(head: ResponseHead, error: MalformedContent) -> str:
+    coding = head.headers.get("content-encoding")
+    return (
+        f"the answer's content encoding is {coding!r}, which nobody asked for and which cannot be "
+        f"taken off: {error}; does a proxy compress what passes?"
+    )
 
 
 def refuse(head: ResponseHead, wrong: str, body: bytes) -> UnexpectedResponse:
-    """Build the error of an answer that SageMaker does not give."""
-    start = body[:200]
-    error = UnexpectedResponse(
-        f"{wrong}; its first bytes: {start!r}",
-        status=head.status,
-        headers=head.headers,
-        body_start=start,
-    )
+    """Build the error of an answer that SageMaker does not give; its text quotes the answer."""
+    return _refuse(head, f"{wrong}; its first bytes: {body[:200]!r}", body)
+
+
+def _refuse(head: ResponseHead, text: str, body: bytes) -> UnexpectedResponse:
+    error = UnexpectedResponse(text, status=head.status, headers=head.headers, body=body)
     # It is a success as far as HTTP goes: whoever answered may have asked the model.
     error.may_have_run = True
     return error
 
 
-async def check_stream(response: Response) -> None:
-    """Raise what is wrong with a success that should begin an event stream."""
-    wrong = check_stream_head(response.head)
+async def open_stream(operation: Operation, response: PooledResponse) -> Response:
+    """Give an answer whose body is an event stream as it comes, or raise what the answer means."""
+    await _check_status(operation, response)
+    head = response.head
+    wrong = check_stream_head(head)
     if wrong is not None:
-        raise refuse(response.head, wrong, await read_refusal(response))
+        raise refuse(head, wrong, await receive_all(response, _KEPT))
+    try:
+        return open_content(response)
+    except MalformedContent as error:
+        wrong = _describe_coding(head, error)
+    raise _refuse(head, wrong, await receive_all(response, _KEPT))

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import attrs
@@ -30,9 +31,9 @@ from aiosmrt.plain_text import to_line
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import check_headers
 from aiosmrt.signing import Clock, CredentialProvider, Signer
-from aiosmrt.transport import Pool, PooledResponse
+from aiosmrt.transport import MalformedContent, Pool, PooledResponse, decode_body
 
-__all__ = ["Caller", "Shared", "read_refusal"]
+__all__ = ["Caller", "Shared", "read_refusal", "receive_all"]
 
 _log = logging.getLogger("aiosmrt")
 
@@ -294,13 +295,21 @@ async def _let_add(hook: Hook[BeforeSend], call: Call, number: int, request: Req
 
 async def read_refusal(response: Response) -> bytes:
     """Read the body of an answer that is no success, as far as it comes and is worth reading."""
+    body = Redacted(await receive_all(response, _REFUSAL))
+    with suppress(MalformedContent):
+        return await decode_body(response.head, body, _REFUSAL)
+    return body.value
+
+
+async def receive_all(response: Response, limit: int) -> bytes:
+    """Read a body as far as it comes, up to about `limit` bytes, and close the response."""
     body = Redacted(bytearray())
     try:
-        while len(body.value) < _REFUSAL and (chunk := await response.receive()):
+        while len(body.value) < limit and (chunk := await response.receive()):
             body.value += chunk
             del chunk  # the traceback of what the next one raises would show it
     except AiosmrtError:
-        # The status says more than the cut.
+        # What the head said, says more than the cut.
         pass
     finally:
         response.close()

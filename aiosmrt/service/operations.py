@@ -206,7 +206,7 @@ def parse_error(operation: Operation, head: ResponseHead, body: bytes) -> Aiosmr
             "signature holds for one host: set endpoint_url to the right place",
             status=head.status,
             headers=headers,
-            body_start=body[:_EXCERPT],
+            body=body,
         )
     fields = _parse_object(body)
     error = build_error(
@@ -218,6 +218,8 @@ def parse_error(operation: Operation, head: ResponseHead, body: bytes) -> Aiosmr
         text="" if _is_object(body) else _describe(body),
     )
     error.request_id = read_request_id(head)
+    if not fields:
+        error.body = body
     return error
 
 

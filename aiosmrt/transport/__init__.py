@@ -6,6 +6,8 @@ proxies), and keeps those of a session that was given. All else of a connection'
 
 from __future__ import annotations
 
+from aiosmrt.transport.content_coding import MalformedContent, read_codings
+from aiosmrt.transport.decoded import decode_body, open_content
 from aiosmrt.transport.limits import Limits
 from aiosmrt.transport.pool import Pool, PoolOptions
 from aiosmrt.transport.pools import Pools
@@ -13,4 +15,16 @@ from aiosmrt.transport.proxies import find_proxy
 from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot
 
-__all__ = ["Limits", "Pool", "PoolOptions", "PooledResponse", "Pools", "Slot", "find_proxy"]
+__all__ = [
+    "Limits",
+    "MalformedContent",
+    "Pool",
+    "PoolOptions",
+    "PooledResponse",
+    "Pools",
+    "Slot",
+    "decode_body",
+    "find_proxy",
+    "open_content",
+    "read_codings",
+]

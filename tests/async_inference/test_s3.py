@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import datetime
+import gzip
 import hashlib
 import logging
 import threading
@@ -662,6 +663,36 @@ async def test_a_listing_too_long_is_given_up(s3_of: Converse) -> None:
     async with s3_of(_reply(200, b"x" * (9 << 20))) as (s3, _):
         with pytest.raises(UnexpectedResponse, match="too long"):
             await s3.list(S3Location("bucket", "p/"), pages=1)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "aws-chunked"])
+@pytest.mark.asyncio
+async def test_an_object_is_given_as_it_is_stored(s3_of: Converse, coding: str) -> None:
+    """Its `Content-Encoding` is a label that somebody gave it; boto3 looks at it no more."""
+    stored = gzip.compress(b"1,2")
+    async with s3_of(_reply(200, stored, content_encoding=coding)) as (s3, _):
+        assert await _read(s3) == stored
+
+
+@pytest.mark.asyncio
+async def test_what_s3_itself_says_may_be_compressed(s3_of: Converse) -> None:
+    page = _PAGE.format("<IsTruncated>false</IsTruncated>").encode()
+    squeezed = _reply(200, gzip.compress(page), content_encoding="gzip")
+    async with s3_of(squeezed) as (s3, _):
+        assert await s3.list(PLACE, pages=1) == {"a+b c"}
+    for coding, body, why in (
+        ("br", page, "'br' cannot be decoded"),
+        ("gzip", page, "it is no gzip"),
+        ("gzip", gzip.compress(bytes(1 << 20)) * 9, "too long"),
+    ):
+        async with s3_of(_reply(200, body, content_encoding=coding)) as (s3, _):
+            with pytest.raises(UnexpectedResponse, match=why):
+                await s3.list(PLACE, pages=1)
+    denied = gzip.compress(b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+    async with s3_of(_reply(403, denied, content_encoding="gzip")) as (s3, _):
+        with pytest.raises(ServiceError) as caught:
+            await _read(s3)
+        assert caught.value.code == "AccessDenied"
 
 
 @pytest.mark.asyncio

@@ -12,8 +12,10 @@ import asyncio
 import base64
 import contextlib
 import datetime
+import gzip
 import hashlib
 import io
+import itertools
 import json
 import re
 import socket
@@ -291,6 +293,33 @@ def _find_free_url() -> str:
 async def no_connection(stage: Stage, operation: str) -> None:
     async with stage.connect(_find_free_url()) as client:
         await _call(client, operation)
+
+
+def _squeeze(text: bytes) -> bytes:
+    """Make a gzip whose bytes show what is in it, and which is cut before its end."""
+    return gzip.compress(text, compresslevel=0)[:-3]
+
+
+@failure(*itertools.product(OPERATIONS, ["br", "gzip"]))
+async def a_coding_that_cannot_be_taken_off(stage: Stage, case: tuple[str, str]) -> None:
+    operation, coding = case
+    squeezed = _squeeze(stage.events.part(ANSWER.encode()) * 3)
+    answer = stage.respond(200, squeezed + b"\xff" * 9, content_encoding=coding)
+    if operation == STREAM:
+        head = stage.events.head(f"content-length: {len(squeezed)}", content_encoding=coding)
+        answer = head + squeezed
+    async with stage.client_of(answer) as client:
+        await _call(client, operation)
+
+
+@failure()
+async def a_reader_that_is_cancelled_while_a_coding_is_taken_off(stage: Stage) -> None:
+    bomb = gzip.compress(ANSWER.encode() * 80_000) * 120
+    answer = stage.respond(200, bomb, content_encoding="gzip")
+    async with stage.client_of(answer) as client:
+        task = asyncio.create_task(_call(client))
+        asyncio.get_running_loop().call_later(0.1, task.cancel)
+        await task
 
 
 @failure()
