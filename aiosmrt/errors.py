@@ -95,6 +95,9 @@ __all__ = [
 
 _NOTHING = "the service gave no message"
 
+# A UUID, or what S3 and gateways have for one.
+_REQUEST_ID = r"[0-9A-Za-z][0-9A-Za-z=_-]{0,127}"
+
 # InvokeEndpoint's documentation: a container must answer within 60 seconds.
 _MODEL_SECONDS = 60.0
 SIXTY_SECONDS_ADVICE = (
@@ -128,6 +131,7 @@ class AiosmrtError(Exception):
         request_id: the service's id of the last request that was answered, if any was.
         attempts: what was tried, one entry per request that was begun.
         may_have_run: whether the model may have done (paid) work for this call.
+        public_text: what strangers may read.
         parts_received: in a stream, the payload parts that came before the fault.
         bytes_received: in a stream, the payload bytes that came before the fault.
     """
@@ -159,6 +163,17 @@ class AiosmrtError(Exception):
         context = self._context()
         where = f" [{', '.join(context)}]" if context else ""
         return to_line(self._summary() + where)
+
+    @property
+    def public_text(self) -> str:
+        """What strangers may read: the class, and an id by which it can be found in the log.
+
+        All else is for whoever runs the program: a text may name hosts, accounts and buckets, and
+        quote what a model was sent.
+        """
+        # Whoever has answered has chosen it.
+        known = self.request_id is not None and re.fullmatch(_REQUEST_ID, self.request_id)
+        return f"{type(self).__name__}{f' (request id {self.request_id})' if known else ''}"
 
     def _summary(self) -> str:
         return str(self.args[0])

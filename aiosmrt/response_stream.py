@@ -339,6 +339,7 @@ class ResponseStream:
         error.may_have_run = True
         error.parts_received = self.parts_received
         error.bytes_received = self.bytes_received
+        self._call.mask(error)
         self._call.place(error)
         return error
 

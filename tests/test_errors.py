@@ -371,3 +371,19 @@ def test_a_stream_error_has_its_code() -> None:
     bare = ModelStreamError("", fields={"ErrorCode": 5}, advice="Ask for less.")
     assert bare.error_code is None
     assert str(bare) == "ModelStreamError: the service gave no message Ask for less."
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_what_strangers_may_read_is_the_class_and_the_id(kind: type[AiosmrtError]) -> None:
+    error = _build(kind)
+    assert error.public_text == kind.__name__
+    error.operation, error.endpoint_name, error.attempts = "InvokeEndpoint", "e", ATTEMPTS
+    error.request_id = "0b1f8a2e-7f65-4bd1-b2f6-4d8b8c3a1c11"
+    assert error.public_text == f"{kind.__name__} (request id {error.request_id})"
+
+
+@pytest.mark.parametrize("chosen", ["", "a b", "<script>", "a\nb", "é", "x" * 200])
+def test_an_id_that_is_none_is_not_shown_to_strangers(chosen: str) -> None:
+    error = ModelError("no")
+    error.request_id = chosen
+    assert error.public_text == "ModelError"

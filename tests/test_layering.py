@@ -41,6 +41,7 @@ WINGS = (
     "threads",
     "tracebacks",
     "value",
+    "masking",
     "redaction",
     "errors",
     "plain_text",

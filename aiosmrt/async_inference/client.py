@@ -16,6 +16,7 @@ from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
 from aiosmrt.calls import Call, CallBuilder, read_body, refuse
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError, ValidationError
+from aiosmrt.redaction import Redacted
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, Arguments, check_names, parse_invocation
 from aiosmrt.settings import bind_parameters, choose_constraints
 from aiosmrt.tracebacks import forget_locals
@@ -75,18 +76,18 @@ class AsyncInferenceClient:
     async def _judge(self, response: PooledResponse, call: Call) -> AsyncInvocation:
         """Read the acknowledgement."""
         try:
-            body = await read_body(INVOKE_ENDPOINT_ASYNC, response, call)
+            body = Redacted(await read_body(INVOKE_ENDPOINT_ASYNC, response, call))
         except ValidationError as error:
             if call.request.body:
                 advise_on_inline_body(error)
             raise
-        parsed = parse_invocation(response.head, body, call.describe(response.head))
+        parsed = parse_invocation(response.head, body.value, call.describe(response.head))
         if parsed.inference_id is None and parsed.output_location is None:
             raise refuse(
                 response.head,
                 "the answer names neither an inference id nor an output location; check that "
                 "endpoint_url is a SageMaker Runtime endpoint and no proxy answers for it",
-                body,
+                body.value,
             )
         call.end_attempt()
         return AsyncInvocation(

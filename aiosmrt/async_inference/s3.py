@@ -32,6 +32,7 @@ from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.models import ResponseMetadata
+from aiosmrt.redaction import Redacted
 from aiosmrt.transport import Limits, MalformedContent, PooledResponse, open_content
 
 __all__ = ["S3", "S3Object"]
@@ -268,12 +269,12 @@ class S3:
 
         async def look(response: PooledResponse, call: Call) -> T | _Elsewhere:
             if response.head.status in _WRONG_REGION and not tried:
-                body = await read_refusal(response)
-                other = find_region(response.head, body)
+                body = Redacted(await read_refusal(response))
+                other = find_region(response.head, body.value)
                 if other is not None and other != region:
                     call.end_attempt()
                     return _Elsewhere(other)
-                raise build_error(response.head, body, location)
+                raise build_error(response.head, body.value, location)
             return await judge(response, call)
 
         tried: set[str] = set()
@@ -382,10 +383,10 @@ async def _check(
     head = response.head
     if head.status in (200, 206):
         return False
-    body = await read_refusal(response)
+    body = Redacted(await read_refusal(response))
     if head.status == 412:  # noqa: PLR2004 - RFC 9110: a precondition, here If-Match, failed
         raise describe_replaced(location, head)
-    error = build_error(head, body, location, writes=writes)
+    error = build_error(head, body.value, location, writes=writes)
     if isinstance(error, ServiceError) and error.code in absent:
         return True
     raise copy.copy(error)  # this frame keeps the other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import re
 import time
 import weakref
 from typing import TypeVar
@@ -14,6 +15,7 @@ from aiosmrt.config import Credentials, Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnEnd, OnRetry
 from aiosmrt.http import Request, ResponseHead
+from aiosmrt.masking import Secrets
 from aiosmrt.models import Attempt, ResponseMetadata
 from aiosmrt.service import read_request_id
 from aiosmrt.transport import Limits
@@ -24,6 +26,9 @@ __all__ = ["NO_HOOKS", "Call"]
 E = TypeVar("E")
 
 NO_HOOKS = Hooks()
+
+# Names of headers whose values are nobody's business; a KMS key's is no secret.
+_HIDDEN = "auth|cookie|credential|custom-attributes|(?<!kms-)key|password|secret|token"
 
 
 @attrs.define(eq=False, repr=False)
@@ -116,6 +121,25 @@ class Call(Shown):
             time_to_first_byte=self.time_to_first_byte,
             total=time.perf_counter() - self.began,
         )
+
+    def mask(self, error: BaseException, sent: Request | None = None) -> None:
+        """Mask the call's secrets in what a service has said of it.
+
+        Args:
+            error: of an attempt, or of its stream.
+            sent: the signed request.
+        """
+        keys = self.credentials
+        random = [] if keys is None else [keys.session_token or "", keys.secret_access_key]
+        worded = []
+        headers = {**self.request.headers, **({} if sent is None else sent.headers)}
+        for name, value in headers.items():
+            if name == "authorization":
+                # Behind the name of a scheme, or ours at its end.
+                random.append(value.rpartition(" ")[2].removeprefix("Signature="))
+            if re.search(_HIDDEN, name):
+                worded.append(value)
+        Secrets(tuple(random), tuple(worded)).mask_error(error)
 
     def place(self, error: AiosmrtError) -> None:
         """Tell the error which call it belongs to, and what came of its attempts."""

@@ -128,7 +128,7 @@ class Caller:
         self, call: Call, pool: Pool, judge: Callable[[PooledResponse, Call], Awaitable[T]]
     ) -> T:
         limits = call.limits
-        slot = response = None
+        slot = response = signed = None
         call.begin_attempt()
         try:
             with limits:
@@ -143,7 +143,8 @@ class Caller:
                 call.begin_sending()
                 if self.retry.mode == "adaptive":
                     await self._pace()
-                response = await pool.send(await self._sign(call), slot, limits)
+                signed = await self._sign(call)
+                response = await pool.send(signed, slot, limits)
                 call.head = response.head
                 call.time_to_first_byte = response.time_to_first_byte
             if call.hooks.after_headers is not None:
@@ -154,8 +155,10 @@ class Caller:
                 response.close()
             elif slot is not None:
                 slot.release()
-            if isinstance(error, ServiceError) and not call.is_observers_own(error):
-                self._learn_pace(throttled=classify(error) is FailureKind.THROTTLING)
+            if isinstance(error, AiosmrtError) and not call.is_observers_own(error):
+                call.mask(error, signed)
+                if isinstance(error, ServiceError):
+                    self._learn_pace(throttled=classify(error) is FailureKind.THROTTLING)
             raise
         self._learn_pace(throttled=False)
         return result

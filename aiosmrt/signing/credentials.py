@@ -34,6 +34,7 @@ from aiosmrt.errors import (
     CredentialsError,
     CredentialsTimeout,
 )
+from aiosmrt.masking import Secrets
 from aiosmrt.signing.chain import Chain, name_method
 from aiosmrt.signing.clock import Clock
 from aiosmrt.signing.keys import VARIABLES, find_fault, take_arguments, take_environment
@@ -356,6 +357,8 @@ class CredentialProvider:
             f"{where and f' from {where}'}): {str(error) or 'no details'}."
         )
         failure.__cause__ = error
+        # Whoever gives credentials may have quoted some, which nobody here knows.
+        Secrets(()).mask_error(failure)
         return failure
 
     def _find_fault(self, credentials: Credentials | None) -> CredentialsError | None:

@@ -40,8 +40,9 @@ class DecodedResponse:
         try:
             return await self._receive()
         except MalformedContent as error:
-            fault = self._refuse(error)
-        raise fault  # not above: the decoder's frames have bytes of the body
+            why, incomplete = str(error), isinstance(error, IncompleteContent)
+        # Not above: the decoder's frames have bytes of the body.
+        raise self._refuse(why, incomplete=incomplete)
 
     async def _receive(self) -> bytes:
         decoder = self._decoder
@@ -58,12 +59,12 @@ class DecodedResponse:
             decoder.receive_data(data)
             del data  # the traceback of what comes would show it
 
-    def _refuse(self, error: MalformedContent) -> AiosmrtError:
+    def _refuse(self, why: str, *, incomplete: bool) -> AiosmrtError:
         coding = self.head.headers.get("content-encoding")
-        text = f"the answer's content encoding is {coding!r}, which cannot be taken off: {error}"
+        text = f"the answer's content encoding is {coding!r}, which cannot be taken off: {why}"
         fault: AiosmrtError = (
             ConnectionLost(text)
-            if isinstance(error, IncompleteContent)
+            if incomplete
             else UnexpectedResponse(text, status=self.head.status, headers=self.head.headers)
         )
         fault.may_have_run = True

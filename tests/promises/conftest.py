@@ -46,10 +46,10 @@ def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
                         await response.write(aiosmrt.sse.encode(text))
                     await response.write(aiosmrt.sse.encode("", event="done"))
                 except aiosmrt.AiosmrtError as error:
-                    await response.write(aiosmrt.sse.encode(str(error), event="error"))
+                    await response.write(aiosmrt.sse.encode(error.public_text, event="error"))
                 return response
         except aiosmrt.AiosmrtError as error:
-            return web.json_response({"error": str(error)}, status=502)
+            return web.json_response({"error": error.public_text}, status=502)
 
     application = web.Application()
     application.router.add_post("/chat", relay)
@@ -67,7 +67,7 @@ class RelayResponse(StreamingResponse):
                 yield aiosmrt.sse.encode(text)
             yield aiosmrt.sse.encode("", event="done")
         except aiosmrt.AiosmrtError as error:
-            yield aiosmrt.sse.encode(str(error), event="error")
+            yield aiosmrt.sse.encode(error.public_text, event="error")
 
     def read(self) -> AsyncIterator[str]:
         return self.stream.iter_text()
@@ -94,7 +94,7 @@ def relay_by_starlette(
                 endpoint_name="llm", body=await request.body()
             )
         except aiosmrt.AiosmrtError as error:
-            return JSONResponse({"error": str(error)}, status_code=502)
+            return JSONResponse({"error": error.public_text}, status_code=502)
         return response_type(stream)
 
     return Starlette(routes=[Route("/chat", relay, methods=["POST"])])

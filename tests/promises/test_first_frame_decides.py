@@ -373,7 +373,7 @@ async def test_what_fails_before_the_first_part_has_a_status(
     async with relay(upstream.client) as url:
         async with browser.post(url, data=b"refuse") as response:
             assert response.status == 502
-            assert "no such prompt" in (await response.json())["error"]
+            assert (await response.json())["error"].startswith("ModelError (request id ")
         async with browser.post(url, data=b"x") as response:
             assert response.status == 200
 
@@ -389,7 +389,7 @@ async def test_what_fails_later_is_an_event_of_its_own_type(
             sent, error = await read_events(response)
         assert (sent.event, sent.data) == ("message", "zwölf\n")
         assert error.event == "error"
-        assert "out of memory" in error.data
-        assert "after 1 parts" in error.data
+        assert error.data.startswith("ModelStreamError (request id ")
+        assert "out of memory" not in error.data
         async with browser.post(url, data=b"x") as response:
             assert len(await read_events(response)) == 3

@@ -280,6 +280,139 @@ def failure(*cases: object) -> Callable[[Failure], Failure]:
 each_operation = failure(*OPERATIONS)
 
 
+# --- services that repeat what they were sent
+
+
+def _repeat(request: SeenRequest, *left_out: str) -> str:
+    """Say of a signature what the service says, and S3 and STS do, too."""
+    headers = sorted(request.headers.items())
+    signed = "".join(f"{name}:{value}\n" for name, value in headers if name not in left_out)
+    return (
+        "The request signature we calculated does not match the signature you provided.\n\nThe "
+        f"Canonical String for this request should have been\n'POST\n{request.target}\n\n{signed}"
+    )
+
+
+def _answer_by(make: Callable[[SeenRequest], bytes]) -> Answer:
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(make(request))
+        await writer.drain()
+        writer.close()
+
+    return answer
+
+
+ECHOES: dict[str, Callable[[Stage, SeenRequest], bytes]] = {
+    "a message": lambda stage, request: stage.respond(
+        403,
+        json.dumps({"message": _repeat(request)}).encode(),
+        x_amzn_errortype="InvalidSignatureException",
+    ),
+    "a message in a message": lambda stage, request: stage.respond(
+        400, json.dumps({"message": json.dumps({"why": _repeat(request)})}).encode()
+    ),
+    "a code": lambda stage, request: stage.respond(
+        400, json.dumps({"__type": " ".join(request.headers.values()).replace(":", "")}).encode()
+    ),
+    "a model's message": lambda stage, request: stage.respond(
+        424,
+        json.dumps({"OriginalMessage": _repeat(request), "LogStreamArn": "a"}).encode(),
+        x_amzn_errortype="ModelError",
+    ),
+    "a page": lambda stage, request: stage.respond(502, f"<p>{_repeat(request)}".encode()),
+    "a page that is no stream": lambda stage, request: stage.respond(
+        200, b"<p>" + request.headers["x-amz-security-token"].encode() + request.raw_head
+    ),
+    "a place": lambda stage, request: stage.respond(
+        302,
+        b"",
+        location=f"/x?X-Amz-Security-Token={request.headers['x-amz-security-token']}&X-Amz-Signature="
+        + request.headers["authorization"].rpartition("=")[2],
+    ),
+    "an exception": lambda stage, request: b"".join(
+        [
+            stage.events.head(),
+            stage.events.chunk(
+                stage.events.part(b"a"),
+                stage.events.exception(
+                    "ModelStreamError",
+                    # No model is sent that, and a call forgets it with its head.
+                    json.dumps({"Message": _repeat(request, "authorization")}).encode(),
+                ),
+            ),
+            stage.events.END,
+        ]
+    ),
+    "a name of a header": lambda stage, request: stage.respond(
+        503, b"{}", x_amzn_errortype=request.headers["x-amz-security-token"]
+    ),
+}
+
+
+@failure(*itertools.product(OPERATIONS, ECHOES))
+async def a_service_that_repeats_what_it_was_sent(stage: Stage, case: tuple[str, str]) -> None:
+    operation, echo = case
+    if operation != STREAM and echo == "an exception":
+        echo = "a message"
+    if operation == PLAIN and echo == "a page that is no stream":
+        echo = "a page"
+    answer = _answer_by(lambda request: ECHOES[echo](stage, request))
+    async with stage.client_of(answer) as client:
+        await _call(client, operation)
+
+
+@failure("named", "token", "bytes", "place")
+async def an_s3_that_repeats_what_it_was_sent(stage: Stage, echo: str) -> None:
+    def make(request: SeenRequest) -> bytes:
+        token = request.headers["x-amz-security-token"]
+        said = {
+            "named": f"<Message>x-amz-security-token:{token}</Message>",
+            "token": f"<Token-0>{token}</Token-0><Message>Token {token} is wrong</Message>",
+            "bytes": f"<Message>{_repeat(request).encode().hex(' ')}</Message>",
+            "place": "",
+        }[echo]
+        status = 301 if echo == "place" else 400
+        body = f"<Error><Code>InvalidToken</Code>{said}</Error>".encode()
+        return stage.respond(status, body, location=f"/?X-Amz-Security-Token={token}")
+
+    async with (
+        stage.serve(_answer_by(make)) as server,
+        stage.connect(s3_endpoint_url=server.url) as client,
+    ):
+        saved = json.dumps({"output_location": "s3://bucket/out"})
+        await client.resume_async_invocation(saved).result(timeout=1)
+
+
+@failure()
+async def an_sts_that_repeats_what_it_was_sent(stage: Stage) -> None:
+    stage.configure(
+        "role_arn = arn:aws:iam::123456789012:role/r",
+        "source_profile = s",
+        "[profile s]",
+        "aws_access_key_id = AKIDEXAMPLE",
+        f"aws_secret_access_key = {SECRET_KEY}",
+        f"aws_session_token = {TOKEN}",
+    )
+
+    def make(request: SeenRequest) -> bytes:
+        echo = _repeat(request, "authorization")  # which is never part of what is signed
+        said = f"<Code>SignatureDoesNotMatch</Code><Message>{echo}</Message>"
+        return stage.respond(403, f"<ErrorResponse><Error>{said}</Error></ErrorResponse>".encode())
+
+    async with stage.serve(_answer_by(make)) as server:
+        stage.monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+        await _fetch(stage, profile_name="p")
+
+
+@failure()
+async def a_process_that_quotes_its_keys(stage: Stage) -> None:
+    script = stage.tmp_path / "process.py"
+    quoted = f"no: {{'SecretAccessKey': '{SECRET_KEY}', 'SessionToken': '{TOKEN}'}}"
+    script.write_text(f"import sys; sys.exit({quoted!r})")
+    stage.configure(f"credential_process = {sys.executable} -S {script}")
+    await _fetch(stage, profile_name="p")
+
+
 # --- connections
 
 
@@ -1057,6 +1190,34 @@ async def test_no_traceback_with_locals_shows_a_secret(name: str, stage: Stage) 
     assert not _find_leaks(failed), repr(failed)
     # Whatever is shown has a repr, also what is not made to its end.
     traceback.TracebackException.from_exception(failed, capture_locals=True)
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.asyncio
+async def test_nothing_that_is_told_of_an_echo_has_a_secret(
+    echo: str, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Attributes, logs and what hooks are told; a body is what came, in bytes."""
+    told: list[object] = []
+    caplog.set_level("DEBUG", "aiosmrt")
+
+    def note(_: int, error: AiosmrtError) -> float:
+        told.append(error)
+        return 0.0
+
+    policy = RetryPolicy(max_attempts=2, backoff=note)
+    answer = _answer_by(lambda request: ECHOES[echo](stage, request))
+    hooks = Hooks(on_retry=told.append, on_end=told.append)
+    async with stage.client_of(answer, retry=policy, hooks=hooks) as client:
+        with pytest.raises(AiosmrtError) as caught:
+            await _call(client, STREAM)
+    words = [str(caught.value), caplog.text]
+    for one in (caught.value, *told):
+        error = getattr(one, "error", one)
+        words.append(repr({**vars(error), "body": None}))
+    for text in words:
+        assert not [secret for secret in SECRETS if secret in text]
+        assert not SIGNATURE.search(text.replace("AWS4-HMAC-SHA256", ""))
 
 
 @pytest.mark.parametrize("make", [str, str.encode, lambda text: {"a": text}, lambda text: [text]])

@@ -1,0 +1,230 @@
+"""Secrets of a request that somebody else's words repeat, and what is shown in their place.
+
+A service that refuses a signature quotes what it has computed, headers and all: the session token,
+percent-encoded in a query, byte by byte in hexadecimal, or cut short. A server that is none of
+AWS's may give back the whole request as a page.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+__all__ = ["Secrets", "mask_named"]
+
+_MASK: Final = "****"
+
+# Characters of a secret that are searched for as a whole or not at all. Shorter ones would be found
+# in words that have nothing to do with them.
+_SHORTEST: Final = 8
+# Characters that a text and a secret of random characters must have in common to be masked.
+_COMMON: Final = 12
+_GRAM: Final = 8  # characters that are looked up at a time
+_RANDOM: Final = 24  # characters of a secret, from which on a part of it tells
+
+# A secret, and its grams if it is known by a part of it.
+_Searched: TypeAlias = tuple[str, frozenset[str] | None]
+
+# How often a text may have been encoded before it is read.
+_LAYERS: Final = 3
+
+# Expressions are compiled when they are used first, which is not at the start of a program.
+
+# What stands for a character in a URL, in JSON (or a literal of a programming language), in XML and
+# HTML; and what may stand anywhere in a text that is broken into lines.
+_ENCODED: Final = (
+    r"%[0-9A-Fa-f]{2}|\\u00[0-9A-Fa-f]{2}|\\x[0-9A-Fa-f]{2}|\\[nrt]?"
+    r"|&(?:#0*[0-9]{1,3}|#[xX]0*[0-9A-Fa-f]{1,2}|amp|quot|apos|lt|gt);|\s+"
+)
+_ENTITIES: Final = {"amp": "&", "apos": "'", "gt": ">", "lt": "<", "quot": '"'}
+
+# What stands before a secret: its name in a header, a query, JSON or XML; a signature's; and a
+# scheme (RFC 9110, section 11.1).
+_NAMES: Final = (
+    r"x-amz-(?:security|s3session)-token|x-amz-server-side-encryption-customer-key"
+    r"|(?:aws[_-]?)?(?:session[_-]?token|secret[_-]?access[_-]?key)|web[_-]?identity[_-]?token"
+)
+_NAMED: Final = (
+    rf"(?i)((?:{_NAMES})\\*[\"']?\s*(?::\s*|=|>|%3A|%3D)\\*[\"']?)(?!\.\.\.)"
+    r"(?:[^\s\"'<>&,;\\]|\\(?![\"']))+"
+    r"|(signature\\*[\"']?\s*(?::\s*|=|>|%3D)\\*[\"']?)[0-9a-f]{16,}"
+    r"|(authorization\\*[\"']?\s*[:=]\s*\\*[\"']?(?:basic|bearer|digest|negotiate)\s+)[^\s\"'<>,;]+"
+)
+
+
+def mask_named(text: str) -> str:
+    """Mask what stands behind the name of a secret, whoever's it is."""
+    return re.sub(_NAMED, lambda found: f"{found[found.lastindex or 0]}{_MASK}", text)
+
+
+@attrs.frozen(repr=False, eq=False)
+class Secrets:
+    """What must not be shown of a request.
+
+    Attributes:
+        random: tokens, keys, signatures: a part of one is masked, too.
+        worded: values that people have chosen: masked where they stand as a whole.
+    """
+
+    random: tuple[str, ...]
+    worded: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self.random) + len(self.worded)} secrets>"
+
+    def mask(self, text: str) -> str:
+        """Mask each of them in a text, however it is encoded there, and what is named as one."""
+        shown: list[str] = []
+        end = 0
+        for begin, next_end in self._find(text):
+            shown += (text[end:begin], _MASK)
+            end = next_end
+        return mask_named("".join([*shown, text[end:]]))
+
+    def mask_error(self, error: BaseException) -> None:
+        """Mask them in all the words of an error, of its notes and of its causes; not in bytes."""
+        link: BaseException | None = error
+        while link is not None:
+            words = [*_list_words(link.args), *_list_words(vars(link))]
+            together = "\n".join(words)
+            # Mostly there is nothing.
+            if self._occur(together) or re.search(_NAMED, together):
+                link.args = self._mask_value(link.args)
+                link.__dict__.update(self._mask_value(vars(link)))
+            link = link.__cause__
+
+    def _mask_value(self, value: Any) -> Any:  # noqa: ANN401 - whatever an error has
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, dict):
+            return {name: self._mask_value(item) for name, item in value.items()}
+        if type(value) in (list, tuple):
+            return type(value)(map(self._mask_value, value))
+        return value
+
+    def _occur(self, text: str) -> bool:
+        plain = _decode(text)
+        grams = [plain[start : start + _GRAM] for start in range(0, len(plain), _GRAM)]
+        return any(
+            word in plain if known is None else not known.isdisjoint(grams)
+            for word, known in self._list_searched()
+        )
+
+    def _find(self, text: str) -> list[tuple[int, int]]:
+        """Give where in the text they are, in order."""
+        plain, begins, ends = _decode_with_places(text)
+        covered = bytearray(len(plain))
+        for word, known in self._list_searched():
+            for begin, end in _match(word, known, plain):
+                covered[begin:end] = b"\1" * (end - begin)
+        return [
+            (begins[found.start()], ends[found.end() - 1])
+            for found in re.finditer(b"\1+", bytes(covered))
+        ]
+
+    def _list_searched(self) -> Iterator[_Searched]:
+        for secret in self.worded:
+            yield from _prepare_whole(_decode(secret))
+        for secret in self.random:
+            yield from _prepare(secret)
+
+
+@functools.lru_cache(16)
+def _prepare(secret: str) -> tuple[_Searched, ...]:
+    word = _decode(secret)
+    # S3 shows the bytes that it has hashed in hexadecimal.
+    forms = (word, word.encode("utf-8", "replace").hex())
+    if len(word) < _RANDOM:
+        return tuple(itertools.chain(*map(_prepare_whole, forms)))
+    return tuple((form, _list_grams(form)) for form in forms)
+
+
+def _prepare_whole(word: str) -> Iterator[_Searched]:
+    if len(word) >= _SHORTEST:
+        yield word, None
+
+
+def _list_grams(word: str) -> frozenset[str]:
+    return frozenset(word[start : start + _GRAM] for start in range(len(word) - _GRAM + 1))
+
+
+def _match(word: str, known: frozenset[str] | None, plain: str) -> Iterator[tuple[int, int]]:
+    """Give where a secret is in a plain text: as a whole, or in parts if its grams are known."""
+    if known is None:
+        yield from ((found.start(), found.end()) for found in re.finditer(re.escape(word), plain))
+        return
+    # Whatever they have in common, at least one gram of it begins at a multiple of its length.
+    for start in range(0, len(plain), _GRAM):
+        gram = plain[start : start + _GRAM]
+        if gram in known:
+            for found in re.finditer(f"(?={re.escape(gram)})", word):
+                begin, end = start, start + _GRAM
+                left, right = found.start(), found.start() + _GRAM
+                while begin and left and plain[begin - 1] == word[left - 1]:
+                    begin, left = begin - 1, left - 1
+                while end < len(plain) and right < len(word) and plain[end] == word[right]:
+                    end, right = end + 1, right + 1
+                if end - begin >= _COMMON:
+                    yield begin, end
+
+
+def _list_words(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _list_words(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _list_words(item)
+
+
+def _decode(text: str) -> str:
+    """Take encodings and blanks out of a text."""
+    for _ in range(_LAYERS):
+        decoded = re.sub(_ENCODED, _decode_one, text)
+        if decoded == text:
+            break
+        text = decoded
+    return text
+
+
+def _decode_with_places(text: str) -> tuple[str, list[int], list[int]]:
+    """Do as `_decode`, and tell where in the text each character begins and ends."""
+    begins = list(range(len(text)))
+    ends = list(range(1, len(text) + 1))
+    for _ in range(_LAYERS):
+        characters: list[str] = []
+        first: list[int] = []
+        last: list[int] = []
+        position = 0
+        for found in re.finditer(_ENCODED, text):
+            plain = slice(position, found.start())
+            decoded = _decode_one(found)
+            position = found.end()
+            characters += (text[plain], decoded)
+            first += begins[plain] + [begins[found.start()]] * len(decoded)
+            last += ends[plain] + [ends[position - 1]] * len(decoded)
+        if not position:
+            break
+        text = "".join([*characters, text[position:]])
+        begins, ends = first + begins[position:], last + ends[position:]
+    return text, begins, ends
+
+
+def _decode_one(found: re.Match[str]) -> str:
+    encoded = found[0]
+    if encoded[0] == "%":
+        return chr(int(encoded[1:], 16))
+    if encoded[0] == "&":
+        name = encoded[1:-1].lower()
+        if name[0] != "#":
+            return _ENTITIES[name]
+        return chr(int(name.lstrip("#x"), 16 if name[1] == "x" else 10))
+    is_number = encoded[0] == "\\" and encoded[1:2] in {"u", "x"}
+    return chr(int(encoded[-2:], 16)) if is_number else ""
