@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import socket
+import textwrap
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
@@ -17,7 +19,7 @@ import uvicorn
 from aiohttp import web
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -48,7 +50,7 @@ def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
                 except aiosmrt.AiosmrtError as error:
                     await response.write(aiosmrt.sse.encode(error.public_text, event="error"))
                 return response
-        except aiosmrt.AiosmrtError as error:
+        except aiosmrt.AiosmrtError as error:  # before the first part: a status of its own
             return web.json_response({"error": error.public_text}, status=502)
 
     application = web.Application()
@@ -56,48 +58,65 @@ def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
     return application
 
 
-class RelayResponse(StreamingResponse):
-    def __init__(self, stream: aiosmrt.ResponseStream) -> None:
-        super().__init__(self.relay(), media_type="text/event-stream")
-        self.stream = stream
+class RelayResponse(Response):
+    """Asks the model when it is sent, and drops that when the browser leaves, whenever it does."""
 
-    async def relay(self) -> AsyncIterator[bytes]:
+    def __init__(self, opening: aiosmrt.ResponseStreamOpening) -> None:
+        super().__init__()
+        self.opening = opening
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            answering = tasks.create_task(self.answer(scope, receive, send))
+            leaving = tasks.create_task(self.wait_for_disconnect(receive))
+            answering.add_done_callback(lambda _: leaving.cancel())
+            leaving.add_done_callback(lambda _: answering.cancel())
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async for text in self.read():
+            async with self.opening as stream:
+                headers = [(b"content-type", b"text/event-stream")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                async for event in self.relay(stream):
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        except aiosmrt.AiosmrtError as error:  # before the first part: a status of its own
+            refusal = JSONResponse({"error": error.public_text}, status_code=502)
+            await refusal(scope, receive, send)
+
+    async def relay(self, stream: aiosmrt.ResponseStream) -> AsyncIterator[bytes]:
+        try:
+            async for text in stream.iter_text():
                 yield aiosmrt.sse.encode(text)
             yield aiosmrt.sse.encode("", event="done")
         except aiosmrt.AiosmrtError as error:
             yield aiosmrt.sse.encode(error.public_text, event="error")
 
-    def read(self) -> AsyncIterator[str]:
-        return self.stream.iter_text()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self.stream:
-            await super().__call__(scope, receive, send)
+    async def wait_for_disconnect(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 class PartsRelayResponse(RelayResponse):
     """Not in the README: text may be cut inside a character."""
 
-    async def read(self) -> AsyncIterator[str]:
-        async for part in self.stream:
-            yield part.bytes.decode()
+    async def relay(self, stream: aiosmrt.ResponseStream) -> AsyncIterator[bytes]:
+        async for part in stream:
+            yield aiosmrt.sse.encode(part.bytes.decode())
+        yield aiosmrt.sse.encode("", event="done")
 
 
 def relay_by_starlette(
     client: aiosmrt.SageMakerRuntimeClient, response_type: type[RelayResponse] = RelayResponse
 ) -> Starlette:
-    async def relay(request: Request) -> Response:
-        try:
-            stream = await client.invoke_endpoint_with_response_stream(
+    async def chat(request: Request) -> Response:
+        return response_type(
+            client.invoke_endpoint_with_response_stream(
                 endpoint_name="llm", body=await request.body()
             )
-        except aiosmrt.AiosmrtError as error:
-            return JSONResponse({"error": error.public_text}, status_code=502)
-        return response_type(stream)
+        )
 
-    return Starlette(routes=[Route("/chat", relay, methods=["POST"])])
+    return Starlette(routes=[Route("/chat", chat, methods=["POST"])])
 
 
 # --- their servers
@@ -147,6 +166,13 @@ _RELAYS: dict[str, Relay] = {
 
 
 @pytest.fixture
+def relay_sources() -> list[str]:
+    """Give what the README has of the relays, word by word."""
+    aiohttp_relay = inspect.getsource(relay_by_aiohttp).partition(":\n")[2].partition("\n\n")[0]
+    return [textwrap.dedent(aiohttp_relay), inspect.getsource(RelayResponse)]
+
+
+@pytest.fixture
 def relay(request: pytest.FixtureRequest) -> Relay:
     """Give what serves a relay, by its name: a test says which it is about."""
     return _RELAYS[request.param]
@@ -174,6 +200,8 @@ async def upstream() -> AsyncIterator[Upstream]:
     async def stream(body: bytes) -> AsyncIterator[str]:
         seen.running += 1
         try:
+            if body == b"prefill":
+                await seen.go_on.wait()
             yield "zwölf\n"
             if body == b"fail":
                 raise ModelFailure(500, "out of memory")

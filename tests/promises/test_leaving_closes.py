@@ -15,6 +15,7 @@ import random
 import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiohttp
@@ -507,6 +508,47 @@ async def test_a_browser_that_hangs_up_ends_the_generation_within_a_second(
             await until(lambda: upstream.running == 0, seconds=1)
         async with asyncio.timeout(1), browser.post(url, data=b"x") as response:
             assert len(await read_events(response)) == 3
+
+
+@pytest.mark.parametrize("relay", ["aiohttp", "uvicorn"], indirect=True)
+@pytest.mark.asyncio
+async def test_a_browser_that_hangs_up_before_the_first_part_ends_the_call(
+    relay: Relay, upstream: Upstream, browser: aiohttp.ClientSession, until: Until
+) -> None:
+    """As long as the model reads its prompt nothing was sent, and nothing fails to be."""
+    async with relay(upstream.client) as url:
+        for _ in range(3):
+            asking = asyncio.create_task(browser.post(url, data=b"prefill"))
+            await until(lambda: upstream.running == 1)
+            asking.cancel()
+            await until(lambda: upstream.running == 0, seconds=1)
+        # The only slot is free, and the model is asked no more.
+        async with asyncio.timeout(1), browser.post(url, data=b"x") as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize("relay", ["aiohttp", "uvicorn"], indirect=True)
+@pytest.mark.asyncio
+async def test_a_browser_that_waits_is_answered_after_the_longest_prompt(
+    relay: Relay,
+    upstream: Upstream,
+    browser: aiohttp.ClientSession,
+    until: Until,
+    read_events: ReadEvents,
+) -> None:
+    async with relay(upstream.client) as url:
+        asking = asyncio.create_task(browser.post(url, data=b"prefill"))
+        await until(lambda: upstream.running == 1)
+        await asyncio.sleep(0.1)
+        upstream.go_on.set()
+        async with await asking as response:
+            assert len(await read_events(response)) == 3
+
+
+def test_the_relays_are_those_of_the_readme(relay_sources: list[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for source in relay_sources:
+        assert source in readme
 
 
 # --- all of it together
