@@ -31,7 +31,7 @@ from aiosmrt.plain_text import to_line
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import check_headers
 from aiosmrt.signing import Clock, CredentialProvider, Signer
-from aiosmrt.transport import MalformedContent, Pool, PooledResponse, decode_body
+from aiosmrt.transport import MalformedContent, Pool, PooledResponse, Slot, decode_body
 
 __all__ = ["Caller", "Shared", "read_refusal", "receive_all"]
 
@@ -132,14 +132,7 @@ class Caller:
         call.begin_attempt()
         try:
             with limits:
-                while True:
-                    # Who waits for credentials holds no place: others have theirs at hand.
-                    if not self._find_credentials(call):
-                        await self._await_credentials(call)
-                    slot = await pool.acquire(limits, apart=call.apart)
-                    if self._find_credentials(call):
-                        break
-                    slot.release()  # they have ended meanwhile
+                slot = await self._take_slot(call, pool)
                 call.begin_sending()
                 if self.retry.mode == "adaptive":
                     await self._pace()
@@ -162,6 +155,16 @@ class Caller:
             raise
         self._learn_pace(throttled=False)
         return result
+
+    async def _take_slot(self, call: Call, pool: Pool) -> Slot:
+        """Take a place in the pool, with credentials at hand: who waits for some holds none."""
+        while True:
+            if not self._find_credentials(call):
+                await self._await_credentials(call)
+            slot = await pool.acquire(call.limits, apart=call.apart)
+            if self._find_credentials(call):
+                return slot
+            slot.release()  # they have ended meanwhile
 
     def _find_credentials(self, call: Call) -> bool:
         """Tell whether the call can be signed without waiting, or need not be."""
