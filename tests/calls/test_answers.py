@@ -30,20 +30,20 @@ def _deflate_raw(data: bytes) -> bytes:
 
 
 COMPRESSED = [
-    ("gzip", gzip.compress(GOOD)),
-    ("x-gzip", gzip.compress(GOOD)),
-    ("GZip", gzip.compress(GOOD)),
+    ("gzip", gzip.compress(GOOD, mtime=0)),
+    ("x-gzip", gzip.compress(GOOD, mtime=0)),
+    ("GZip", gzip.compress(GOOD, mtime=0)),
     ("deflate", zlib.compress(GOOD)),
     ("deflate", _deflate_raw(GOOD)),
-    ("deflate, gzip", gzip.compress(zlib.compress(GOOD))),
-    ("utf-8, gzip", gzip.compress(GOOD)),
-    ("gzip", gzip.compress(GOOD[:10]) + gzip.compress(GOOD[10:])),
+    ("deflate, gzip", gzip.compress(zlib.compress(GOOD), mtime=0)),
+    ("utf-8, gzip", gzip.compress(GOOD, mtime=0)),
+    ("gzip", gzip.compress(GOOD[:10], mtime=0) + gzip.compress(GOOD[10:], mtime=0)),
 ]
 UNREADABLE = [
     ("br", b"\x0b\x02\x80hello\x03"),
     ("gzip, zstd", b"(\xb5/\xfd" + bytes(999)),
-    ("gzip", gzip.compress(GOOD)[:-3]),
-    ("gzip", gzip.compress(GOOD) + b"<html>"),
+    ("gzip", gzip.compress(GOOD, mtime=0)[:-3]),
+    ("gzip", gzip.compress(GOOD, mtime=0) + b"<html>"),
     ("gzip", GOOD),
     ("deflate", GOOD),
     ("gzip,gzip,gzip,gzip,gzip,gzip", GOOD),
