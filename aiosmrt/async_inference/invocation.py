@@ -99,7 +99,9 @@ class Wait(Shown):
         except TimeoutError as error:
             if isinstance(error, AiosmrtError):
                 raise
-            awaited = "; ".join(getattr(error.__cause__, "__notes__", ["waiting for S3"]))
+            # Which of the two it is differs between Python's versions.
+            cancelled = error.__cause__ or error.__context__
+            awaited = "; ".join(getattr(cancelled, "__notes__", ["waiting for S3"]))
         else:
             return
         # A loop may ring a little early.
@@ -132,16 +134,16 @@ class Wait(Shown):
         if kind in self._warned:
             return
         self._warned.add(kind)
-        told = copy.copy(error)
-        told.attempts, told.may_have_run = (), False  # it was S3 that was asked, and no model
         if denied:
             _log.warning(
                 "%s; waiting on, since without s3:ListBucket S3 says this of an object that is not "
                 "there yet, too, and cannot list many at once: allow s3:ListBucket on the bucket",
-                told,
+                _describe(error),
             )
         else:
-            _log.warning("a look into S3 failed, and is repeated until the deadline: %s", told)
+            _log.warning(
+                "a look into S3 failed, and is repeated until the deadline: %s", _describe(error)
+            )
 
     def puts_up_with(self, error: AiosmrtError, former: AiosmrtError | None) -> bool:
         """Tell whether what the error says may change until the deadline, and warn of it."""
@@ -154,6 +156,13 @@ class Wait(Shown):
         if may_change:
             self.warn(error)
         return may_change
+
+
+def _describe(error: AiosmrtError) -> str:
+    """Give the text of a failed look: it was S3 that was asked, and no model."""
+    told = copy.copy(error)
+    told.attempts, told.may_have_run = (), False
+    return str(told)
 
 
 def _is_expired(error: AiosmrtError) -> bool:
@@ -350,11 +359,11 @@ class AsyncInvocation:
             return copy.copy(trouble)
         found = f"neither output nor failure within {wait.timeout:g} s"
         if trouble is not None:
-            self.place(trouble)
             found = (
                 f"S3 did not tell within {wait.timeout:g} s whether the output is there; the last "
-                f"look into S3 failed: {trouble}"
+                f"look into S3 failed: {_describe(trouble)}"
             )
+            self.place(trouble)
         error = AsyncInferenceTimeout(
             f"{found}: call result() again, or keep to_json() for later; awaited: "
             f"{self.output_location}",

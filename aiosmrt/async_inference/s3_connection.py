@@ -21,7 +21,7 @@ OWNER = "x-amz-expected-bucket-owner"
 _NOT_THEIRS = "So it says of a bucket that is not account {}'s, too: s3_expected_bucket_owner."
 _AWAITED = {
     "slot": "a place in the connection pool (max_connections)",
-    "connect": "a connection",
+    "connect": "a connection (a session= that was given may have too few)",
     "write": "S3 to take the request",
     "first_byte": "S3's answer",
     "idle": "more of S3's answer",

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import aiohttp
 import pytest
 
 import aiosmrt
@@ -717,6 +718,27 @@ async def test_looks_do_not_wait_for_the_slots_of_streams(until: Any) -> None:
                 await until(lambda: endpoint.objects.find_keys("bucket", "in/"))
                 assert not calling.done()
             await calling
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_has_too_few_connections_for_looks_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def forever(request: InvocationRequest) -> AsyncIterator[bytes]:
+        yield b"1"
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr("aiosmrt.async_inference.invocation._LAST_LOOK", 0.2)
+    async with (
+        LocalEndpoint(forever) as endpoint,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+        endpoint.client(**_options(session=session)) as client,
+        client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x") as stream,
+    ):
+        await anext(stream)
+        endpoint.objects.put(OUTPUT, StoredObject(b"done"))
+        with pytest.raises(AsyncInferenceTimeout, match=r"waiting for a connection .*session="):
+            await _invocation(client).result(timeout=0.2)
 
 
 @pytest.mark.asyncio
