@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import attrs
@@ -73,7 +73,7 @@ class _Whole(Value):
         text = self.body.decode(_charset(self.content_type) or "utf-8")
         return text.removeprefix("\ufeff")
 
-    def iter_lines(self) -> Iterator[str]:
+    def iter_lines(self) -> Generator[str]:
         """Give the body line by line, as `ResponseStream.iter_lines` gives a stream.
 
         Raises:
@@ -83,7 +83,7 @@ class _Whole(Value):
 
         return _decode(LineDecoder(), self.body)
 
-    def iter_json(self) -> Iterator[JSONValue]:
+    def iter_json(self) -> Generator[JSONValue]:
         """Give the value of each JSON document in the body: JSON lines, or concatenated.
 
         Raises:
@@ -93,7 +93,7 @@ class _Whole(Value):
 
         return _decode(JSONDocumentDecoder(), self.body)
 
-    def iter_events(self) -> Iterator[ServerSentEvent]:
+    def iter_events(self) -> Generator[ServerSentEvent]:
         """Give the server-sent events in the body.
 
         Raises:
@@ -154,7 +154,7 @@ class PayloadPart(Value):
     bytes: bytes = attrs.field(repr=redact)
 
 
-def _decode(decoder: _Decoder[T], body: bytes) -> Iterator[T]:
+def _decode(decoder: _Decoder[T], body: bytes) -> Generator[T]:
     # In slices, since an event loop may be waiting for the next value.
     for begin in range(0, len(body), decoder.slice_length):
         yield from decoder.receive(body[begin : begin + decoder.slice_length])

@@ -7,7 +7,7 @@ import copy
 import logging
 import time
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Self, TypeVar
 
 import attrs
@@ -142,7 +142,7 @@ class ResponseStream:
             raise StopAsyncIteration
         return self._give()
 
-    def iter_text(self, errors: str = "strict") -> AsyncIterator[str]:
+    def iter_text(self, errors: str = "strict") -> View[str]:
         """Give the payload as text, piece by piece, never splitting a character.
 
         Args:
@@ -155,7 +155,7 @@ class ResponseStream:
         """
         return self._view("text", TextPieceDecoder(errors))
 
-    def iter_lines(self, *, max_line_length: int = DEFAULT_MAX_LENGTH) -> AsyncIterator[str]:
+    def iter_lines(self, *, max_line_length: int = DEFAULT_MAX_LENGTH) -> View[str]:
         """Give the payload line by line, the last one too, without the breaks (LF, CR LF or CR).
 
         Args:
@@ -166,9 +166,7 @@ class ResponseStream:
         """
         return self._view("lines", LineDecoder(max_line_length=max_line_length))
 
-    def iter_json(
-        self, *, max_document_length: int = DEFAULT_MAX_LENGTH
-    ) -> AsyncIterator[JSONValue]:
+    def iter_json(self, *, max_document_length: int = DEFAULT_MAX_LENGTH) -> View[JSONValue]:
         """Give the value of each JSON document: lines of them, or any that follow each other.
 
         A document is parsed in one step, which holds the event loop for some 20 ms a MiB; a thread
@@ -190,7 +188,7 @@ class ResponseStream:
         raise_on_error: bool = False,
         drop_incomplete: bool = False,
         max_event_length: int = DEFAULT_MAX_LENGTH,
-    ) -> AsyncIterator[ServerSentEvent]:
+    ) -> View[ServerSentEvent]:
         """Give the payload's server-sent events, by the rules of the HTML standard.
 
         Args:
@@ -213,7 +211,7 @@ class ResponseStream:
         )
         return self._view("events", decoder)
 
-    def iter_tokens(self, path: str) -> AsyncIterator[str]:
+    def iter_tokens(self, path: str) -> View[str]:
         """Give the pieces of text that a language model generates; each can be written as UTF-8.
 
         Args:
@@ -246,7 +244,7 @@ class ResponseStream:
 
     def _view(self, name: str, decoder: Decoder[T]) -> View[T]:
         self._choose(name)
-        view = View(self._take, decoder, self._refuse, _let_others_run)
+        view = View(self._take, decoder, self._refuse, _let_others_run, self.aclose)
         # Not the view: it refers to the stream, and a circle would keep a dropped stream open.
         self._drop_values = view.drop
         return view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import pickle
 import time
@@ -120,6 +121,14 @@ def test_a_whole_body_has_the_views_of_a_stream() -> None:
     empty = _response(b"")
     for values in (empty.iter_lines(), empty.iter_json(), empty.iter_events()):
         assert list(values) == []
+
+
+def test_the_views_of_a_whole_body_can_be_closed() -> None:
+    response = _response(b"1\n2\n")
+    for values in (response.iter_lines(), response.iter_json(), response.iter_events()):
+        with contextlib.closing(values):
+            next(values, None)
+        assert next(values, None) is None
 
 
 @pytest.mark.parametrize(

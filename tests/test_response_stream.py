@@ -29,6 +29,7 @@ from aiosmrt import (
     ResponseStream,
     ResponseStreamOpening,
     SageMakerRuntimeClient,
+    StreamClosed,
     Timeout,
     TotalTimeout,
 )
@@ -697,6 +698,41 @@ async def test_the_first_fault_wins_whatever_becomes_of_the_stream(
             assert error.request_id == "7-7-7"
             assert error.parts_received == len(parts)
         await until(lambda: end == "proven" or server.open_connections == 0)
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda stream: stream.iter_text(),
+        lambda stream: stream.iter_lines(),
+        lambda stream: stream.iter_json(),
+        lambda stream: stream.iter_events(),
+        lambda stream: stream.iter_tokens("t"),
+        lambda stream: stream,
+    ],
+)
+@pytest.mark.asyncio
+async def test_closing_a_view_closes_its_stream(
+    choose: Callable[[ResponseStream], Any],
+    serve: Serve,
+    connect: Connect,
+    events: Events,
+    until: Until,
+) -> None:
+    sent = b'{"t": "a"}\n{"t": "b"}\ndata: c\n\ndata: d\n\n'
+    data = events.head() + events.chunk(events.part(sent))
+    async with (
+        serve(events.play(data, events.hang)) as server,
+        connect(server, max_connections=1, timeout=Timeout(slot=5)) as client,
+    ):
+        stream = await events.open(client)
+        async with contextlib.aclosing(choose(stream)) as view:
+            await anext(view)
+        await until(lambda: server.open_connections == 0)
+        with pytest.raises(StreamClosed):
+            await anext(view)
+        async with events.open(client):  # its slot is free
+            pass
 
 
 async def _data(events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[str]:

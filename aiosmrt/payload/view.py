@@ -56,6 +56,7 @@ class View(Generic[T]):
 
     __slots__ = (
         "_ask_again",
+        "_close",
         "_decoder",
         "_ended",
         "_fail",
@@ -75,12 +76,14 @@ class View(Generic[T]):
         decoder: Decoder[T],
         fail: Callable[[AiosmrtError], Awaitable[AiosmrtError]],
         let_others_run: Callable[[], Awaitable[None]],
+        close: Callable[[], Awaitable[None]],
     ) -> None:
         self._receive = receive  # gives the next part, `None` at the proven end
         self._decoder = decoder
         self._slice_length = decoder.slice_length
         self._fail = fail  # takes what the decoder refuses, and gives the error to raise
         self._let_others_run = let_others_run
+        self._close = close  # closes what gives the parts
         self._ready: deque[T] = deque()
         self._ask_again = False
         self._rest: deque[memoryview] = deque()  # of a part that is taken in slices
@@ -127,6 +130,16 @@ class View(Generic[T]):
                 self._ask_again = False
         return self._ready.popleft()
 
+    async def aclose(self) -> None:
+        """Close the stream, as `ResponseStream.aclose` does. Idempotent.
+
+        With it `contextlib.aclosing` takes a view.
+        """
+        self._decoder = _Closed()  # what gives the parts tells whether they were all
+        self._ask_again = False
+        self.drop()
+        await self._close()
+
     async def _take_slice(self) -> bytes:
         """Let others run if it is time, and give the next bytes of a part."""
         if time.monotonic() - self._ran_at > _TURN:
@@ -145,6 +158,18 @@ class View(Generic[T]):
 def _clear(*queues: deque[Any]) -> None:
     for queue in queues:
         queue.clear()
+
+
+class _Closed:
+    """A decoder that gives nothing any more."""
+
+    slice_length: Final = 1
+
+    def receive(self, _: bytes) -> list[Any]:
+        return []
+
+    def finish(self) -> list[Any]:
+        return []
 
 
 class TextPieceDecoder:

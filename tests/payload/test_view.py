@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import time
@@ -17,6 +18,7 @@ from aiosmrt.errors import (
     InvalidText,
     ModelStreamError,
     PayloadTooLarge,
+    StreamClosed,
     TruncatedStream,
 )
 from aiosmrt.models import PayloadPart
@@ -38,6 +40,7 @@ class _Source:
     def __init__(self, *payloads: bytes) -> None:
         self.left = [PayloadPart(payload) for payload in payloads]
         self.asked = 0
+        self.closed = 0
         self.fault: AiosmrtError | None = None
 
     async def receive(self) -> PayloadPart | None:
@@ -50,8 +53,13 @@ class _Source:
         self.fault = error
         return error
 
+    async def close(self) -> None:
+        self.closed += 1
+        if self.left:
+            self.fault = StreamClosed("closed before its end")
+
     def view(self, decoder: Decoder[T]) -> View[T]:
-        return View(self.receive, decoder, self.fail, _let_others_run)
+        return View(self.receive, decoder, self.fail, _let_others_run, self.close)
 
 
 async def _collect(view: View[T]) -> tuple[list[T], AiosmrtError | None]:
@@ -133,6 +141,33 @@ async def test_text_is_given_in_pieces_that_are_not_empty() -> None:
         values, _ = await _collect(_Source(*parts).view(TextPieceDecoder("strict")))
         assert "".join(values) == data.decode()
         assert all(values)
+
+
+# --- closing
+
+
+@pytest.mark.asyncio
+async def test_a_view_is_closed_with_its_stream() -> None:
+    source = _Source(b"a\nb\nc", b"d\n")
+    async with contextlib.aclosing(source.view(LineDecoder())) as view:
+        assert await anext(view) == "a"
+    assert source.closed == 1
+    for _ in range(2):
+        with pytest.raises(StreamClosed):  # it is no end
+            await anext(view)
+    await view.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_view_that_was_closed_behind_the_last_part_has_an_end() -> None:
+    view = _Source(b"a\nb\nc").view(LineDecoder())
+    assert await anext(view) == "a"
+    await view.aclose()
+    assert await _collect(view) == ([], None)
+    view = _Source(b"a\n").view(LineDecoder())
+    assert await _collect(view) == (["a"], None)
+    await view.aclose()
+    assert await _collect(view) == ([], None)
 
 
 # --- long parts, and others on the loop
