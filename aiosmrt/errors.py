@@ -419,13 +419,22 @@ def _essence(parsed: object) -> str:
 
 
 class ModelStreamError(ServiceError):
-    """The model failed while it streamed."""
+    """The model failed while it streamed: so said the service, or the model server by itself."""
+
+    _error_code: str | None = None
 
     @property
     def error_code(self) -> str | None:
-        """`ModelInvocationTimeExceeded`, `StreamBroken`, or what else the service sent."""
+        """`ModelInvocationTimeExceeded`, `StreamBroken`, or what else the service sent.
+
+        Of a failure that a model server reports in its payload, its own code, status or type.
+        """
         code = self.fields.get("ErrorCode")
-        return code if isinstance(code, str) else None
+        return code if isinstance(code, str) else self._error_code
+
+    @error_code.setter
+    def error_code(self, code: str | None) -> None:
+        self._error_code = code
 
     def _summary(self) -> str:
         reason = f" {self.error_code}:" if self.error_code else ""

@@ -28,7 +28,6 @@ from aiosmrt.models import PayloadPart, ResponseMetadata
 from aiosmrt.payload import (
     DEFAULT_MAX_LENGTH,
     Decoder,
-    EventDecoder,
     JSONDocumentDecoder,
     LineDecoder,
     MarkedEventDecoder,
@@ -192,10 +191,12 @@ class ResponseStream:
         """Give the payload's server-sent events, by the rules of the HTML standard.
 
         Args:
-            done: the data of an event that marks the end, such as `[DONE]`; it is not given, and
-                the stream is still read to its proven end.
+            done: the data of an event that marks the end, such as `[DONE]`, blanks around it not
+                counted; it is not given, and the stream is still read to its proven end.
             require_done: whether an end without that event raises `TruncatedStream`.
-            raise_on_error: whether data of `{"error": ...}` raises `ModelStreamError`.
+            raise_on_error: whether a failure that the model server reports raises
+                `ModelStreamError`, whatever its form: an event or a member called an error, a
+                status of 400 to 599, a reason to end such as `error` or `abort`.
             drop_incomplete: whether to drop an event at the end that no blank line follows.
             max_event_length: the most bytes of an event.
 
@@ -204,27 +205,41 @@ class ResponseStream:
             InvalidText, PayloadTooLarge: while iterating; else as `iter_text`.
         """
         decoder = MarkedEventDecoder(
-            EventDecoder(drop_incomplete=drop_incomplete, max_event_length=max_event_length),
             done,
             require_done=require_done,
             raise_on_error=raise_on_error,
+            drop_incomplete=drop_incomplete,
+            max_event_length=max_event_length,
         )
         return self._view("events", decoder)
 
-    def iter_tokens(self, path: str) -> View[str]:
+    def iter_tokens(
+        self, path: str, *, done: str | None = None, require_done: bool = False
+    ) -> View[str]:
         """Give the pieces of text that a language model generates; each can be written as UTF-8.
+
+        An answer that came whole, though under a preset's name, gives its text as one piece. Of
+        several choices, choice 0 is given alone, and a line in the log tells of the others.
 
         Args:
             path: where in each JSON document they are: a JMESPath expression, or `openai-chat`,
                 `openai-completion`, `tgi` or `lmi`. The documents are JSON lines or the data of
                 server-sent events, whichever the first byte or the content type says.
+            done: the data of an event that marks the end; a preset knows its own.
+            require_done: whether an end without it raises `TruncatedStream`. For servers that send
+                no such event, it is what only the last document of a preset has, such as a
+                `finish_reason`.
 
         Raises:
             ConfigurationError: the path is neither.
-            PayloadError: while iterating: not the documents that were expected.
-            ModelStreamError: while iterating: the model sent an error; else as `iter_text`.
+            ValueError: `require_done` with an expression and without `done`.
+            PayloadError: while iterating: not the documents that were expected; at the end: none of
+                them had a place for what the path asks for.
+            ModelStreamError: while iterating: the model server reported a failure, as for
+                `iter_events`; else as `iter_text`.
         """
-        return self._view("tokens", TokenDecoder(path, self.content_type))
+        decoder = TokenDecoder(path, self.content_type, done=done, require_done=require_done)
+        return self._view("tokens", decoder)
 
     async def read(self) -> bytes:
         """Give the whole payload; errors as iterating over the parts, without those before."""

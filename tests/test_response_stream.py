@@ -25,6 +25,7 @@ from aiosmrt import (
     InvalidText,
     JSONValue,
     ModelStreamError,
+    PayloadError,
     PayloadTooLarge,
     ResponseStream,
     ResponseStreamOpening,
@@ -32,6 +33,7 @@ from aiosmrt import (
     StreamClosed,
     Timeout,
     TotalTimeout,
+    TruncatedStream,
 )
 from aiosmrt.eventstream import encode_message
 from aiosmrt.hooks import Hooks, OnEnd, OnFirstPart
@@ -543,6 +545,22 @@ def test_any_text_and_any_documents_in_any_parts(
         judge()
 
 
+@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2], [3], [5]])
+@pytest.mark.asyncio
+async def test_a_byte_order_mark_is_no_part_of_lines_and_text(
+    cuts: list[int], serve: Serve, connect: Connect, events: Events
+) -> None:
+    data = "\ufeffone\ntwo".encode()
+    answer = events.play(events.whole(*_cut(data, cuts)))
+    async with serve(answer) as server, connect(server) as client:
+        async with events.open(client) as stream:
+            assert [line async for line in stream.iter_lines()] == ["one", "two"]
+        async with events.open(client) as stream:
+            assert "".join([text async for text in stream.iter_text()]) == "one\ntwo"
+        async with events.open(client) as stream:
+            assert await stream.read() == data  # bytes are as they came
+
+
 # --- one view
 
 
@@ -566,7 +584,7 @@ async def test_a_view_is_chosen_once(serve: Serve, connect: Connect, events: Eve
         for first, choose in CHOICES:
             for second, choose_another in CHOICES:
                 async with events.open(client) as stream:
-                    with contextlib.suppress(StopAsyncIteration, InvalidJSON):
+                    with contextlib.suppress(StopAsyncIteration, PayloadError):
                         await choose(stream)
                     if first == second == "parts":
                         await choose_another(stream)
@@ -698,6 +716,79 @@ async def test_the_first_fault_wins_whatever_becomes_of_the_stream(
             assert error.request_id == "7-7-7"
             assert error.parts_received == len(parts)
         await until(lambda: end == "proven" or server.open_connections == 0)
+
+
+_GOOD = {
+    "lmi": b'{"token":{"text":"good"}}\n',
+    "openai-chat": b'data: {"choices":[{"index":0,"delta":{"content":"good"}}]}\n\n',
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "message"),
+    [
+        ("lmi", b'{"error":"","code":424}\n', ""),
+        ("openai-chat", b'data: {"error_type":"X","error_message":"boom"}\n\n', "boom"),
+        ("openai-chat", b"event: error\ndata: overloaded\n\n", "overloaded"),
+        ("openai-chat", b'data: {"object":"error","message":"boom","code":500}\n\n', "boom"),
+        ("openai-chat", b'error: {"message":"boom"}\n\n', "boom"),
+        (
+            "openai-chat",
+            b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"abort"}]}\n\n',
+            "the model ended for the reason 'abort'",
+        ),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_failure_inside_a_success_comes_behind_what_was_sound(
+    *, path: str, sent: bytes, message: str, serve: Serve, connect: Connect, events: Events
+) -> None:
+    parts = _cut(_GOOD[path] + sent, [30, len(_GOOD[path]) + 9])
+    async with serve(events.play(events.whole(*parts))) as server, connect(server) as client:
+        views: list[Callable[[ResponseStream], AsyncIterator[object]]] = [
+            lambda stream: stream.iter_tokens(path)
+        ]
+        if path != "lmi":
+            views.append(lambda stream: _data(stream.iter_events(raise_on_error=True)))
+        for choose in views:
+            async with events.open(client) as stream:
+                got, error = await events.read_to_fault(choose(stream))
+            assert len(got) == 1
+            assert "good" in str(got[0])
+            assert isinstance(error, ModelStreamError)
+            assert error.message == message
+            assert error.parts_received == len(parts)
+            assert error.request_id == "7-7-7"
+            assert error.may_have_run
+
+
+@pytest.mark.asyncio
+async def test_tokens_of_documents_that_were_not_expected(
+    serve: Serve, connect: Connect, events: Events
+) -> None:
+    sending: list[bytes] = []
+
+    async def answer(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(events.whole(*sending))
+
+    async def read(*parts: bytes, require_done: bool = False) -> tuple[list[str], object]:
+        sending[:] = parts
+        async with events.open(client) as stream:
+            return await events.read_to_fault(
+                stream.iter_tokens("openai-chat", require_done=require_done)
+            )
+
+    async with serve(answer) as server, connect(server) as client:
+        got, error = await read(b'data:{"token":{"text":"a","special":false}}\n\n')
+        assert (got, type(error)) == ([], PayloadError)
+        assert "'tgi'" in str(error)
+        assert "token" in str(error)
+        whole = b'{"choices":[{"message":{"content":"hello"}}]}'
+        assert await read(whole[:20], whole[20:]) == (["hello"], None)
+        good = _GOOD["openai-chat"]
+        assert await read(good, b"data: [DONE] \n\n", require_done=True) == (["good"], None)
+        got, error = await read(good, require_done=True)
+        assert (got, type(error)) == (["good"], TruncatedStream)
 
 
 @pytest.mark.parametrize(

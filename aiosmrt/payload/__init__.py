@@ -1,6 +1,6 @@
 """What the parts of an answer carry: text, lines, documents, events, tokens.
 
-Pure but for the view, which waits for parts and lets others run.
+Pure but for the view, which waits for parts and lets others run, and one line in the log.
 
 A part of a response stream may end anywhere: inside a character, a line break, a number. Each
 decoder here takes the payload in any split and gives what it would give for the whole; each is

@@ -164,10 +164,7 @@ class EventDecoder:
             if self._length + len(line) > self._max_event_length:
                 raise self._exceed(self._offset + measure_lines(data, number))
             if not line:
-                event = self._dispatch()
-                if event is not None and self._begin is not None:
-                    events.append(event)
-                    self._begins.append(self._begin)
+                self._dispatch(events)
                 self._begin = None
                 continue
             if self._begin is None:
@@ -196,15 +193,23 @@ class EventDecoder:
             self._retry = int(value)
         elif name.startswith(BYTE_ORDER_MARK):
             self._interpret(_MARKS.sub(b"", line))
+        elif name and name not in (b"id", b"retry"):
+            self._pass_over(line)
 
-    def _dispatch(self) -> ServerSentEvent | None:
-        event = None
+    def _pass_over(self, line: bytes) -> None:
+        """Take a line that is no field: for the standard, it says nothing."""
+
+    def _dispatch(self, events: list[ServerSentEvent]) -> None:
+        """End a block, and give the event in it."""
         if self._data:
-            data = "\n".join(self._data)
-            event = ServerSentEvent(self._event or "message", data, self._id, self._retry)
+            name, data = self._event or "message", "\n".join(self._data)
+            self._give(events, ServerSentEvent(name, data, self._id, self._retry))
             self._data, self._retry = [], None
         self._event, self._length = "", 0
-        return event
+
+    def _give(self, events: list[ServerSentEvent], event: ServerSentEvent) -> None:
+        events.append(event)
+        self._begins.append(self._begin or (self._offset, b"", 0))
 
     def _exceed(self, offset: int) -> PayloadTooLarge:
         return name_too_large(

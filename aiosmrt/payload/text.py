@@ -100,3 +100,8 @@ def name_invalid_text(error: UnicodeDecodeError, offset: int) -> InvalidText:
     )
     named.__cause__ = error
     return named
+
+
+def replace_halves(text: str) -> str:
+    """Put U+FFFD for each half of a surrogate pair that is alone: UTF-8 has none."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

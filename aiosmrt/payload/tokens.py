@@ -7,47 +7,31 @@ one document each. What the pieces of text are called differs; a JMESPath expres
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from aiosmrt.errors import (
-    ConfigurationError,
+    AiosmrtError,
     InvalidJSON,
     ModelStreamError,
     PayloadError,
+    TruncatedStream,
 )
 from aiosmrt.payload.documents import JSONDocumentDecoder
-from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
-from aiosmrt.payload.text import BYTE_ORDER_MARK
+from aiosmrt.payload.failures import find_failure
+from aiosmrt.payload.presets import DONE
+from aiosmrt.payload.reports import IDLE, ReportDecoder, find_named_failure, parse_data
+from aiosmrt.payload.sse import ServerSentEvent
+from aiosmrt.payload.text import BYTE_ORDER_MARK, replace_halves
+from aiosmrt.payload.text_path import TextPath
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.value import JSONValue
 
-__all__ = ["PRESETS", "TokenDecoder", "find_error"]
+__all__ = ["TokenDecoder"]
 
-PRESETS: Final = {
-    "openai-chat": "choices[0].delta.content",
-    "openai-completion": "choices[0].text",
-    # Text Generation Inference marks tokens that are not part of the text.
-    "tgi": "[token][?!special].text | [0]",
-    # DJL's Large Model Inference: today's JSON lines, and those of its older releases.
-    "lmi": "token.text || outputs[0]",
-}
-"""Shapes by name, as JMESPath expressions."""
-
-# What OpenAI's protocol, and so most servers, send as the last event.
-_DONE: Final = "[DONE]"
-
-# White space and byte order marks say nothing.
-IDLE: Final = " \t\r\n\ufeff"
 _SPACE: Final = b" \t\r\n"
 _DOCUMENT_BEGINS: Final = b'{["'
 _EVENT_BEGINS: Final = b":deir"  # of a comment, or of data, event, id and retry
-_EXCERPT: Final = 100  # characters of what is no JSON that its error shows
-_REASON: Final = 200  # characters of what JMESPath says, which may show a whole document
 _REPLACEMENT: Final = "\ufffd"
-
-_decode: Final = cast("Callable[[str], JSONValue]", json.JSONDecoder().decode)
 
 
 class TokenDecoder:
@@ -61,40 +45,47 @@ class TokenDecoder:
         path: the name of a preset, or a JMESPath expression that gives a string, or null where
             there is no text.
         content_type: of the payload.
+        done: the data of the event that marks the end; a preset knows its own.
+        require_done: whether an end without it is an error. For documents that are no events, and
+            servers that send none, it is what only the last document of a preset has.
 
     Raises:
         ConfigurationError: the path is neither.
+        ValueError: `require_done` with an expression and without `done`.
     """
 
-    slice_length: Final = 1024  # bytes; measured: 5 ms, of empty documents
+    slice_length: Final = 1024  # bytes; measured: 10 ms, of empty documents
 
-    def __init__(self, path: str, content_type: str | None = None) -> None:
-        import jmespath  # noqa: PLC0415 - start-up time
-
-        try:
-            self._path = jmespath.compile(PRESETS.get(path, path))
-        except Exception as error:  # its own, and those of recursion and of long numbers
-            raise ConfigurationError(
-                f"{path!r} is neither a preset ({', '.join(PRESETS)}) nor a JMESPath expression: "
-                f"{_describe(error)}"
-            ) from error
+    def __init__(
+        self,
+        path: str,
+        content_type: str | None = None,
+        *,
+        done: str | None = None,
+        require_done: bool = False,
+    ) -> None:
+        self._path = TextPath(path)
+        if require_done and done is None and not self._path.is_preset:
+            raise ValueError("require_done needs done, or a preset, which knows what marks the end")
+        self._done = self._path.done if done is None else done.strip(IDLE)
+        self._missing = require_done
         self._content_type = (content_type or "").partition(";")[0].strip().lower()
         # Both take what comes before the first byte that says which, so that both can say where
         # they are.
         self._documents = JSONDocumentDecoder()
-        self._events = EventDecoder()
-        self._decoder: JSONDocumentDecoder | EventDecoder | None = None
+        self._events = ReportDecoder()
+        self._decoder: JSONDocumentDecoder | ReportDecoder | None = None
         self._mark = b""  # what has come of a byte order mark before that byte
         self._number = 0  # of the document that is looked at
         self._half = ""  # of a surrogate pair, at the end of the last piece
-        self._fault: PayloadError | ModelStreamError | None = None
+        self._fault: AiosmrtError | None = None
 
     def receive(self, data: bytes) -> list[str]:
         """Take the next bytes and give the pieces of text that they complete.
 
         Raises:
             PayloadError: the payload is not what it should be, or the path gives no string.
-            ModelStreamError: the model sent an error in place of text.
+            ModelStreamError: the model server reported a failure, in place of a text or behind it.
         """
         if self._fault is not None:
             raise copy.copy(self._fault)
@@ -109,19 +100,42 @@ class TokenDecoder:
         return self._extract(self._decoder, self._decoder.receive(data))
 
     def finish(self) -> list[str]:
-        """Take note that the payload has ended; errors as `receive`."""
+        """Take note that the payload has ended; errors as `receive`.
+
+        Raises:
+            PayloadError: no document had a place for a text, or what came was none.
+            TruncatedStream: what marks the end has not come, and it was required.
+        """
         if self._fault is not None:
             raise copy.copy(self._fault)
-        if self._decoder is None:
-            if not self._mark:
-                return []
+        tokens: list[str] = []
+        if self._decoder is None and self._mark:
             self._decoder = self._choose(self._mark[:1])
             self._decoder.receive(self._mark)
-        tokens = self._extract(self._decoder, self._decoder.finish())
+        if self._decoder is not None:
+            tokens = self._extract(self._decoder, self._decoder.finish())
         if self._half and self._fault is None:
             self._half = ""
             tokens.append(_REPLACEMENT)
+        if not tokens and self._fault is None:
+            self._fault = self._judge_end()
+            if self._fault is not None:
+                raise copy.copy(self._fault)
         return tokens
+
+    def _judge_end(self) -> AiosmrtError | None:
+        """Give what is wrong with a payload that has ended, and of which all was sound."""
+        if not self._number and self._events.foreign:
+            return PayloadError(
+                "the payload is neither JSON nor server-sent events, it begins with "
+                f"{self._events.foreign!r}"
+            )
+        error = self._path.refuse()
+        if error is None and self._missing:
+            by_event = self._done is not None and self._decoder is not self._documents
+            mark = f"the event {self._done!r}" if by_event else "its last document"
+            return TruncatedStream(f"the stream ended without {mark}: the model stopped early")
+        return error
 
     def _pass_over(self, data: bytes) -> None:
         try:
@@ -131,7 +145,7 @@ class TokenDecoder:
             self._fault = drop_tracebacks(copy.copy(error))
             raise
 
-    def _choose(self, first: bytes) -> JSONDocumentDecoder | EventDecoder:
+    def _choose(self, first: bytes) -> JSONDocumentDecoder | ReportDecoder:
         # Containers name the one and send the other; but where the one begins the other cannot.
         if first in _DOCUMENT_BEGINS:
             return self._documents
@@ -141,7 +155,7 @@ class TokenDecoder:
 
     def _extract(
         self,
-        decoder: JSONDocumentDecoder | EventDecoder,
+        decoder: JSONDocumentDecoder | ReportDecoder,
         documents: list[JSONValue] | list[ServerSentEvent],
     ) -> list[str]:
         tokens: list[str] = []
@@ -149,7 +163,7 @@ class TokenDecoder:
             for index, document in enumerate(documents):
                 self._number += 1
                 try:
-                    text = self._read(document)
+                    text, failure = self._read(document)
                 except InvalidJSON as error:
                     offset = decoder.locate(index)
                     place = f"document {self._number}, at byte {offset} of the payload"
@@ -160,6 +174,8 @@ class TokenDecoder:
                     text = self._pair(text)
                 if text:
                     tokens.append(text)
+                if failure is not None:
+                    raise copy.copy(failure)  # this frame keeps the other
         except (PayloadError, ModelStreamError) as error:
             self._fault = drop_tracebacks(copy.copy(error))
             if not tokens:
@@ -176,66 +192,38 @@ class TokenDecoder:
             if "\ud800" <= text[-1] <= "\udbff":  # its other half may come
                 self._half = text[-1]
                 text = text[:-1]
-            return _replace_halves(text)
+            return replace_halves(text)
         return text
 
-    def _read(self, document: JSONValue | ServerSentEvent) -> str | None:
+    def _read(
+        self, document: JSONValue | ServerSentEvent
+    ) -> tuple[str | None, ModelStreamError | None]:
+        """Give the text in a document or an event, and the failure that it reports."""
+        by_event = isinstance(document, ServerSentEvent)
         if isinstance(document, ServerSentEvent):
-            if document.data.strip(IDLE) in ("", _DONE):
-                return None
-            document = parse_document(document.data)
-        reported = find_error(document)
-        if reported is not None:
-            raise copy.copy(reported)  # this frame keeps the other
+            failure = find_named_failure(document)
+            if failure is not None:
+                return None, failure
+            data = document.data.strip(IDLE)
+            if data in ("", DONE, self._done):
+                self._missing = self._missing and data != self._done
+                return None, None
+            document = parse_data(document)
+        document = self._path.select(document)
         try:
-            text: JSONValue = self._path.search(document)
-        except Exception as error:  # its functions raise what Python does on what a model sends
-            raise InvalidJSON(
-                f"the path {self._path.expression!r} does not fit: {_describe(error)}"
-            ) from error
-        if text is None or isinstance(text, str):
-            return text
-        raise InvalidJSON(
-            f"the path {self._path.expression!r} gives a {type(text).__name__}, not a string"
-        )
-
-
-def _describe(error: Exception) -> str:
-    """Say in one short line what JMESPath met."""
-    try:
-        reason = " ".join(str(error).split())
-    except (ValueError, RecursionError):  # it shows what it met, which may be nested too deeply
-        reason = ""
-    if len(reason) > _REASON:
-        reason = f"{reason[:_REASON]}…"
-    return _replace_halves(reason) or type(error).__name__
-
-
-def _replace_halves(text: str) -> str:
-    """Put U+FFFD for each half of a surrogate pair that is alone: UTF-8 has none."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def parse_document(data: str) -> JSONValue:
-    """Parse the data of an event, which may begin with a byte order mark.
-
-    Raises:
-        InvalidJSON: it is not one JSON document.
-    """
-    try:
-        return _decode(data.lstrip(IDLE))
-    except (ValueError, RecursionError) as error:
-        raise InvalidJSON(f"the event's data is not JSON: {data[:_EXCERPT]!r}") from error
-
-
-def find_error(document: JSONValue) -> ModelStreamError | None:
-    """Give the error that a model server reports inside a success: `{"error": ...}`."""
-    if not isinstance(document, dict) or not document.get("error"):
-        return None
-    reported = document["error"]
-    message = reported.get("message") if isinstance(reported, dict) else reported
-    try:
-        text = message if isinstance(message, str) else json.dumps(reported)
-    except RecursionError:
-        text = "an error that is nested too deeply to be shown"
-    return ModelStreamError(_replace_halves(text), status=200, fields=document)
+            text = self._path.find(document)
+        except InvalidJSON:
+            failure = find_failure(document)
+            if failure is None:
+                raise
+            return None, failure
+        if self._missing and (self._done is None or not by_event):
+            self._missing = not self._path.is_end(document)
+        failure = find_failure(document, has_text=bool(text))
+        if (
+            failure is not None
+            and not self._path.is_preset
+            and find_failure(document, by_reason=False)
+        ):
+            text = None  # an expression may find the report's own words
+        return text, failure

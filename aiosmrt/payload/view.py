@@ -9,10 +9,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
-from aiosmrt.errors import AiosmrtError, InvalidJSON, ModelStreamError, TruncatedStream
+from aiosmrt.errors import AiosmrtError, TruncatedStream
+from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH
+from aiosmrt.payload.reports import (
+    IDLE,
+    ReportDecoder,
+    find_named_failure,
+    find_told_failure,
+)
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
 from aiosmrt.payload.text import TextDecoder
-from aiosmrt.payload.tokens import IDLE, find_error, parse_document
 
 __all__ = ["Decoder", "MarkedEventDecoder", "Part", "TextPieceDecoder", "View"]
 
@@ -195,9 +201,11 @@ class MarkedEventDecoder:
     """Server-sent events up to a marker that says that the model is done.
 
     Args:
-        done: the data of the marker, which is not given; `None` where there is none.
+        done: the data of the marker, which is not given, blanks around it not counted; `None` where
+            there is none.
         require_done: whether an end without the marker is an error.
-        raise_on_error: whether an event whose data is `{"error": ...}` is raised.
+        raise_on_error: whether a failure that the model server reports is raised.
+        drop_incomplete, max_event_length: as for `EventDecoder`.
 
     Raises:
         ValueError: a marker is required, and there is none.
@@ -206,12 +214,19 @@ class MarkedEventDecoder:
     slice_length: Final = EventDecoder.slice_length
 
     def __init__(
-        self, decoder: EventDecoder, done: str | None, *, require_done: bool, raise_on_error: bool
+        self,
+        done: str | None = None,
+        *,
+        require_done: bool = False,
+        raise_on_error: bool = False,
+        drop_incomplete: bool = False,
+        max_event_length: int = DEFAULT_MAX_LENGTH,
     ) -> None:
         if require_done and done is None:
             raise ValueError("require_done needs done: the data of the event that marks the end")
-        self._decoder = decoder
-        self._done = done
+        decoder = ReportDecoder if raise_on_error else EventDecoder
+        self._decoder = decoder(drop_incomplete=drop_incomplete, max_event_length=max_event_length)
+        self._done = done and done.strip(IDLE)
         self._missing = require_done
         self._raise_on_error = raise_on_error
         self._fault: AiosmrtError | None = None
@@ -248,22 +263,14 @@ class MarkedEventDecoder:
     def _select(self, events: list[ServerSentEvent]) -> list[ServerSentEvent]:
         selected: list[ServerSentEvent] = []
         for event in events:
-            if self._done is not None and event.data == self._done:
-                self._missing = False
-                continue
-            if self._raise_on_error and event.data.lstrip(IDLE).startswith("{"):
-                self._fault = _find_error(event.data)
+            if self._raise_on_error:
+                self._fault = find_named_failure(event) or find_told_failure(event)
                 if self._fault is not None:
                     if not selected:
                         raise copy.copy(self._fault)
                     break
+            if self._done is not None and event.data.strip(IDLE) == self._done:
+                self._missing = False
+                continue
             selected.append(event)
         return selected
-
-
-def _find_error(data: str) -> ModelStreamError | None:
-    try:
-        document = parse_document(data)
-    except InvalidJSON:
-        return None
-    return find_error(document)

@@ -23,9 +23,11 @@ from aiosmrt.errors import (
     ModelStreamError,
     PayloadError,
     PayloadTooLarge,
+    TruncatedStream,
 )
 from aiosmrt.models import JSONValue
-from aiosmrt.payload.tokens import PRESETS, TokenDecoder, find_error
+from aiosmrt.payload.presets import PRESETS
+from aiosmrt.payload.tokens import TokenDecoder
 from aiosmrt.sse import encode
 
 if TYPE_CHECKING:
@@ -148,8 +150,12 @@ def test_a_payload_of_half_a_byte_order_mark(decoding: type[Decoding]) -> None:
         assert isinstance(outcome.error, InvalidText)
         assert outcome.at_end
         assert outcome.error.offset == len(body.rstrip(b"\xbb")) - 1
-        # An event stream may hold any bytes in what counts for nothing.
-        assert decoding.give(_make("t", "text/event-stream"), body) == []
+        # An event stream may hold any bytes in what counts for nothing, but not these alone.
+        outcome = decoding.decode(_make("t", "text/event-stream"), body)
+        assert type(outcome.error) is PayloadError
+        assert outcome.at_end
+        events = body + b'\ndata: {"t": "a"}\n\n'
+        assert decoding.give(_make("t", "text/event-stream"), events) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -159,11 +165,6 @@ def test_a_path_that_is_none_is_refused_with_the_presets(path: str) -> None:
     with pytest.raises(ConfigurationError, match="openai-chat, openai-completion, tgi, lmi") as e:
         TokenDecoder(path)
     assert "\n" not in str(e.value)
-
-
-def test_presets_are_paths() -> None:
-    for path in PRESETS.values():
-        assert _run([b"{}"], path) == ([], None)
 
 
 BAD = [
@@ -356,37 +357,235 @@ def test_white_space_without_end_is_bounded() -> None:
         decoder.finish()
 
 
+# --- failures inside a success
+
+GOOD_CHAT = b'data: {"choices":[{"index":0,"delta":{"content":"good"}}]}\n\n'
+GOOD_LMI = b'{"token":{"id":1,"text":"good","log_prob":-1}}\n'
+DONE = encode("[DONE]")
+FAILURES = [
+    ("lmi", GOOD_LMI, b'{"error":"","code":424}\n', ""),
+    ("lmi", GOOD_LMI, b'{"error":"boom","code":424}\n', "boom"),
+    ("lmi", GOOD_LMI, b'{"code":503,"type":"TranslateException","message":"boom"}', "boom"),
+    (
+        "lmi",
+        GOOD_LMI,
+        b'{"token":{"text":"","error_msg":"boom"},"details":{"finish_reason":"error"}}\n',
+        "boom",
+    ),
+    ("openai-chat", GOOD_CHAT, b'data: {"error_type":"X","error_message":"boom"}\n\n', "boom"),
+    ("openai-chat", GOOD_CHAT, b"event: error\ndata: overloaded\n\n", "overloaded"),
+    ("openai-chat", GOOD_CHAT, b"event: error\n\n", ""),
+    ("openai-chat", GOOD_CHAT, b"event: error\ndata: [DONE]\n\n", "[DONE]"),
+    (
+        "openai-chat",
+        GOOD_CHAT,
+        b'event: error\ndata: {"type":"error","error":{"message":"boom"}}\n\n',
+        "boom",
+    ),
+    (
+        "openai-chat",
+        GOOD_CHAT,
+        b'data: {"object":"error","message":"boom","code":500}\n\n',
+        "boom",
+    ),
+    ("openai-chat", GOOD_CHAT, b'error: {"code":400,"message":"boom"}\n\n', "boom"),
+    ("openai-chat", GOOD_CHAT, b'{"error":"boom"}\n\n', "boom"),
+    ("openai-chat", GOOD_CHAT, b'{"error":"boom"}', "boom"),
+    (
+        "openai-chat",
+        GOOD_CHAT,
+        b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}\n\n',
+        "the model ended for the reason 'error'",
+    ),
+    ("tgi", encode('{"token":{"text":"good"}}'), encode('{"error":"boom"}'), "boom"),
+    (
+        "choices[*].delta.content | [0]",
+        GOOD_CHAT,
+        b'data: {"choices":[{"delta":{},"finish_reason":"abort"}]}\n\n',
+        "the model ended for the reason 'abort'",
+    ),
+    # What an expression would find in it is the report's own.
+    (
+        "choices[0].delta.content || message",
+        GOOD_CHAT,
+        b'data: {"type":"error","message":"boom"}\n\n',
+        "boom",
+    ),
+    # It is a failure all the same where the path does not fit.
+    ("join('', choices[].delta.content)", GOOD_CHAT, encode('{"error": "boom"}'), "boom"),
+]
+
+
+@pytest.mark.parametrize(("path", "good", "bad", "message"), FAILURES)
+def test_a_failure_comes_behind_all_that_was_sound_at_every_split(
+    decoding: type[Decoding], path: str, good: bytes, bad: bytes, message: str
+) -> None:
+    for behind in (b"", DONE) if bad.endswith(b"\n\n") else (b"",):
+        outcome = decoding.decode(_make(path), good + bad + behind)
+        assert outcome.values == ["good"]
+        assert isinstance(outcome.error, ModelStreamError)
+        assert outcome.error.message == message
+
+
+def test_the_code_of_a_failure_is_told() -> None:
+    body = GOOD_CHAT + encode('{"object":"error","message":"boom","code":500}')
+    decoder = TokenDecoder("openai-chat")
+    assert decoder.receive(body) == ["good"]
+    with pytest.raises(ModelStreamError, match="500: boom") as caught:
+        decoder.receive(b"")
+    assert caught.value.error_code == "500"
+    assert caught.value.fields["code"] == 500
+
+
 @pytest.mark.parametrize(
-    ("document", "message"),
+    ("path", "body"),
     [
-        ({"error": "Test error"}, "Test error"),
-        ({"error": {"message": "Test error", "code": 500}}, "Test error"),
-        ({"error": {"reason": "x"}}, '{"reason": "x"}'),
-        ({"error": {"message": 7}}, '{"message": 7}'),
-        ({"error": ["x"]}, '["x"]'),
-        ({"error": "\ud800"}, "\ufffd"),
-        ({"error": None}, None),
-        ({"error": ""}, None),
-        ({}, None),
-        ([{"error": "x"}], None),
-        ("error", None),
+        ("openai-chat", encode('{"choices":[{"delta":{"content":"a"},"finish_reason":"abort"}]}')),
+        ("choices[0].text", encode('{"choices":[{"text":"a","finish_reason":"abort"}]}')),
+        ("token.text", b'{"token":{"text":"a"},"details":{"finish_reason":"error"}}'),
+        ("lmi", b'{"token":{"text":"a"},"error":"boom"}'),
     ],
 )
-def test_errors_that_models_report(document: JSONValue, message: str | None) -> None:
-    error = find_error(document)
-    assert (error and error.message) == message
-    if error is not None:
-        assert error.status == 200
-        assert error.fields == document
+def test_a_text_beside_a_failure_is_given_before_it(
+    decoding: type[Decoding], path: str, body: bytes
+) -> None:
+    outcome = decoding.decode(_make(path), body)
+    assert outcome.values == ["a"]
+    assert isinstance(outcome.error, ModelStreamError)
 
 
-def test_an_error_that_cannot_be_written_is_one_all_the_same() -> None:
-    nested: JSONValue = None
-    for _ in range(5000):
-        nested = [nested]
-    error = find_error({"error": nested})
-    assert error is not None
-    assert "nested too deeply" in str(error)
+def test_a_choice_that_is_left_out_may_fail(decoding: type[Decoding]) -> None:
+    left_out = encode('{"choices":[{"index":1,"delta":{},"finish_reason":"error"}]}')
+    assert decoding.give(_make("openai-chat"), left_out + GOOD_CHAT) == ["good"]
+
+
+@pytest.mark.parametrize("write", [_write_lines, _write_events])
+def test_members_that_say_nothing_stay_harmless(
+    decoding: type[Decoding], write: Callable[[Iterable[JSONValue]], bytes]
+) -> None:
+    documents: list[JSONValue] = [
+        {"token": {"text": text}, "error": nothing, "error_type": None, "code": 200}
+        for text, nothing in [("error", None), (": boom", ""), ('{"error": 1}', False)]
+    ]
+    tokens = decoding.give(_make("lmi"), write(documents))
+    assert tokens == ["error", ": boom", '{"error": 1}']
+
+
+# --- documents that were not expected, and ends
+
+
+@pytest.mark.parametrize("write", [_write_lines, _write_events])
+def test_documents_of_another_shape_are_refused_at_the_end(
+    decoding: type[Decoding], write: Callable[[Iterable[JSONValue]], bytes]
+) -> None:
+    outcome = decoding.decode(_make("openai-chat"), write(TGI))
+    assert outcome.values == []
+    assert outcome.at_end
+    assert type(outcome.error) is PayloadError
+    assert "(3) has what 'openai-chat'" in str(outcome.error)
+    assert "token, generated_text: 'tgi' or 'lmi' would fit" in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("openai-chat", b'{"choices":[{"message":{"content":"hello"}}]}'),
+        ("openai-chat", b'data: {"choices":[{"message":{"content":"hello"}}]}\n\n'),
+        ("openai-completion", b'{"choices":[{"text":"hello","finish_reason":"stop"}]}'),
+        ("tgi", b'[{"generated_text":"hello"}]'),
+        ("tgi", b'{"generated_text":"hello","details":{"finish_reason":"length"}}'),
+        ("lmi", b'{"generated_text":"hello"}'),
+        ("lmi", b'{"outputs":["hello"]}'),
+    ],
+)
+def test_an_answer_that_is_no_stream_gives_its_text(
+    decoding: type[Decoding], path: str, body: bytes
+) -> None:
+    assert decoding.give(_make(path), body) == ["hello"]
+
+
+@pytest.mark.parametrize("path", PRESETS)
+def test_no_document_is_no_fault_but_foreign_lines_alone_are(
+    decoding: type[Decoding], path: str
+) -> None:
+    for body in (b"", b"\n", b": ping\n\n", b"data:\n\n", DONE, b"foo: 1\n\n" + DONE):
+        assert decoding.give(_make(path, "text/event-stream"), body) == []
+    for body in (b"internal server error", b"<html>\n<p>502: bad gateway</p>\n"):
+        outcome = decoding.decode(_make(path, "text/event-stream"), body)
+        assert type(outcome.error) is PayloadError
+        assert outcome.at_end
+        assert body.decode().partition("\n")[0] in str(outcome.error)
+
+
+@pytest.mark.parametrize("path", ["openai-chat", "openai-completion"])
+@pytest.mark.parametrize("write", [_write_lines, _write_events])
+def test_choices_are_not_mixed(
+    decoding: type[Decoding], path: str, write: Callable[[Iterable[JSONValue]], bytes]
+) -> None:
+    documents: list[JSONValue] = [
+        {"choices": [{"index": index, "text": text, "delta": {"content": text}}]}
+        for index, text in [(0, "A"), (1, "B"), (0, "a"), (1, "b")]
+    ]
+    assert decoding.give(_make(path), write(documents)) == ["A", "a"]
+
+
+ENDED_CHAT = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n'
+ENDED_LMI = b'{"token":{"text":""},"generated_text":"good"}\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "done", "body"),
+    [
+        ("openai-chat", None, GOOD_CHAT + DONE),
+        ("openai-chat", None, GOOD_CHAT + b"data: [DONE]"),
+        ("openai-chat", None, GOOD_CHAT + b"data: [DONE] \n\n"),
+        ("openai-chat", None, GOOD_CHAT + b"data:  [DONE]\t\n\n: bye\n\n"),
+        ("openai-chat", None, GOOD_CHAT[6:] + ENDED_CHAT),  # JSON lines have no such event
+        ("openai-chat", "<end>", GOOD_CHAT + encode(" <end>")),
+        ("openai-chat", None, b'{"choices":[{"message":{"content":"good"}}]}'),
+        ("lmi", None, GOOD_LMI + ENDED_LMI),
+        ("lmi", None, b"data: " + GOOD_LMI + b"\ndata: " + ENDED_LMI + b"\n"),
+        ("tgi", None, b"data: " + GOOD_LMI + b"\ndata: " + ENDED_LMI + b"\n"),
+        ("token.text", "[DONE]", b"data: " + GOOD_LMI + b"\n" + DONE),
+    ],
+)
+def test_an_end_that_is_marked(
+    decoding: type[Decoding], path: str, done: str | None, body: bytes
+) -> None:
+    make = functools.partial(TokenDecoder, path, done=done)
+    assert [t for t in decoding.give(make, body) if t] == ["good"]
+    assert decoding.give(functools.partial(make, require_done=True), body) == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("path", "done", "body", "words"),
+    [
+        ("openai-chat", None, GOOD_CHAT, "event '[DONE]'"),
+        ("openai-chat", None, GOOD_CHAT + b"data: " + ENDED_CHAT + b"\n", "event '[DONE]'"),
+        ("openai-chat", None, b"", "event '[DONE]'"),
+        ("openai-chat", "<end>", GOOD_CHAT + DONE, "event '<end>'"),
+        ("openai-chat", None, GOOD_CHAT[6:], "its last document"),
+        ("lmi", None, GOOD_LMI, "its last document"),
+        ("lmi", None, b"data: " + GOOD_LMI + b"\n", "its last document"),
+        ("tgi", None, b"", "its last document"),
+        ("token.text", "[DONE]", b"data: " + GOOD_LMI + b"\n", "event '[DONE]'"),
+    ],
+)
+def test_an_end_without_its_mark_is_a_fault_where_it_is_required(
+    decoding: type[Decoding], path: str, done: str | None, body: bytes, words: str
+) -> None:
+    make = functools.partial(TokenDecoder, path, done=done)
+    sound = decoding.give(make, body)
+    outcome = decoding.decode(functools.partial(make, require_done=True), body)
+    assert outcome.values == sound
+    assert outcome.at_end
+    assert isinstance(outcome.error, TruncatedStream)
+    assert words in str(outcome.error)
+
+
+def test_an_expression_needs_the_mark_to_be_named() -> None:
+    with pytest.raises(ValueError, match="require_done needs done"):
+        TokenDecoder("token.text", require_done=True)
 
 
 @settings(max_examples=100, deadline=None)

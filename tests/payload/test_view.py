@@ -297,10 +297,7 @@ def _mark(
     done: str | None = None, *, require_done: bool = False, raise_on_error: bool = False
 ) -> MarkedEventDecoder:
     return MarkedEventDecoder(
-        EventDecoder(max_event_length=100),
-        done,
-        require_done=require_done,
-        raise_on_error=raise_on_error,
+        done, require_done=require_done, raise_on_error=raise_on_error, max_event_length=100
     )
 
 
@@ -337,7 +334,14 @@ def test_the_marker_is_not_given_and_what_follows_is(
     assert [event.data for event in events] == ["a"]
 
 
-@pytest.mark.parametrize("body", [b"", encode("a"), b"data: a", encode("[DONE] "), b": [DONE]"])
+@pytest.mark.parametrize("mark", ["[DONE] ", " [DONE]", "[DONE]\t", "\ufeff[DONE]", "[DONE]\n"])
+def test_blanks_around_a_marker_are_none_of_it(decoding: type[Decoding], mark: str) -> None:
+    for done in ("[DONE]", " [DONE] "):
+        make = functools.partial(_mark, done, require_done=True)
+        assert [e.data for e in decoding.give(make, encode("a") + encode(mark))] == ["a"]
+
+
+@pytest.mark.parametrize("body", [b"", encode("a"), b"data: a", encode("[DONE]."), b": [DONE]"])
 def test_an_end_without_the_marker_is_an_error_where_it_is_required(
     decoding: type[Decoding], body: bytes
 ) -> None:
@@ -376,6 +380,38 @@ def test_an_error_object_is_given_or_raised(decoding: type[Decoding], sent: str)
     assert decoded.error.fields == json.loads(sent)
 
 
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b'data: {"error_type":"X","error_message":"boom"}\n\n', "boom"),
+        (b"event: error\ndata: overloaded\n\n", "overloaded"),
+        (b"event: error\ndata: [DONE]\n\n", "[DONE]"),
+        (b"event: error\n\n", ""),
+        (b'data: {"object":"error","message":"boom","code":500}\n\n', "boom"),
+        (b'data: {"error":"","code":424}\n\n', ""),
+        (b'error: {"message":"boom"}\n\n', "boom"),
+        (b'{"error":"boom"}', "boom"),
+        (b'event: response.failed\ndata: {"response":{"error":{"message":"boom"}}}\n\n', "boom"),
+        (
+            b'data: {"choices":[{"delta":{}},{"finish_reason":"abort"}]}\n\n',
+            "the model ended for the reason 'abort'",
+        ),
+    ],
+)
+def test_a_failure_is_raised_in_whatever_form(
+    decoding: type[Decoding], sent: bytes, message: str
+) -> None:
+    body = encode("a") + sent
+    make = functools.partial(_mark, "[DONE]", raise_on_error=True)
+    decoded = decoding.decode(make, body + (encode("b") if sent.endswith(b"\n") else b""))
+    assert [event.data for event in decoded.values] == ["a"]
+    assert isinstance(decoded.error, ModelStreamError)
+    assert decoded.error.message == message
+    events = decoding.give(lambda: EventDecoder(max_event_length=100), body)
+    given = decoding.give(_mark, body)  # else events are what the standard says
+    assert [event.data for event in given] == [event.data for event in events]
+
+
 @pytest.mark.parametrize("before", ["\ufeff", " ", "\ufeff \ufeff", "\n"])
 def test_an_error_object_may_have_something_before_it(before: str) -> None:
     events, error = _run(_mark(raise_on_error=True), [encode(f'{before}{{"error": "x"}}')])
@@ -409,9 +445,7 @@ async def test_many_events_in_one_part_cost_no_more_than_one_by_one(sent: str) -
     events = [encode(sent)] * 10_000
 
     async def once(payloads: Sequence[bytes]) -> float:
-        decoder = MarkedEventDecoder(
-            EventDecoder(), "[DONE]", require_done=False, raise_on_error=True
-        )
+        decoder = MarkedEventDecoder("[DONE]", raise_on_error=True)
         view = _Source(*payloads).view(decoder)
         began = time.thread_time()  # of the processor: what else the machine does is not counted
         values, error = await _collect(view)

@@ -1,0 +1,99 @@
+"""Server-sent events in which a model server may report a failure. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Final, cast
+
+from aiosmrt.errors import InvalidJSON, ModelStreamError
+from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH
+from aiosmrt.payload.failures import find_failure, name_failure, names_failure
+from aiosmrt.payload.sse import EventDecoder, ServerSentEvent
+from aiosmrt.value import JSONValue
+
+__all__ = ["IDLE", "ReportDecoder", "find_named_failure", "find_told_failure", "parse_data"]
+
+# White space and byte order marks say nothing.
+IDLE: Final = " \t\r\n\ufeff"
+_EXCERPT: Final = 100  # characters that an error shows of what is not what it should be
+
+_decode: Final = cast("Callable[[str], JSONValue]", json.JSONDecoder().decode)
+
+
+class ReportDecoder(EventDecoder):
+    """An `EventDecoder` that passes over nothing in which a server may have reported a failure.
+
+    What fails is often not what writes the events. These are events, too: a block that has the name
+    of a failure and no data, a line whose name is that of a failure (llama.cpp writes `error: {…}`,
+    Python `RuntimeError: …`), and a line that is a JSON object which reports one. The latter come
+    behind the event of their block.
+
+    Attributes:
+        foreign: the beginning of the first line that is no field of an event, empty without one.
+    """
+
+    __slots__ = ("_reports", "foreign")
+
+    def __init__(
+        self, *, drop_incomplete: bool = False, max_event_length: int = DEFAULT_MAX_LENGTH
+    ) -> None:
+        super().__init__(drop_incomplete=drop_incomplete, max_event_length=max_event_length)
+        self.foreign = ""
+        self._reports: list[ServerSentEvent] = []  # of the block that is open
+
+    def _pass_over(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").strip()
+        self.foreign = self.foreign or text[:_EXCERPT]
+        name, _, data = text.partition(":")
+        if text.startswith("{"):
+            name, data = "error", text
+        elif names_failure(name):
+            data = data.strip()
+        else:
+            return
+        told = _parse(data)
+        if find_failure(told if data is text else {"error": data if told is None else told}):
+            self._reports.append(ServerSentEvent(name, data, self._id))
+
+    def _dispatch(self, events: list[ServerSentEvent]) -> None:
+        if not self._data and names_failure(self._event):
+            self._reports.append(ServerSentEvent(self._event, "", self._id))
+        super()._dispatch(events)
+        for report in self._reports:
+            self._give(events, report)
+        self._reports.clear()
+
+
+def parse_data(event: ServerSentEvent) -> JSONValue:
+    """Parse the data of an event, which may begin with a byte order mark.
+
+    Raises:
+        InvalidJSON: they are not one JSON document.
+    """
+    try:
+        return _decode(event.data.lstrip(IDLE))
+    except (ValueError, RecursionError) as error:
+        raise InvalidJSON(f"the event's data is not JSON: {event.data[:_EXCERPT]!r}") from error
+
+
+def find_named_failure(event: ServerSentEvent) -> ModelStreamError | None:
+    """Give the failure that an event reports by its name, whatever its data are."""
+    if event.event == "message" or not names_failure(event.event):
+        return None
+    return name_failure(event.event, event.data.strip(IDLE), _parse(event.data))
+
+
+def find_told_failure(event: ServerSentEvent) -> ModelStreamError | None:
+    """Give the failure that an event's data report, which may be no JSON."""
+    if not event.data.lstrip(IDLE).startswith("{"):
+        return None
+    return find_failure(_parse(event.data))
+
+
+def _parse(data: str) -> JSONValue:
+    """Parse what may be no JSON: that is None."""
+    try:
+        return _decode(data.strip(IDLE))
+    except (ValueError, RecursionError):
+        return None
