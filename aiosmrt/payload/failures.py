@@ -28,7 +28,7 @@ _STATUS: Final = "how the request went"
 _REASON: Final = "why the model ended"
 _PLACE: Final = "an object in which some servers say the above"
 
-# Names of members, without case, `_` and `-`; where several are there, the first says most. Who
+# Names of members, without case and separators; where several are there, the first says most. Who
 # writes them: `error` everybody; `error_message` and `error_type` TGI and LMI, whose tokens have an
 # `error_msg`; `ErrorCode` and `__type` AWS; a flat `object`, `message` and `code` vLLM and NIM;
 # `type` Anthropic, TorchServe and OpenAI's Responses, which has the rest in `response`; `detail`
@@ -55,6 +55,7 @@ _ROLES: Final = {
     **dict.fromkeys(_REASONS, _REASON),
     **dict.fromkeys(("choices", "delta", "token", "details", "metainfo", "response"), _PLACE),
 }
+_SEPARATORS: Final = dict.fromkeys(map(ord, "_-. "))
 _LONGEST_NAME: Final = 40  # characters; nothing longer is known, and none is remembered
 _DEPTH: Final = 3  # objects in each other; a chunk of a chat has its deepest report in the second
 
@@ -141,7 +142,7 @@ def _classify(name: str) -> str | None:
 
 
 def _normalize(name: str) -> str:
-    return name.replace("_", "").replace("-", "").lower()
+    return name.translate(_SEPARATORS).lower()
 
 
 def _is_silent(members: dict[str, JSONValue], depth: int) -> bool:
@@ -239,10 +240,13 @@ def _refuses(
         return True
     if any(map(_is_refusal, _pick(members, _HTTP_STATUSES))):
         return True
-    if any(map(_is_refusal, statuses)):
-        # A code or a status alone may be part of what a model was asked for.
-        alive = sum(value is not None for value in members.values())
-        return has_words or _REPORT in found or alive == len(statuses)
+    # A code or a status by itself may be part of what a model was asked for.
+    others = sum(value is not None for value in members.values()) - len(statuses)
+    reports = len(found.get(_REPORT, ()))
+    if any(map(_is_refusal, statuses)) and (has_words or reports or not others):
+        return True
+    if reports and reports == others and any(map(_is_code, _pick(members, _STATUSES))):
+        return True  # nothing but an error without words, and a code of the server's own
     return has_words and any(members.get(name) is False for name in ("success", "ok"))
 
 
@@ -277,6 +281,13 @@ def _is_refusal(status: JSONValue) -> bool:
     if isinstance(status, str) and re.fullmatch("[0-9]{3}", status):
         status = int(status)
     return isinstance(status, int) and status in _REFUSALS
+
+
+def _is_code(status: JSONValue) -> bool:
+    """Tell whether it is a number that says no success: neither 0 nor one of HTTP's."""
+    if not isinstance(status, int) or isinstance(status, bool):
+        return False
+    return status != 0 and status not in range(100, 400)
 
 
 def _find_text(members: dict[str, JSONValue], depth: int = _DEPTH) -> str:

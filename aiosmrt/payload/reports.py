@@ -26,26 +26,28 @@ class ReportDecoder(EventDecoder):
 
     What fails is often not what writes the events. These are events, too: a block that has the name
     of a failure and no data, a line whose name is that of a failure (llama.cpp writes `error: {…}`,
-    Python `RuntimeError: …`), and a line that is a JSON object which reports one. The latter come
-    behind the event of their block.
+    Python `RuntimeError: …`), and a line that is a JSON object which reports one. Of a block the
+    first of them is given, behind its event.
 
     Attributes:
         foreign: the beginning of the first line that is no field of an event, empty without one.
     """
 
-    __slots__ = ("_reports", "foreign")
+    __slots__ = ("_report", "foreign")
 
     def __init__(
         self, *, drop_incomplete: bool = False, max_event_length: int = DEFAULT_MAX_LENGTH
     ) -> None:
         super().__init__(drop_incomplete=drop_incomplete, max_event_length=max_event_length)
         self.foreign = ""
-        self._reports: list[ServerSentEvent] = []  # of the block that is open
+        self._report: ServerSentEvent | None = None  # of the block that is open
 
     def _pass_over(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").strip()
         self.foreign = self.foreign or text[:_EXCERPT]
         name, _, data = text.partition(":")
+        if self._report is not None:
+            return
         if text.startswith("{"):
             name, data = "error", text
         elif names_failure(name):
@@ -54,15 +56,15 @@ class ReportDecoder(EventDecoder):
             return
         told = _parse(data)
         if find_failure(told if data is text else {"error": data if told is None else told}):
-            self._reports.append(ServerSentEvent(name, data, self._id))
+            self._report = ServerSentEvent(name, data, self._id)
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
-        if not self._data and names_failure(self._event):
-            self._reports.append(ServerSentEvent(self._event, "", self._id))
+        if self._report is None and not self._data and names_failure(self._event):
+            self._report = ServerSentEvent(self._event, "", self._id)
         super()._dispatch(events)
-        for report in self._reports:
-            self._give(events, report)
-        self._reports.clear()
+        if self._report is not None:
+            self._give(events, self._report)
+            self._report = None
 
 
 def parse_data(event: ServerSentEvent) -> JSONValue:

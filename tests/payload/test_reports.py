@@ -43,10 +43,12 @@ def test_what_is_no_event_may_be_a_report(
     assert [event.data for event in decoding.give(EventDecoder, GOOD + body)] == ["a"]
 
 
-def test_a_report_comes_behind_the_event_of_its_block(decoding: type[Decoding]) -> None:
+def test_the_first_report_of_a_block_comes_behind_its_event(decoding: type[Decoding]) -> None:
     body = b'data: a\n{"error": "boom"}\nerror: again\n\n' + GOOD
     events = decoding.give(ReportDecoder, body)
-    assert [event.data for event in events] == ["a", '{"error": "boom"}', "again", "a"]
+    assert [event.data for event in events] == ["a", '{"error": "boom"}', "a"]
+    # Of a block without end, no more is kept.
+    assert len(ReportDecoder().receive(b"error: boom\n" * 1000 + b"\n")) == 1
 
 
 @pytest.mark.parametrize(
