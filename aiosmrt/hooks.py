@@ -9,7 +9,7 @@ the request's own headers.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -28,7 +28,10 @@ __all__ = [
     "OnEnd",
     "OnFirstPart",
     "OnRetry",
+    "Outcome",
 ]
+
+Outcome: TypeAlias = Literal["done", "failed", "cancelled", "left", "dropped"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -76,14 +79,21 @@ class OnFirstPart(Value):
 
 @attrs.frozen(eq=False, repr=False)
 class OnEnd(Value):
-    """A call is over: done, failed, cancelled, or its stream was left before its end."""
+    """A call is over, whatever came of it; one that was refused before it was sent, too.
+
+    Its outcome is `done`, for a stream at its proven end; `failed` or `cancelled`, with the error;
+    `left`, where a stream was closed before its end; or `dropped`, where nobody closed it. Of the
+    last its event loop tells soon after, unless it is closed itself.
+    """
 
     operation: str
     endpoint_name: str
     metadata: ResponseMetadata | None  # None where no answer was a success
-    error: BaseException | None  # None for a success and for a stream that was left
+    error: BaseException | None  # None for what was done, left or dropped
     parts_received: int | None  # of a stream
     bytes_received: int | None  # of a stream, payload bytes
+    outcome: Outcome
+    duration: float  # seconds from the beginning of the call to its end
 
 
 Event = TypeVar("Event")

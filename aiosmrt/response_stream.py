@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import logging
 import time
 import warnings
@@ -22,7 +23,7 @@ from aiosmrt.errors import (
     StreamConnectionLost,
 )
 from aiosmrt.eventstream import EventStreamDecoder
-from aiosmrt.hooks import OnFirstPart
+from aiosmrt.hooks import OnFirstPart, Outcome
 from aiosmrt.http import Response
 from aiosmrt.models import PayloadPart, ResponseMetadata
 from aiosmrt.payload import (
@@ -119,10 +120,13 @@ class ResponseStream:
             event = OnFirstPart(call.operation, call.endpoint_name, elapsed, size)
             await call.tell(call.hooks.on_first_part, event)
 
-    async def _tell_end(self, error: BaseException | None = None) -> None:
+    async def _tell_end(
+        self, error: BaseException | None = None, outcome: Outcome = "done"
+    ) -> None:
         # Until the stream is handed out, its end is the call's.
         if self._call.goes_on:
-            await self._call.end(self._metadata, error, self.parts_received, self.bytes_received)
+            parts, size = self.parts_received, self.bytes_received
+            await self._call.end(self._metadata, error, parts, size, outcome)
 
     @property
     def metadata(self) -> ResponseMetadata:
@@ -372,7 +376,7 @@ class ResponseStream:
             self._end()
             self._fault = self._place(StreamClosed("the stream was closed before its end"))
             self._response.close()
-            await self._tell_end()
+            await self._tell_end(outcome="left")
 
     async def __aenter__(self) -> Self:
         return self
@@ -392,6 +396,16 @@ class ResponseStream:
             if not self._loop.is_closed():
                 # The collector may run in any thread.
                 self._loop.call_soon_threadsafe(self._response.close)
+                if self._call.goes_on and self._call.hooks.on_end is not None:
+                    end = functools.partial(
+                        self._call.end,
+                        self.metadata,
+                        None,
+                        self.parts_received,
+                        self.bytes_received,
+                        "dropped",
+                    )
+                    self._loop.call_soon_threadsafe(_begin_telling, end)
 
 
 class ResponseStreamOpening:
@@ -430,3 +444,21 @@ class ResponseStreamOpening:
 
 async def _let_others_run() -> None:
     await asyncio.sleep(0)
+
+
+# Of streams that nobody holds any longer; what is in here is not dropped, too.
+_telling: set[asyncio.Task[None]] = set()
+
+
+def _begin_telling(end: Callable[[], Awaitable[None]]) -> None:
+    task = asyncio.ensure_future(_tell_of_dropped(end))
+    _telling.add(task)
+    task.add_done_callback(_telling.discard)
+
+
+async def _tell_of_dropped(end: Callable[[], Awaitable[None]]) -> None:
+    """Tell an observer of a stream that has nobody whom its failure could be raised to."""
+    try:
+        await end()
+    except Exception:  # noqa: BLE001 - whatever an observer raises
+        _log.exception("on_end failed for a response stream that was never closed")

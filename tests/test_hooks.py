@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 import aiosmrt
 from aiosmrt.local import LocalEndpoint
+from aiosmrt.service.model import OPERATIONS, spell
 
 STATIONS = ["before_send", "after_headers", "on_retry", "on_first_part", "on_end"]
 
@@ -124,3 +125,74 @@ async def test_a_failed_call_is_told_once() -> None:
         with pytest.raises(aiosmrt.ServiceError) as caught:
             await client.invoke_endpoint(endpoint_name="e", body="x")
         assert [event.error for event in told] == [caught.value]
+
+
+class _Broken:
+    def read(self, _: int) -> bytes:
+        raise OSError("the disk is gone")
+
+
+async def _wait_for_ever() -> AsyncIterator[bytes]:
+    await asyncio.sleep(3600)
+    yield b""
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["function", "coroutine function"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"content_type": "\n"}, aiosmrt.ParameterError),
+        ({"body": object()}, aiosmrt.ParameterError),
+        ({"body": b"x" * 10_000_000}, aiosmrt.ParameterError),
+        ({"headers": {"not a name": "x"}}, aiosmrt.ParameterError),
+        ({"endpoint_name": ""}, aiosmrt.ParameterError),
+        ({"body": _Broken()}, OSError),
+        ({"timeout": 0.01, "body": _wait_for_ever}, aiosmrt.TotalTimeout),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_call_that_fails_before_it_is_sent_is_told_once(
+    *, given: dict[str, object], kind: type[Exception], operation: str, later: bool
+) -> None:
+    told: list[object] = []
+
+    async def note(event: object) -> None:
+        await asyncio.sleep(0)
+        told.append(event)
+
+    hooks = aiosmrt.Hooks(on_end=note if later else told.append)
+    client = aiosmrt.SageMakerRuntimeClient(region_name="eu-west-1", hooks=hooks)
+    call: Any = getattr(client, spell(operation))
+    parameters: dict[str, Any] = {"endpoint_name": "e", "body": b"x", **given}
+    if callable(parameters["body"]):
+        parameters["body"] = parameters["body"]()
+    async with client:
+        with pytest.raises(kind) as caught:
+            await call(**parameters)
+    (end,) = told
+    assert isinstance(end, aiosmrt.OnEnd)
+    assert (end.operation, end.endpoint_name) == (operation, given.get("endpoint_name", "e"))
+    assert end.error is caught.value
+    assert (end.outcome, end.metadata) == ("failed", None)
+    assert end.duration > 0
+
+
+@pytest.mark.asyncio
+async def test_a_client_without_settings_tells_its_observer() -> None:
+    told: list[aiosmrt.OnEnd] = []
+    async with aiosmrt.SageMakerRuntimeClient(hooks=aiosmrt.Hooks(on_end=told.append)) as client:
+        with pytest.raises(aiosmrt.ConfigurationError) as caught:
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+    assert [event.error for event in told] == [caught.value]
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_is_cancelled_before_it_is_sent_is_told() -> None:
+    told: list[aiosmrt.OnEnd] = []
+    hooks = aiosmrt.Hooks(on_end=told.append)
+    async with aiosmrt.SageMakerRuntimeClient(region_name="eu-west-1", hooks=hooks) as client:
+        call = client.invoke_endpoint(endpoint_name="e", body=_wait_for_ever())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(call, 0.01)
+    assert [(event.outcome, event.endpoint_name) for event in told] == [("cancelled", "e")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import AsyncGenerator, Iterable
 
 import attrs
@@ -39,8 +40,13 @@ class AsyncInferenceClient:
 
     async def submit(self, arguments: Arguments, prefix: str | None) -> AsyncInvocation:
         """Carry out `SageMakerRuntimeClient.invoke_endpoint_async`."""
+        began = time.perf_counter()
         check_names(INVOKE_ENDPOINT_ASYNC, arguments.parameters.keys())
-        place = await self._stage(arguments, prefix or self._builder.config.s3_input_prefix)
+        try:
+            place = await self._stage(arguments, prefix or self._builder.config.s3_input_prefix)
+        except BaseException as error:
+            await self._builder.tell_end(INVOKE_ENDPOINT_ASYNC, arguments, error, began)
+            raise
         pool, caller, call = await self._builder.begin(INVOKE_ENDPOINT_ASYNC, arguments)
         try:
             return await caller.call(call, pool, self._judge)

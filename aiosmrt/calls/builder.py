@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 from collections.abc import Mapping
 from urllib.parse import quote
 
 import attrs
 
-from aiosmrt.calls.call import NO_HOOKS, Call
+from aiosmrt.calls.call import NO_HOOKS, Call, judge_outcome, tell
 from aiosmrt.calls.caller import Caller, Shared
 from aiosmrt.calls.request_body import collect_body
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError
+from aiosmrt.hooks import OnEnd
 from aiosmrt.service import (
     Arguments,
     ClientOptions,
@@ -93,16 +95,50 @@ class CallBuilder:
             TypeError: a keyword that the operation does not have.
             AiosmrtError: what else is wrong with the parameters, the options or the settings.
         """
+        began = time.perf_counter()
         check_names(operation, arguments.parameters.keys())
         bind_parameters(operation, self.config.params, arguments)
         try:
-            return await self._put_together(operation, arguments)
+            return await self._put_together(operation, arguments, began)
         except AiosmrtError as error:
             forget_locals(error, error.__cause__)
-            raise _place(error, operation, arguments) from error.__cause__
+            placed = _place(error, operation, arguments)
+            try:
+                await self.tell_end(operation, arguments, placed, began)
+                raise placed from error.__cause__
+            finally:
+                del placed  # or this frame and it would keep each other
+        except BaseException as error:
+            await self.tell_end(operation, arguments, error, began)
+            raise
+
+    async def tell_end(
+        self, operation: Operation, arguments: Arguments, error: BaseException, began: float
+    ) -> None:
+        """Tell the observer of a call that has failed before it was put together.
+
+        Args:
+            operation: of the call.
+            arguments: of the call.
+            error: that has ended it.
+            began: when it began, on the performance counter.
+        """
+        hooks = self.config.hooks
+        if hooks is not None and hooks.on_end is not None:
+            event = OnEnd(
+                operation=operation.name,
+                endpoint_name=str(arguments.parameters.get("endpoint_name") or ""),
+                metadata=None,
+                error=error,
+                parts_received=None,
+                bytes_received=None,
+                outcome=judge_outcome(error),
+                duration=time.perf_counter() - began,
+            )
+            await tell(hooks.on_end, event)
 
     async def _put_together(
-        self, operation: Operation, arguments: Arguments
+        self, operation: Operation, arguments: Arguments, began: float
     ) -> tuple[Pool, Caller, Call]:
         config, given = self.config, arguments.timeout
         timeout = config.timeout if given is None else Timeout.of(given, config.timeout)
@@ -145,6 +181,7 @@ class CallBuilder:
             timeout=timeout,
             limits=limits,
             hooks=config.hooks or NO_HOOKS,
+            began=began,
         )
         return pool, caller, call
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import inspect
 import re
@@ -13,7 +14,7 @@ import attrs
 
 from aiosmrt.config import Credentials, Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError
-from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnEnd, OnRetry
+from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnEnd, OnRetry, Outcome
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.masking import Secrets
 from aiosmrt.models import Attempt, ResponseMetadata
@@ -21,7 +22,7 @@ from aiosmrt.service import read_request_id
 from aiosmrt.transport import Limits
 from aiosmrt.value import Shown
 
-__all__ = ["NO_HOOKS", "Call"]
+__all__ = ["NO_HOOKS", "Call", "judge_outcome", "tell"]
 
 E = TypeVar("E")
 
@@ -48,7 +49,7 @@ class Call(Shown):
     signed_at: datetime.datetime | None = None  # the time of its signature
     uncounted: int = 0  # attempts that a wrong clock has cost
     goes_on: bool = False  # whether a stream has taken the call over, and will end it
-    began: float = attrs.field(factory=time.perf_counter, init=False)
+    began: float = attrs.field(factory=time.perf_counter)
     slot_wait: float = 0.0
     credentials_wait: float = 0.0  # of the attempt under way
     time_to_first_byte: float = 0.0
@@ -158,12 +159,22 @@ class Call(Shown):
         error: BaseException | None = None,
         parts: int | None = None,
         size: int | None = None,
+        outcome: Outcome = "done",
     ) -> None:
-        """Tell the observer that the call is over, once."""
+        """Tell the observer that the call is over, once; what an error comes to needs no word."""
         on_end = self.hooks.on_end
         if on_end is not None:
             self.hooks = attrs.evolve(self.hooks, on_end=None)
-            event = OnEnd(self.operation, self.endpoint_name, metadata, error, parts, size)
+            event = OnEnd(
+                operation=self.operation,
+                endpoint_name=self.endpoint_name,
+                metadata=metadata,
+                error=error,
+                parts_received=parts,
+                bytes_received=size,
+                outcome=outcome if error is None else judge_outcome(error),
+                duration=time.perf_counter() - self.began,
+            )
             await self.tell(on_end, event)
 
     async def tell_of_retry(self, error: AiosmrtError) -> None:
@@ -174,22 +185,32 @@ class Call(Shown):
             await self.tell(self.hooks.on_retry, event)
 
     async def tell(self, hook: Hook[E], event: E) -> None:
-        """Call a hook, and wait for it where it is a coroutine function.
+        """Call a hook.
 
         What it raises ends the call, and is not attempted again: an observer may make calls of its
         own. It is not changed either, but that whoever catches it must not take the call that it
         ended for one that ran nothing.
         """
         try:
-            outcome = hook(event)
-            if inspect.isawaitable(outcome):
-                await outcome
+            await tell(hook, event)
         except AiosmrtError as error:
             self._observers_own = weakref.ref(error)
             answered = self.head is not None
             ran = answered or any(attempt.may_have_run for attempt in self.attempts)
             error.may_have_run = error.may_have_run or ran
             raise
+
+
+def judge_outcome(error: BaseException) -> Outcome:
+    """Say what a call has come to that an error has ended."""
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+
+
+async def tell(hook: Hook[E], event: E) -> None:
+    """Call a hook, and wait for it where it is a coroutine function."""
+    outcome = hook(event)
+    if inspect.isawaitable(outcome):
+        await outcome
 
 
 def _name(error: AiosmrtError | None) -> str | None:

@@ -948,6 +948,8 @@ async def test_what_an_observer_is_told(
     assert end.metadata is not None
     assert end.metadata.attempts == tuple(call.attempts)
     assert (end.error, end.parts_received, end.bytes_received) == (None, None, None)
+    assert end.outcome == "done"
+    assert end.duration >= end.metadata.total
 
 
 @pytest.mark.asyncio
@@ -961,6 +963,8 @@ async def test_an_observer_is_told_of_a_failure_with_all_that_is_known(
     (end,) = ends
     assert end.error is error
     assert end.metadata is None
+    assert end.outcome == "failed"
+    assert end.duration >= sum(attempt.duration for attempt in error.attempts) > 0
     assert error.operation == "InvokeEndpoint"
 
 
@@ -978,6 +982,8 @@ async def test_an_observer_is_told_of_a_cancelled_call(
             await task
     (end,) = ends
     assert isinstance(end.error, asyncio.CancelledError)
+    assert end.outcome == "cancelled"
+    assert end.duration > 0
 
 
 @pytest.mark.asyncio

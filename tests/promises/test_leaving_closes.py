@@ -423,9 +423,57 @@ async def test_an_observer_is_told_of_a_stream_that_was_left(
     ):
         await leave(events.open(client))
         (end,) = observer.ends
-        assert end.error is None
+        assert (end.outcome, end.error) == ("left", None)
         assert end.metadata is not None
         assert end.parts_received is not None
+        assert end.duration > 0
+
+
+async def _drop_and_collect(stream_of: ResponseStreamOpening) -> None:
+    await _drop_it(stream_of)
+    gc.collect()
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["function", "coroutine function"])
+@pytest.mark.asyncio
+async def test_an_observer_is_told_of_a_stream_that_was_dropped(
+    *,
+    later: bool,
+    serve: Serve,
+    connect: Connect,
+    events: Events,
+    respond: Respond,
+    until: Until,
+    observer: Observer,
+) -> None:
+    hooks = Hooks(on_end=observer if later else observer.events.append)
+    async with serve(_endless(events, respond)) as server, connect(server, hooks=hooks) as client:
+        with pytest.warns(ResourceWarning, match="never closed"):
+            await _drop_and_collect(events.open(client))
+        await until(lambda: observer.ends)
+        (end,) = observer.ends
+        assert (end.outcome, end.error, end.parts_received) == ("dropped", None, 1)
+        assert end.metadata is not None
+        assert end.duration > 0
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_what_an_observer_raises_for_a_dropped_stream_is_logged(
+    *,
+    serve: Serve,
+    connect: Connect,
+    events: Events,
+    respond: Respond,
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hooks = Hooks(on_end=_fail)
+    async with serve(_endless(events, respond)) as server, connect(server, hooks=hooks) as client:
+        with pytest.warns(ResourceWarning, match="never closed"):
+            await _drop_and_collect(events.open(client))
+        await until(lambda: "on_end failed for a response stream" in caplog.text)
+        assert "ZeroDivisionError" in caplog.text
 
 
 def _fail(_: object) -> None:
