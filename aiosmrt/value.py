@@ -1,16 +1,59 @@
-"""What makes a class a value: equality, hash and representation by its fields."""
+"""What makes a class a value: equality, hash and representation by its fields. JSON's values."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from typing import TypeAlias, cast
 
 import attrs
 
-__all__ = ["JSONValue", "Shown", "Value"]
+from aiosmrt.errors import ParameterError
+
+__all__ = ["JSONValue", "Shown", "Value", "write_json"]
 
 JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
 """What `json.loads` can give."""
+
+
+def write_json(value: object) -> str:
+    """Write a value as JSON, which has no words for NaN and the infinities (RFC 8259, section 6).
+
+    Raises:
+        ParameterError: there is such a number; the text says where.
+        TypeError, ValueError, RecursionError: JSON has no words for something else.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        problem = _find_unwritable(value)
+        if problem is None:
+            raise
+    raise ParameterError(f"{problem}, which JSON cannot say: send a finite number, or null")
+
+
+def _find_unwritable(value: object) -> str | None:
+    """Say where there is a number that JSON cannot write."""
+    pending: list[tuple[str, object]] = [("", value)]
+    seen: set[int] = set()  # containers, which may hold each other
+    while pending:
+        place, one = pending.pop()
+        where = f" at {place}" if place else ""
+        if _is_unwritable(one):
+            return f"the value{where} is {one}"
+        if isinstance(one, dict | list | tuple) and id(one) not in seen:
+            seen.add(id(one))
+            items = one.items() if isinstance(one, dict) else enumerate(one)
+            for key, item in reversed(list(items)):
+                if _is_unwritable(key):
+                    return f"a key{where} is {key}"
+                pending.append((f"{place}[{key!r}]", item))
+    return None
+
+
+def _is_unwritable(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 class Shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import json
 import pickle
 import pkgutil
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import attrs
 import pytest
 
 import aiosmrt
-from aiosmrt.value import Value
+from aiosmrt.errors import ParameterError
+from aiosmrt.value import Value, write_json
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -115,3 +117,37 @@ def test_what_is_not_made_to_its_end_has_a_representation(kind: type) -> None:
 def test_config_client_and_provider_are_among_them() -> None:
     names = {kind.__name__ for kind in HALF_MADE}
     assert {"Config", "SageMakerRuntimeClient", "CredentialProvider", "Call", "Pool"} <= names
+
+
+# --- JSON
+
+
+@pytest.mark.parametrize(
+    "value", [None, "é", 1.5, {"a": [1, {"b": True}]}, [], (1, 2), {1: "a"}, -0.0, 1e300]
+)
+def test_json_is_that_of_the_standard_library(value: object) -> None:
+    assert write_json(value) == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (float("nan"), "the value is nan"),
+        (float("inf"), "the value is inf"),
+        ([1.0, float("-inf")], r"the value at \[1\] is -inf"),
+        ({"a": {"b": (0, float("nan"))}}, r"the value at \['a'\]\['b'\]\[1\] is nan"),
+        ({"a": {float("nan"): 1}}, r"a key at \['a'\] is nan"),
+    ],
+)
+def test_a_number_that_json_has_no_words_for_is_refused(value: object, problem: str) -> None:
+    with pytest.raises(ParameterError, match=f"^{problem}.* finite number"):
+        write_json(value)
+
+
+def test_what_is_no_json_for_another_reason_is_refused_as_it_was() -> None:
+    circle: list[object] = []
+    circle.append(circle)
+    for value in (object(), {1, 2}, circle, {(1, 2): 3}):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            write_json(value)
+        assert not isinstance(caught.value, ParameterError)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from aiosmrt.cli.terminal import Output, complain
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.errors import AiosmrtError
 from aiosmrt.local import LocalEndpoint
+from aiosmrt.value import write_json
 
 __all__ = ["chat"]
 
@@ -102,7 +102,7 @@ class _Conversation:
         try:
             async with self._client.invoke_endpoint_with_response_stream(
                 endpoint_name=self._endpoint_name,
-                body=json.dumps(body),
+                body=write_json(body),
                 content_type="application/json",
             ) as stream:
                 async for token in stream.iter_tokens("openai-chat"):

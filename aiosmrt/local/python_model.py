@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import datetime
 import inspect
-import json
 import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
@@ -18,6 +17,7 @@ import attrs
 from aiosmrt.errors import ServiceError
 from aiosmrt.local.answers import Answer, adopt_error, make_model_error, make_new_session_id
 from aiosmrt.local.model import InvocationRequest, Model, ModelFailure, ModelResponse
+from aiosmrt.value import write_json
 
 if TYPE_CHECKING:
     from aiosmrt.local.model import ResponseBody
@@ -93,7 +93,7 @@ class PythonModel:
         if isinstance(body, Iterator):
             return head, _iterate_in_thread(body, self.executor)
         if not isinstance(body, bytes | bytearray | memoryview | str):
-            body = json.dumps(body).encode()
+            body = write_json(body).encode()
             head = attrs.evolve(head, content_type=head.content_type or "application/json")
         return head, _iterate_once(body)
 

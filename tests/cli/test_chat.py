@@ -105,6 +105,14 @@ def test_a_pipe_gets_the_answer_as_it_is(endless: Endless) -> None:
     assert done.stdout == "\x1b[2J\x1b]0;mine\x07word \n"
 
 
+def test_a_number_that_json_has_no_words_for_is_not_sent(endless: Endless) -> None:
+    where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
+    done = _chat(*where, "--temperature", "nan", given="one\n")
+    assert done.returncode == 1
+    assert done.stderr.startswith("aiosmrt: ParameterError: the value at ['temperature'] is nan")
+    assert not endless.bodies
+
+
 def test_what_is_sent_and_what_becomes_of_failures(endless: Endless) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
     more = ("--system", "Be brief.", "--model", "m", "--max-tokens", "5", "--temperature", "0.5")

@@ -208,6 +208,10 @@ async def test_what_a_model_raises_is_a_model_error(
     [
         (lambda request: next(iter(())), "RuntimeError: the model raised StopIteration"),
         (lambda request: object(), "TypeError: Object of type object is not JSON serializable"),
+        (
+            lambda request: {"scores": [0.5, float("nan")]},
+            "ParameterError: the value at ['scores'][1] is nan, which JSON cannot say",
+        ),
         (lambda request: iter([1]), "TypeError: a part of a stream is bytes or str, not int"),
         (
             lambda request: ModelResponse(b"", "a\nb"),
