@@ -25,10 +25,14 @@ _SHORTEST: Final = 8
 # Characters that a text and a secret of random characters must have in common to be masked.
 _COMMON: Final = 12
 _GRAM: Final = 8  # characters that are looked up at a time
+_BEHIND_EXCERPTS: Final = "…'\""
 _RANDOM: Final = 24  # characters of a secret, from which on a part of it tells
 
 # A secret, and its grams if it is known by a part of it.
 _Searched: TypeAlias = tuple[str, frozenset[str] | None]
+
+# How deep the words of a JSON document may be to be given, where others of it are masked.
+_DEEPEST: Final = 100
 
 # How often a text may have been encoded before it is read.
 _LAYERS: Final = 3
@@ -71,8 +75,8 @@ class Secrets:
         worded: values that people have chosen: masked where they stand as a whole.
     """
 
-    random: tuple[str, ...]
-    worded: tuple[str, ...] = ()
+    random: tuple[str, ...] = attrs.field(repr=False)
+    worded: tuple[str, ...] = attrs.field(default=(), repr=False)
 
     def __repr__(self) -> str:
         return f"<{len(self.random) + len(self.worded)} secrets>"
@@ -90,28 +94,32 @@ class Secrets:
         """Mask them in all the words of an error, of its notes and of its causes; not in bytes."""
         link: BaseException | None = error
         while link is not None:
-            words = [*_list_words(link.args), *_list_words(vars(link))]
-            together = "\n".join(words)
+            together = "\n".join(_list_words([link.args, vars(link)]))
             # Mostly there is nothing.
             if self._occur(together) or re.search(_NAMED, together):
                 link.args = self._mask_value(link.args)
                 link.__dict__.update(self._mask_value(vars(link)))
             link = link.__cause__
 
-    def _mask_value(self, value: Any) -> Any:  # noqa: ANN401 - whatever an error has
+    def _mask_value(self, value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - whatever an error has
         if isinstance(value, str):
             return self.mask(value)
+        if depth > _DEEPEST:
+            return _MASK
         if isinstance(value, dict):
-            return {name: self._mask_value(item) for name, item in value.items()}
+            pairs = value.items()
+            return {
+                self._mask_value(name): self._mask_value(item, depth + 1) for name, item in pairs
+            }
         if type(value) in (list, tuple):
-            return type(value)(map(self._mask_value, value))
+            return type(value)(self._mask_value(item, depth + 1) for item in value)
         return value
 
     def _occur(self, text: str) -> bool:
         plain = _decode(text)
         grams = [plain[start : start + _GRAM] for start in range(0, len(plain), _GRAM)]
         return any(
-            word in plain if known is None else not known.isdisjoint(grams)
+            word[:_SHORTEST] in plain if known is None else not known.isdisjoint(grams)
             for word, known in self._list_searched()
         )
 
@@ -157,6 +165,12 @@ def _match(word: str, known: frozenset[str] | None, plain: str) -> Iterator[tupl
     """Give where a secret is in a plain text: as a whole, or in parts if its grams are known."""
     if known is None:
         yield from ((found.start(), found.end()) for found in re.finditer(re.escape(word), plain))
+        # An excerpt may end in the middle of it.
+        end = len(plain.rstrip(_BEHIND_EXCERPTS))
+        for size in range(min(len(word), end), _SHORTEST - 1, -1):
+            if plain.endswith(word[:size], 0, end):
+                yield end - size, end
+                break
         return
     # Whatever they have in common, at least one gram of it begins at a multiple of its length.
     for start in range(0, len(plain), _GRAM):
@@ -174,14 +188,15 @@ def _match(word: str, known: frozenset[str] | None, plain: str) -> Iterator[tupl
 
 
 def _list_words(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _list_words(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _list_words(item)
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            pending += (*one, *one.values())
+        elif isinstance(one, list | tuple):
+            pending += one
 
 
 def _decode(text: str) -> str:

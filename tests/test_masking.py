@@ -66,6 +66,16 @@ def test_what_people_have_chosen_is_masked_as_a_whole(name: str) -> None:
     assert SECRETS.mask("a tenant is missing, in short") == "a tenant is missing, in short"
 
 
+@pytest.mark.parametrize("behind", ["", "…", "'", '"', "'\""])
+def test_what_an_excerpt_cuts_is_masked(behind: str) -> None:
+    tenant = "tenant=seven-of-nine"
+    secrets = Secrets((), (tenant,))
+    for size in range(8, len(tenant) + 1):
+        text = f"its first bytes: b'<p>{tenant[:size]}{behind}"
+        assert secrets.mask(text) == f"its first bytes: b'<p>****{behind}"
+    assert secrets.mask("tenant=seven is missing") == "tenant=seven is missing"
+
+
 @given(st.integers(0, len(TOKEN) - 15), st.integers(15, 800), st.sampled_from(sorted(ENCODINGS)))
 def test_a_part_of_a_secret_is_masked(start: int, size: int, name: str) -> None:
     encoded = ENCODINGS[name](TOKEN[start : start + size])
@@ -139,6 +149,17 @@ def test_all_the_words_of_an_error_are_masked() -> None:
     assert error.__cause__.args == ("because of ****", 3)
     assert error.body == TOKEN.encode()  # bytes are given as they came
     assert pickle.loads(pickle.dumps(error)).message == "it is ****"
+
+
+def test_names_in_a_document_are_masked_and_what_is_too_deep_is_not_given() -> None:
+    deep: object = TOKEN
+    for _ in range(5000):
+        deep = [deep]
+    error = ServiceError("no", fields={TOKEN: 1, "deep": deep, "list": [TOKEN]})
+    SECRETS.mask_error(error)
+    assert TOKEN not in repr(error.fields)
+    assert error.fields["****"] == 1
+    assert error.fields["list"] == ["****"]
 
 
 def test_secrets_are_not_shown_themselves() -> None:
