@@ -221,6 +221,19 @@ def tls(authority: trustme.CA) -> Tls:
     return Tls(server, client)
 
 
+@pytest.fixture
+def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have default contexts made as Python 3.13 makes them."""
+    make = ssl.create_default_context
+
+    def make_strictly(*args: Any, **options: Any) -> ssl.SSLContext:
+        context = make(*args, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", make_strictly)
+
+
 async def _exchange(
     pool: Pool,
     url: str,

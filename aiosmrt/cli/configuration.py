@@ -86,7 +86,7 @@ def _list_credentials(config: Config, resolved: Resolved) -> list[tuple[str, str
             if found is not None:
                 where = provider.description.partition(" (")[0]
                 provider = CredentialProvider(credentials=found)
-                provider.description = f"{where}: {getattr(found, 'method', found)}"
+                provider.source.description = f"{where}: {getattr(found, 'method', found)}"
     try:
         credentials = asyncio.run(provider.get())
     except CredentialsError as error:

@@ -34,19 +34,6 @@ def pair(tmp_path: Path, authority: trustme.CA) -> str:
 
 
 @pytest.fixture
-def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have default contexts made as Python 3.13 makes them."""
-    make = ssl.create_default_context
-
-    def make_strictly(*args: Any, **options: Any) -> ssl.SSLContext:
-        context = make(*args, **options)
-        context.verify_flags |= ssl.VERIFY_X509_STRICT
-        return context
-
-    monkeypatch.setattr(ssl, "create_default_context", make_strictly)
-
-
-@pytest.fixture
 def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Have the system trust nobody; the folder that is given is where it looks."""
     (tmp_path / "none.pem").touch()

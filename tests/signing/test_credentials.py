@@ -781,7 +781,7 @@ def test_the_limit_names_the_way_that_is_waited_for(
 
         async def wait() -> None:
             async with asyncio.timeout(20):
-                while words.partition("(")[2] not in provider.source:
+                while words.partition("(")[2] not in provider.source.place:
                     with contextlib.suppress(CredentialsTimeout):
                         await provider.get(0.05)
             with pytest.raises(CredentialsTimeout, match=re.escape(f"came from {words}")):

@@ -303,19 +303,6 @@ def _issue_without_identifiers(name: str) -> tuple[bytes, trustme.LeafCert]:
 
 
 @pytest.fixture
-def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have default contexts made as Python 3.13 makes them."""
-    make = ssl.create_default_context
-
-    def make_strictly(*args: Any, **options: Any) -> ssl.SSLContext:
-        context = make(*args, **options)
-        context.verify_flags |= ssl.VERIFY_X509_STRICT
-        return context
-
-    monkeypatch.setattr(ssl, "create_default_context", make_strictly)
-
-
-@pytest.fixture
 def fresh_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the default context made anew."""
     monkeypatch.setattr(aiosmrt.calls.builder, "default_context", DefaultContext())
