@@ -152,7 +152,8 @@ class CredentialProvider:
         if limit is not None and landing.cancelled():
             where = self.source.place
             raise CredentialsTimeout(
-                f"no credentials came from {where} within {limit:g} s (Timeout.credentials)",
+                f"no credentials came from {where} within {limit:g} s (Timeout.credentials); the "
+                "fetch goes on, for later calls",
                 limit="credentials",
                 seconds=float(limit),
             )

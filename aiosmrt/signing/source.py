@@ -217,7 +217,7 @@ class Source:
             end = f"{credentials.expires_at}{clock if offset else ''}"
             return self._failure(f"Expired: {self.place} ended at {end}.")
         fault = find_fault(credentials, self._name_key)
-        return None if fault is None else self._failure(fault)
+        return None if fault is None else CredentialsError(fault)
 
     def _name_key(self, attribute: str) -> str:
         """Say where a key is from."""
