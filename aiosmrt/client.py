@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import warnings
 import weakref
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -76,7 +75,8 @@ class SageMakerRuntimeClient:
         """
         refuse_pool_options(options)
         config = configure(self._builder.config, options)
-        derived = copy.copy(self)
+        derived = self.__class__.__new__(self.__class__)
+        derived.__dict__ |= self.__dict__
         # Kept alive, so that somebody is left to close the pools, or to warn.
         derived._owner = self._owner or self  # noqa: SLF001 - of this very class
         derived._builder = self._builder.derive(config, options)  # noqa: SLF001
@@ -305,6 +305,12 @@ class SageMakerRuntimeClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied, since it holds sockets: make "
+            "one of its own in each process; with_options() gives another one over the same pool"
+        )
 
     def __repr__(self) -> str:
         # One whose constructor has failed is shown by tracebacks.

@@ -17,7 +17,7 @@ from aiosmrt.errors import AiosmrtError, ConfigurationError, ModelError
 from aiosmrt.http import Session
 from aiosmrt.redaction import redact, show_url
 from aiosmrt.tracebacks import hides_locals
-from aiosmrt.value import Value
+from aiosmrt.value import Partial, Value
 
 if TYPE_CHECKING:
     from aiosmrt.hooks import Hooks
@@ -86,8 +86,10 @@ def _check_limit(_: object, attribute: attrs.Attribute[float], value: object) ->
 
 
 @attrs.frozen(eq=False, repr=False)
-class Timeout(Value):
+class Timeout(Partial):
     """Time limits in seconds, `None` is no limit; each is named in the error it causes.
+
+    Limits that a call's, or a derived client's, was not given are those of the client.
 
     The service gives a model 60 seconds and advises a client to wait 70 (service model,
     InvokeEndpoint).
@@ -110,10 +112,8 @@ class Timeout(Value):
 
     @classmethod
     def of(cls, value: Timeout | float, base: Timeout) -> Timeout:
-        """Take a plain number for the total, everything else from `base`."""
-        if isinstance(value, Timeout):
-            return value
-        return attrs.evolve(base, total=value)
+        """Take what `value` was given, a plain number being the total; all else from `base`."""
+        return (value if isinstance(value, Timeout) else cls(total=value)).over(base)
 
 
 ModelErrorTest: TypeAlias = Callable[[ModelError], bool]

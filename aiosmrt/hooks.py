@@ -15,7 +15,7 @@ import attrs
 
 from aiosmrt.errors import AiosmrtError, ConfigurationError
 from aiosmrt.redaction import redact
-from aiosmrt.value import Value
+from aiosmrt.value import Partial, Value
 
 if TYPE_CHECKING:
     from aiosmrt.models import Attempt, ResponseMetadata
@@ -106,8 +106,11 @@ def _check_hook(_: object, attribute: attrs.Attribute[Hook[Event] | None], value
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Hooks(Value):
-    """Functions to call at the stations of every call; `None` for none."""
+class Hooks(Partial):
+    """Functions to call at the stations of every call; `None` for none.
+
+    Those that a derived client's was not given are those of the client.
+    """
 
     before_send: Hook[BeforeSend] | None = attrs.field(default=None, validator=_check_hook)
     after_headers: Hook[AfterHeaders] | None = attrs.field(default=None, validator=_check_hook)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Iterator
-from typing import TypeAlias, cast
+from collections.abc import Callable, Iterator
+from typing import Self, TypeAlias, cast
 
 import attrs
 
 from aiosmrt.errors import ParameterError
 
-__all__ = ["JSONValue", "Shown", "Value", "write_json"]
+__all__ = ["JSONValue", "Partial", "Shown", "Value", "write_json"]
 
 JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
 """What `json.loads` can give."""
@@ -90,6 +91,42 @@ class Value(Shown):
 
     def __hash__(self) -> int:
         return hash((self.__class__, *_read(self)))
+
+
+class Partial(Value):
+    """The base of values that can be laid over another: what one was not given is the other's.
+
+    A field that was given counts as given, even with the value that it has by default.
+    """
+
+    __slots__ = ("_given",)
+
+    _given: frozenset[str]
+
+    def __new__(cls, *values: object, **named: object) -> Self:
+        """Take note of what is given: attrs' constructor is told of defaults as of all else."""
+        made = super().__new__(cls)
+        object.__setattr__(made, "_given", frozenset(named).union(_names(cls)[: len(values)]))
+        return made
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        given = {name: getattr(self, name) for name in self._given}
+        return functools.partial(self.__class__, **given), ()
+
+    def over(self, base: Self) -> Self:
+        """Give one with the fields that this was given, and all others from `base`."""
+        merged = self.__class__(
+            **{
+                name: getattr(self if name in self._given else base, name)
+                for name in _names(self.__class__)
+            }
+        )
+        object.__setattr__(merged, "_given", self._given | base._given)
+        return merged
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind))]
 
 
 def _show(value: object, field: attrs.Attribute[object]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import copy
 import datetime
 import gc
 import http.server
@@ -490,6 +491,20 @@ def test_a_derived_client_has_no_pool_of_its_own(name: str) -> None:
         client.with_options(**options)
 
 
+@pytest.mark.asyncio
+async def test_a_client_is_neither_pickled_nor_copied(
+    serve: Serve, connect: Connect, answer: Answer
+) -> None:
+    async with serve(answer) as server, connect(server) as client:
+        for one in (client, client.with_options(timeout=3)):
+            for away in (pickle.dumps, copy.copy, copy.deepcopy):
+                with pytest.raises(TypeError, match=r"holds sockets.* one .*in each process"):
+                    away(one)
+        # What one is made of travels.
+        config = Config(region_name="eu-west-1", timeout=3)
+        assert pickle.loads(pickle.dumps(config)) == config
+
+
 def test_clients_cost_little() -> None:
     client = SageMakerRuntimeClient(region_name="eu-west-1")
 
@@ -633,6 +648,8 @@ async def test_a_number_as_the_time_limit_is_the_total(serve: Serve, connect: Co
             "a call's total": (client, 0.05),
             "a call's total, but longer": (client, 50),
             "a call's limits": (client, Timeout(first_byte=0.03)),
+            "a call's limits, but one of them": (client, Timeout(total=50)),
+            "a call's limit as it is by default": (client, Timeout(first_byte=70, total=0.05)),
             "a derived client's total": (client.with_options(timeout=0.05), None),
             "a derived client's total, but longer": (client.with_options(timeout=50), None),
             "a derived client's limits": (client.with_options(timeout=Timeout(total=0.06)), None),
@@ -648,6 +665,8 @@ async def test_a_number_as_the_time_limit_is_the_total(serve: Serve, connect: Co
             "a call's total": ("total", 0.05),
             "a call's total, but longer": ("first_byte", 0.1),
             "a call's limits": ("first_byte", 0.03),
+            "a call's limits, but one of them": ("first_byte", 0.1),
+            "a call's limit as it is by default": ("total", 0.05),
             "a derived client's total": ("total", 0.05),
             "a derived client's total, but longer": ("first_byte", 0.1),
             "a derived client's limits": ("total", 0.06),

@@ -83,6 +83,30 @@ async def test_an_added_header_cannot_break_the_request(name: str, value: str) -
         await client.with_options(hooks=None).invoke_endpoint(endpoint_name="e", body="x")
 
 
+@pytest.mark.asyncio
+async def test_a_derived_client_keeps_the_hooks_that_it_was_not_given() -> None:
+    told: list[tuple[str, object]] = []
+
+    def tell(name: str) -> Callable[[object], None]:
+        return lambda event: told.append((name, type(event)))
+
+    hooks = aiosmrt.Hooks(after_headers=tell("client"), on_end=tell("client"))
+    async with LocalEndpoint() as endpoint, endpoint.client(hooks=hooks) as client:
+        more = client.with_options(hooks=aiosmrt.Hooks(before_send=tell("derived")))
+        other = more.with_options(hooks=aiosmrt.Hooks(on_end=tell("other"), after_headers=None))
+        for one in (more, other, client):
+            await one.invoke_endpoint(endpoint_name="e", body="x")
+    assert told == [
+        ("derived", aiosmrt.BeforeSend),
+        ("client", aiosmrt.AfterHeaders),
+        ("client", aiosmrt.OnEnd),
+        ("derived", aiosmrt.BeforeSend),
+        ("other", aiosmrt.OnEnd),
+        ("client", aiosmrt.AfterHeaders),
+        ("client", aiosmrt.OnEnd),
+    ]
+
+
 class _OwnError(Exception):
     pass
 

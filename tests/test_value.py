@@ -16,7 +16,7 @@ import pytest
 
 import aiosmrt
 from aiosmrt.errors import ParameterError
-from aiosmrt.value import Value, write_json
+from aiosmrt.value import Partial, Value, write_json
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -74,6 +74,39 @@ class Masked(Value):
 @attrs.frozen
 class MaskedJudge:
     one: object = attrs.field(repr=_mask)
+
+
+@attrs.frozen(eq=False, repr=False)
+class Layer(Partial):
+    one: int | None = 1
+    two: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (Layer(), Layer(7, 8)),
+        (Layer(2), Layer(2, 8)),
+        (Layer(two=2), Layer(7, 2)),
+        (Layer(1), Layer(1, 8)),  # its default, but somebody has said so
+        (Layer(two=None), Layer(7, None)),
+        (Layer(None, None), Layer(None, None)),
+    ],
+)
+def test_what_was_not_given_is_the_others(layer: Layer, expected: Layer) -> None:
+    for same in (
+        layer,
+        copy.copy(layer),
+        copy.deepcopy(layer),
+        pickle.loads(pickle.dumps(layer)),
+    ):
+        assert same == layer
+        assert same.over(Layer(7, 8)) == expected
+
+
+def test_layers_are_laid_over_each_other() -> None:
+    assert Layer(two=2).over(Layer(3)).over(Layer(7, 8)) == Layer(3, 2)
+    assert Layer(3).over(Layer()).over(Layer(7, 8)) == Layer(3, 8)  # nobody has given `two`
 
 
 def test_it_looks_as_attrs_would_have_it() -> None:

@@ -106,6 +106,9 @@ def configure(config: object, options: ClientOptions) -> Config:
     if timeout is not None:
         # A number is the total; the other limits stay.
         options = {**options, "timeout": Timeout.of(timeout, config.timeout)}
+    hooks = options.get("hooks")
+    if isinstance(hooks, Hooks) and config.hooks is not None:
+        options = {**options, "hooks": hooks.over(config.hooks)}
     configured = attrs.evolve(config, **options)
     if not isinstance(configured.hooks, Hooks | None):
         raise ConfigurationError(f"hooks={configured.hooks!r}: an aiosmrt.Hooks, or None")
