@@ -249,6 +249,24 @@ async def test_every_member_of_a_response_is_given(
 
 
 @pytest.mark.asyncio
+async def test_a_header_in_latin_1_is_text_that_can_be_sent_on(
+    serve: Serve, connect: Connect, respond: Respond
+) -> None:
+    async def answer(_: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        text = respond(x_amzn_sagemaker_custom_attributes="CAFE").replace(b"CAFE", b"caf\xe9")
+        writer.write(text)
+
+    async with serve(answer) as server, connect(server) as client:
+        response = await client.invoke_endpoint(endpoint_name="e", body=b"")
+        assert response.custom_attributes == "café"
+        await client.invoke_endpoint(
+            endpoint_name="e", body=b"", headers={"x-was": response.custom_attributes}
+        )
+        sent_on = "x-was: café\r\n".encode()
+        assert sent_on in server.requests[1].raw_head.lower()
+
+
+@pytest.mark.asyncio
 async def test_an_acknowledgement_says_where_the_output_will_be(
     serve: Serve, connect: Connect, respond: Respond
 ) -> None:

@@ -55,17 +55,27 @@ class MalformedResponse(ValueError):
 
 
 def split_lines(data: bytes) -> list[str]:
-    """Give whole lines as text, in UTF-8 where they are, as `surrogateescape` has it elsewhere.
+    """Give whole lines as text: each in UTF-8 if it is, else in Latin-1, as HTTP once had it.
 
     Args:
         data: the lines, without the line break behind the last.
     """
-    lines = data.decode("utf-8", "surrogateescape").split("\r\n")
+    try:
+        lines = data.decode().split("\r\n")
+    except UnicodeDecodeError:
+        lines = [_decode(line) for line in data.split(b"\r\n")]
     if len(data.translate(None, _VISIBLE)) != 2 * len(lines) - 2:
         raise _refuse_controls()
     if len(data) > MAX_LINE and max(map(len, data.split(b"\r\n"))) > MAX_LINE:
         raise _refuse_size(MAX_LINE)
     return lines
+
+
+def _decode(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def check_beginning(data: bytes, start: int, limit: int, seen: int) -> None:

@@ -104,7 +104,10 @@ def _join(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _decode(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 _REQUEST = h11.Request(method="POST", target="/", headers=[("host", "a")])
@@ -152,9 +155,17 @@ def _read_by_aiohttp(data: bytes, loop: asyncio.AbstractEventLoop) -> _Reading:
     except aiohttp.http.HttpProcessingError as error:
         return error.message
     # Before 3.13 it left the blanks behind a value.
-    headers = [(name.lower(), value.rstrip(" \t")) for name, value in head.headers.items()]
+    headers = [
+        (name.lower(), _respell(value.rstrip(" \t"))) for name, value in head.headers.items()
+    ]
     kept = delimited and not head.should_close
-    return _Answer(head.code, head.reason, _join(headers), body.read_nowait(-1), delimited, kept)
+    reason = _respell(head.reason)
+    return _Answer(head.code, reason, _join(headers), body.read_nowait(-1), delimited, kept)
+
+
+def _respell(text: str) -> str:
+    """Decode as we do what aiohttp has decoded in its way."""
+    return _decode(text.encode("utf-8", "surrogateescape"))
 
 
 # --- what they read otherwise

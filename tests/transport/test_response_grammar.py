@@ -23,12 +23,15 @@ _ALIKE = ("\uff12", "\u0662", "\u00b2", "\u212a", "\u0131", "\u017f", "\u00a0", 
 
 def test_lines_are_text() -> None:
     assert split_lines(b"") == [""]
-    assert split_lines(b"a: b\r\nc: \xc3\xa9\r\n\r\nd: \xe9\t") == [
+    assert split_lines(b"a: b\r\nc: \xc3\xa9\r\n\r\nd: \xe9\t\r\ne: \xc2\xe9") == [
         "a: b",
         "c: é",
         "",
-        "d: \udce9\t",
+        "d: é\t",
+        "e: Âé",
     ]
+    # What looks like the end of a line elsewhere is none.
+    assert split_lines(b"a: \x85\xa0") == ["a: \x85\xa0"]
 
 
 @pytest.mark.parametrize("control", [*range(9), 11, 12, *range(14, 32), 127])
