@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 import pytest
+from starlette.datastructures import UploadFile
 
 from aiosmrt import (
     AsyncInvocation,
@@ -325,6 +326,7 @@ def _binary_file(tmp_path: Path) -> io.BufferedIOBase:
         _text_file,
         _binary_file,
         lambda _: _chunks("gräß", b"lich"),
+        lambda _: UploadFile(io.BytesIO("gräßlich".encode())),
     ],
 )
 @pytest.mark.asyncio
@@ -342,7 +344,9 @@ async def test_a_body_may_be_of_many_kinds(
         await _call(client, operation, endpoint_name="e", body=body)
         assert server.requests[0].body == "gräßlich".encode()
         assert server.requests[0].headers["content-length"] == "10"
-    if hasattr(body, "close"):
+    if isinstance(body, UploadFile):
+        await body.close()
+    elif hasattr(body, "close"):
         body.close()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, Callable
+import inspect
+from collections.abc import AsyncIterable, Awaitable, Callable
 
 from aiosmrt.errors import ParameterError
 from aiosmrt.http import Request
+from aiosmrt.redaction import Redacted
 from aiosmrt.threads import run_in_thread
 
 __all__ = ["HASHED_APART", "OneTimeBody", "collect_body", "hash_body"]
@@ -34,7 +36,8 @@ async def collect_body(body: object, limit: int | None, advice: str = "") -> obj
 
     Args:
         body: bytes, bytearray, memoryview, str (as UTF-8), an open file (read from where it
-            stands, in a thread) or an async iterable of bytes or str.
+            stands: in a thread, or awaited where its `read` is to be) or an async iterable of bytes
+            or str.
         limit: bytes after which a file or iterable is given up, `None` for no limit.
         advice: what the error of that says beside it.
 
@@ -54,7 +57,10 @@ async def collect_body(body: object, limit: int | None, advice: str = "") -> obj
         return body
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
-    if isinstance(body, AsyncIterable):
+    read = getattr(body, "read", None)
+    # One that gives lines, too, gives them one by one.
+    awaited = inspect.iscoroutinefunction(read) and _takes_a_size(read)
+    if isinstance(body, AsyncIterable) and not awaited:
         collected = _Collected(limit, advice)
         async for chunk in body:
             collected.add(chunk)
@@ -62,11 +68,14 @@ async def collect_body(body: object, limit: int | None, advice: str = "") -> obj
             if collected.problem:
                 break
         return OneTimeBody(collected.give())
-    read = getattr(body, "read", None)
     if callable(read):
         collected = _Collected(limit, advice)
-        await run_in_thread(lambda: _read_file(read, collected))
-        kind = bytes if _is_seekable(body) else OneTimeBody
+        begun = (
+            read(_CHUNK) if awaited else await run_in_thread(lambda: _read_file(read, collected))
+        )
+        while begun is not None and collected.add(await begun):
+            begun = read(_CHUNK)
+        kind = bytes if await _is_seekable(body) else OneTimeBody
         return kind(collected.give())
     return body
 
@@ -85,9 +94,20 @@ def _hash(request: Request) -> str:
     return hashlib.sha256(request.body).hexdigest()
 
 
-def _is_seekable(file: object) -> bool:
+def _takes_a_size(read: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(read).bind(_CHUNK)
+    except TypeError:
+        return False
+    return True
+
+
+async def _is_seekable(file: object) -> bool:
     seekable = getattr(file, "seekable", None)
-    return callable(seekable) and bool(seekable())
+    if not callable(seekable):
+        return callable(getattr(file, "seek", None))
+    can = seekable()
+    return bool(await can if inspect.isawaitable(can) else can)
 
 
 def _encode(text: str) -> tuple[bytes, str]:
@@ -135,6 +155,11 @@ class _Collected:
         return self._data
 
 
-def _read_file(read: Callable[[int], object], collected: _Collected) -> None:
-    while collected.add(read(_CHUNK)):
-        pass  # in no variable, which the traceback of what `read` raises would show
+def _read_file(read: Callable[[int], object], collected: _Collected) -> Awaitable[object] | None:
+    """Read the file to its end; one that shows to be awaited is only begun, and that is given."""
+    while True:
+        chunk = Redacted(read(_CHUNK))
+        if inspect.isawaitable(chunk.value):
+            return chunk.value
+        if not collected.add(chunk.value):
+            return None

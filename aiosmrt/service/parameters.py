@@ -6,7 +6,7 @@ They are keyword arguments in the service's words, in snake_case. A test compare
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Collection, Mapping
+from collections.abc import AsyncIterable, Awaitable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
 
 from aiosmrt.config import CredentialsSource, Path, RetryPolicy, Timeout
@@ -31,9 +31,9 @@ __all__ = [
 
 
 class BinaryFile(Protocol):
-    """An open file, binary or (its text encoded as UTF-8) text."""
+    """An open file, binary or (its text encoded as UTF-8) text; `read` may be to be awaited."""
 
-    def read(self, size: int, /) -> bytes | str:
+    def read(self, size: int, /) -> bytes | str | Awaitable[bytes | str]:
         """Give up to `size` bytes or characters, nothing at the end."""
 
 

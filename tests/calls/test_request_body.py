@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import io
+import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
+from starlette.datastructures import UploadFile
 
 from aiosmrt.calls.request_body import OneTimeBody, collect_body
 from aiosmrt.errors import ParameterError
@@ -152,6 +156,102 @@ async def test_a_file_is_read_in_a_thread_from_where_it_stands(tmp_path: Path) -
         assert not file.closed
     assert threads
     assert threading.main_thread() not in threads
+
+
+class _AsyncFile:
+    """As those of aiofiles and anyio: it gives lines, too."""
+
+    def __init__(self, data: bytes | str, *, seekable: bool = True) -> None:
+        self._file = io.BytesIO(data) if isinstance(data, bytes) else io.StringIO(data)
+        self._seekable = seekable
+        self.sizes: list[int] = []
+
+    async def read(self, size: int = -1) -> bytes | str:
+        await asyncio.sleep(0)
+        self.sizes.append(size)
+        return self._file.read(size)
+
+    async def seekable(self) -> bool:
+        return self._seekable
+
+    def __aiter__(self) -> AsyncIterator[bytes | str]:
+        raise AssertionError("line by line")
+
+
+class _Hidden:
+    """Its `read` does not look like a coroutine function."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = _AsyncFile(data)
+        self.seek = None
+
+    def read(self, size: int) -> Awaitable[bytes | str]:
+        return self._file.read(size)
+
+
+def _upload(data: bytes) -> UploadFile:
+    file = tempfile.SpooledTemporaryFile(max_size=1000)  # noqa: SIM115 - the upload's to close
+    file.write(data)
+    file.seek(4)
+    return UploadFile(cast("BinaryIO", file))
+
+
+def _stream_reader(data: bytes) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("make", "again"),
+    [
+        (lambda data: _AsyncFile(data[4:]), True),
+        (lambda data: _AsyncFile(data[4:].decode()), True),
+        (lambda data: _AsyncFile(data[4:], seekable=False), False),
+        (lambda data: _Hidden(data[4:]), False),
+        (_upload, True),
+        (lambda data: _stream_reader(data[4:]), False),
+    ],
+)
+@pytest.mark.parametrize("size", [0, 1, 200_000])
+@pytest.mark.asyncio
+async def test_an_asynchronous_file_is_read_from_where_it_stands(
+    make: Callable[[bytes], object], size: int, *, again: bool
+) -> None:
+    data = b"line\n" * (size // 5) + b"a" * (size % 5)
+    file = make(b"skip" + data)
+    collected = await collect_body(file, None)
+    assert collected == data
+    assert isinstance(collected, OneTimeBody) is not again
+    if isinstance(file, UploadFile):
+        await file.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_wrong_with_an_asynchronous_file_is_said() -> None:
+    for file in (_AsyncFile(bytes(200_000)), _Hidden(bytes(200_000))):
+        with pytest.raises(ParameterError, match="at most 100000 bytes"):
+            await collect_body(file, 100_000)
+
+    class Numbers:
+        async def read(self, size: int) -> int:
+            return size
+
+    with pytest.raises(ParameterError, match="gave a int, not bytes or str"):
+        await collect_body(Numbers(), None)
+
+
+@pytest.mark.asyncio
+async def test_an_iterable_that_can_be_read_as_a_whole_only_is_iterated() -> None:
+    class Answer:
+        async def read(self) -> bytes:
+            raise AssertionError("as a whole")
+
+        def __aiter__(self) -> AsyncIterator[object]:
+            return _stream(b"a", b"b")
+
+    assert await collect_body(Answer(), None) == b"ab"
 
 
 @pytest.mark.asyncio
