@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import Any
 
 import attrs
 
-from aiosmrt.config import Config
-from aiosmrt.errors import CredentialsError
+from aiosmrt.config import UNSIGNED, Config
+from aiosmrt.errors import ConfigurationError, CredentialsError
 from aiosmrt.plain_text import to_line
 from aiosmrt.redaction import redact_url
-from aiosmrt.settings import Resolution, Resolved, Setting
+from aiosmrt.settings import (
+    Resolution,
+    Resolved,
+    Setting,
+    Settings,
+    build_policy,
+    choose_proxy,
+    find_settings,
+)
 from aiosmrt.signing import CredentialProvider, find_credentials
 
 __all__ = ["show_configuration"]
@@ -24,25 +33,47 @@ def show_configuration(config: Config) -> None:
     """Print every option's value and its source; secrets are masked.
 
     Raises:
-        ConfigurationError: an option, a variable or a profile cannot be used.
+        ConfigurationError: an option, a variable or a profile cannot be used; what does not depend
+            on it was printed.
     """
-    resolved = Resolution(config).resolve_now()
-    rows = [("setting", "value", "source"), *_list_settings(config, resolved)]
-    rows += _list_credentials(config, resolved)
+    wrong = None
+    try:
+        resolved: Resolved | None = Resolution(config).resolve_now()
+    except ConfigurationError as error:
+        resolved, wrong = None, error
+    settings = _find_settings(config) if resolved is None else resolved.settings
+    rows = [("setting", "value", "source"), *_list_settings(config, settings, resolved)]
+    rows += _list_credentials(config, None if settings is None else settings.region_name.value)
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, source in rows:
         sys.stdout.write(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}".rstrip() + "\n")
+    if wrong is not None:
+        raise wrong
 
 
-def _list_settings(config: Config, resolved: Resolved) -> list[tuple[str, str, str]]:
-    settings = attrs.asdict(resolved.settings, recurse=False)
-    endpoint = settings.pop("endpoint_url")
-    source = endpoint.source if endpoint.value is not None else "the rules for the region"
-    settings["endpoint_url"] = Setting(resolved.endpoint_url, source)
-    settings["proxy"] = resolved.proxy
-    mode, attempts = settings.pop("retry_mode"), settings.pop("max_attempts")
-    settings["retry.mode"] = Setting(resolved.retry.mode, mode.source)
-    settings["retry.max_attempts"] = Setting(resolved.retry.max_attempts, attempts.source)
+def _find_settings(config: Config) -> Settings | None:
+    try:
+        return find_settings(config)
+    except ConfigurationError:
+        return None
+
+
+def _list_settings(
+    config: Config, found: Settings | None, resolved: Resolved | None
+) -> list[tuple[str, str, str]]:
+    settings: dict[str, Setting[Any]] = {}
+    if found is not None:
+        settings = attrs.asdict(found, recurse=False)
+        policy = build_policy(found, config.retry)
+        mode, attempts = settings.pop("retry_mode"), settings.pop("max_attempts")
+        settings["retry.mode"] = Setting(policy.mode, mode.source)
+        settings["retry.max_attempts"] = Setting(policy.max_attempts, attempts.source)
+        settings["proxy"] = choose_proxy(config, found.endpoint_url.value or "https://")
+    if resolved is not None:
+        if resolved.settings.endpoint_url.value is None:
+            settings["endpoint_url"] = Setting(resolved.endpoint_url, "the rules for the region")
+        settings["proxy"] = resolved.proxy
+        settings["user_agent"] = Setting(resolved.user_agent, "all of the above")
     for name in (
         *("use_ssl", "max_connections", "timeout", "parameter_validation", "api_version"),
         *("signature_version", "correct_clock_skew", "system_clock_offset", "client_cert"),
@@ -53,7 +84,6 @@ def _list_settings(config: Config, resolved: Resolved) -> list[tuple[str, str, s
         value = getattr(config, name)
         given = value != getattr(Config(), name)
         settings[name] = Setting(value, "argument" if given else "default")
-    settings["user_agent"] = Setting(resolved.user_agent, "all of the above")
     return [
         (name, _show(setting.value), setting.source) for name, setting in sorted(settings.items())
     ]
@@ -66,8 +96,8 @@ def _show(value: object) -> str:
     return to_line(redact_url(text) if "://" in text else text)
 
 
-def _list_credentials(config: Config, resolved: Resolved) -> list[tuple[str, str, str]]:
-    if resolved.signer is None:
+def _list_credentials(config: Config, region_name: str | None) -> list[tuple[str, str, str]]:
+    if config.signature_version is UNSIGNED:
         return [("credentials", "-", "signature_version says that none are needed")]
     provider = CredentialProvider(
         credentials=config.credentials,
@@ -75,14 +105,14 @@ def _list_credentials(config: Config, resolved: Resolved) -> list[tuple[str, str
         secret_access_key=config.aws_secret_access_key,
         session_token=config.aws_session_token,
         profile_name=config.profile_name,
-        region_name=resolved.region_name,
+        region_name=region_name,
     )
     sources: list[str] | None = None
     if config.aws_access_key_id is None:
         if config.profile_name is None and os.environ.get("AWS_ACCESS_KEY_ID"):
             sources = [f"environment variable {name.upper()}" for name in _KEYS]
         else:
-            found = find_credentials(config.profile_name, resolved.region_name)
+            found = find_credentials(config.profile_name, region_name or "")
             if found is not None:
                 where = provider.description.partition(" (")[0]
                 provider = CredentialProvider(credentials=found)

@@ -14,8 +14,14 @@ from aiosmrt.settings.options import (
     configure,
     refuse_pool_options,
 )
-from aiosmrt.settings.resolution import Resolution, Resolved
-from aiosmrt.settings.sources import Setting
+from aiosmrt.settings.resolution import (
+    Resolution,
+    Resolved,
+    build_policy,
+    choose_proxy,
+    find_settings,
+)
+from aiosmrt.settings.sources import Setting, Settings
 from aiosmrt.settings.tls import default_context
 
 __all__ = [
@@ -25,10 +31,14 @@ __all__ = [
     "Resolution",
     "Resolved",
     "Setting",
+    "Settings",
     "bind_parameters",
+    "build_policy",
     "choose_constraints",
+    "choose_proxy",
     "configure",
     "default_context",
+    "find_settings",
     "refuse_pool_options",
     "validate_region",
 ]

@@ -23,7 +23,7 @@ from aiosmrt.transport import find_proxy
 from aiosmrt.value import Shown
 from aiosmrt.version import __version__
 
-__all__ = ["Resolution", "Resolved"]
+__all__ = ["Resolution", "Resolved", "build_policy", "choose_proxy", "find_settings"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -98,9 +98,10 @@ def _on_a_loop() -> bool:
 
 
 @hides_locals  # a password in a URL, and the whole environment
-def _resolve(config: Config) -> Resolved:
+def find_settings(config: Config) -> Settings:
+    """Find what has several sources; blocks, and raises, as `resolve_settings`."""
     verify = config.verify
-    settings = resolve_settings(
+    return resolve_settings(
         profile_name=config.profile_name,
         region_name=config.region_name,
         endpoint_url=config.endpoint_url,
@@ -112,6 +113,11 @@ def _resolve(config: Config) -> Resolved:
         retry_mode=None if config.retry is None else config.retry.mode,
         user_agent_appid=config.user_agent_appid,
     )
+
+
+@hides_locals  # a password in a URL, and the whole environment
+def _resolve(config: Config) -> Resolved:
+    settings = find_settings(config)
     endpoint_url = resolve_endpoint(
         settings.region_name.value,
         endpoint_url=settings.endpoint_url.value,
@@ -132,15 +138,16 @@ def _resolve(config: Config) -> Resolved:
         base_path=parts.path,
         tls=load_tls(settings.verify.value, config),
         proxy_tls=load_proxy_tls(settings.verify.value, config),
-        retry=config.retry or _build_policy(settings),
+        retry=build_policy(settings, config.retry),
         signer=None if unsigned else Signer(region_name),
-        proxy=_choose_proxy(config, endpoint_url),
+        proxy=choose_proxy(config, endpoint_url),
         user_agent=_build_user_agent(settings.user_agent_appid.value, config.user_agent_extra),
         in_lambda="AWS_LAMBDA_FUNCTION_NAME" in os.environ,
     )
 
 
-def _choose_proxy(config: Config, endpoint_url: str) -> Setting[str | None]:
+def choose_proxy(config: Config, endpoint_url: str) -> Setting[str | None]:
+    """Say through which proxy the endpoint is reached."""
     if config.proxy is not None:
         return Setting(config.proxy, "argument")
     found = find_proxy(endpoint_url, os.environ)
@@ -157,7 +164,10 @@ def _build_user_agent(appid: str | None, extra: str | None) -> str:
     return f"{agent} {extra}" if extra else agent
 
 
-def _build_policy(settings: Settings) -> RetryPolicy:
+def build_policy(settings: Settings, given: RetryPolicy | None) -> RetryPolicy:
+    """Give the policy that was given, else what environment and profile say."""
+    if given is not None:
+        return given
     max_attempts = settings.max_attempts.value
     policy = RetryPolicy() if max_attempts is None else RetryPolicy(max_attempts=max_attempts)
     return (

@@ -290,6 +290,37 @@ def test_config_masks_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    ("environment", "wrong", "shown"),
+    [
+        ({}, "region_name", {"region_name": "-", "endpoint_url": "-", "retry.mode": "standard"}),
+        ({"AWS_REGION": "no region"}, "no region", {"region_name": "no region"}),
+        (
+            {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "ftp://x"},
+            "ftp://x",
+            {"region_name": "eu-west-1", "endpoint_url": "ftp://x"},
+        ),
+        ({"AWS_REGION": "eu-west-1", "AWS_MAX_ATTEMPTS": "x"}, "AWS_MAX_ATTEMPTS", {}),
+        ({"AWS_REGION": "eu-west-1", "AWS_CA_BUNDLE": "missing.pem"}, "missing.pem", {}),
+        ({"AWS_PROFILE": "none"}, "none", {}),
+    ],
+)
+def test_config_shows_what_there_is_beside_what_is_wrong(
+    environment: dict[str, str], wrong: str, shown: dict[str, str]
+) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "my-secret"}
+    done = _run("config", environment={**keys, **environment})
+    assert done.returncode == 1
+    (complaint,) = done.stderr.decode().splitlines()
+    assert complaint.startswith("aiosmrt: ConfigurationError: ")
+    assert wrong in complaint
+    rows = {line.split("  ")[0]: line for line in done.stdout.decode().splitlines()}
+    assert "****MPLE" in rows["aws_access_key_id"]
+    assert rows["max_connections"].split() == ["max_connections", "100", "default"]
+    for name, value in shown.items():
+        assert re.split(" {2,}", rows[name])[1] == value
+
+
+@pytest.mark.parametrize(
     ("arguments", "source"),
     [
         ((), "the default chain: shared-credentials-file"),
