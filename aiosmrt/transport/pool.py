@@ -202,10 +202,17 @@ class Pool:
     def _find_route(self, origin: str) -> Route:
         route = self._routes.get(origin)
         if route is None:
-            found = Redacted(find_proxy(origin, self._options.environ))
-            route = Route() if found.value is None else _plan_route(self._options, found.value[0])
-            self._routes[origin] = route
+            route = self._routes[origin] = self._plan_found_route(origin)
         return route
+
+    def _plan_found_route(self, origin: str) -> Route:
+        found = Redacted(find_proxy(origin, self._options.environ))
+        if found.value is None:
+            return Route()
+        if self._options.session is not None and not _speaks_http(found.value[0]):
+            # Such as a SOCKS proxy: connections of other people's sessions may well pass it.
+            return Route()
+        return _plan_route(self._options, found.value[0])
 
     async def aclose(self) -> None:
         """End what is in flight with `ClientClosed` and close the connections. Idempotent."""
@@ -247,16 +254,20 @@ def _plan_route(options: PoolOptions, proxy: str) -> Route:
     return Route(url.with_user(None), headers)
 
 
+def _speaks_http(proxy: str) -> bool:
+    return proxy.lower().startswith(("http://", "https://"))
+
+
 def _parse_proxy(proxy: str) -> URL:
     try:
         url = URL(proxy)
     except ValueError:
         url = URL()
-    if url.scheme not in ("http", "https") or not url.host:
+    if not _speaks_http(proxy) or not url.host:
         # What could be said of it in detail may be a part of the password.
         raise ConfigurationError(
             "the proxy (proxy= or HTTPS_PROXY) has no usable URL: it must be as in "
             "'http://user:password@host:3128', with what is special in user and password "
-            "percent-encoded"
+            "percent-encoded; SOCKS is for the connector of a session= of your own"
         )
     return url

@@ -823,6 +823,25 @@ async def test_a_borrowed_session_has_the_last_word_on_connections(
         await pool.aclose()
 
 
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4", "socks"])
+@pytest.mark.asyncio
+async def test_only_a_borrowed_session_can_pass_a_proxy_that_speaks_no_http(
+    scheme: str, serve: Serve, exchange: Exchange
+) -> None:
+    """Its connector may have been made for that."""
+    environ = dict.fromkeys(("http_proxy", "HTTP_PROXY"), f"{scheme}://user:secret@127.0.0.1:1")
+    async with serve(_say_ok) as server, aiohttp.ClientSession() as session:
+        pool = Pool(PoolOptions(session=session, environ=environ))
+        for _ in range(2):
+            assert await (await exchange(pool, server.url)).read() == b"ok"
+        await pool.aclose()
+        pool = Pool(PoolOptions(environ=environ))
+        with pytest.raises(ConfigurationError, match=r"SOCKS is for .* session=") as caught:
+            await exchange(pool, server.url)
+        assert "secret" not in str(caught.value)
+        await pool.aclose()
+
+
 @pytest.mark.asyncio
 async def test_what_is_no_session_is_refused() -> None:
     session: Any = object()
