@@ -35,6 +35,7 @@ from aiosmrt import (
     Credentials,
     CredentialsError,
     FirstByteTimeout,
+    Hooks,
     InvokeEndpointResponse,
     ParameterError,
     ResponseStream,
@@ -719,6 +720,49 @@ async def test_what_was_resolved_can_be_asked_for(
     await client.warm_up()
     assert client.region_name == "ap-south-1"
     await client.aclose()
+
+
+@pytest.mark.asyncio
+async def test_the_total_names_what_was_awaited(
+    serve: Serve, connect: Connect, respond: Respond
+) -> None:
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        if request.body == b"busy":
+            writer.write(respond(503))
+        elif request.body == b"half":
+            writer.write(respond(200, b"12345")[:-1])
+        else:
+            await _hang(request, writer)
+
+    async def never() -> AsyncIterator[bytes]:
+        await asyncio.sleep(60)
+        yield b""
+
+    async def fetch() -> Credentials:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def look_on(_: object) -> None:
+        await asyncio.sleep(0.06)
+
+    async with serve(answer) as server, connect(server, timeout=0.05, max_connections=1) as client:
+
+        async def fail(client: SageMakerRuntimeClient, body: Any) -> str:
+            with pytest.raises(TotalTimeout) as caught:
+                await client.invoke_endpoint(endpoint_name="e", body=body)
+            return str(caught.value).partition("it was waiting for ")[2].partition(" [")[0]
+
+        assert await fail(client, never()) == "the body"
+        assert await fail(client.with_options(credentials=fetch), b"") == "credentials"
+        assert await fail(client, b"") == "the first byte of the answer"
+        assert await fail(client, b"half") == "more of the answer"
+        slow = client.with_options(hooks=Hooks(on_retry=look_on))
+        assert await fail(slow, b"busy") == "the back-off before attempt 2"
+        patient = client.with_options(timeout=Timeout(total=None))
+        last = asyncio.create_task(patient.invoke_endpoint(endpoint_name="e", body=b"last"))
+        await asyncio.sleep(0)
+        assert await fail(client, b"") == "a place in the connection pool"
+        last.cancel()
 
 
 @pytest.mark.asyncio

@@ -45,6 +45,7 @@ async def stage_body(
     """
     limit, advice = (_INLINE, f"; {_WAY}") if prefix is None else (None, "")
     with limits:
+        limits.note("the body")
         body = Redacted(await collect_body(arguments.parameters["body"], limit, advice))
     arguments.parameters["body"] = body.value
     if not isinstance(body.value, bytes) or len(body.value) <= _INLINE:

@@ -152,6 +152,7 @@ class CallBuilder:
             shape = operation.parameters["body"].shape
             limit = shape.max if "max" in constraints else None
             with limits:
+                limits.note("the body")
                 arguments.parameters["body"] = await collect_body(
                     arguments.parameters["body"], limit
                 )

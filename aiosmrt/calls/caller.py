@@ -115,6 +115,7 @@ class Caller:
                         await call.end(call.describe(call.head))
                     return result
                 with call.limits:
+                    call.limits.note(f"the back-off before attempt {len(call.attempts) + 1}")
                     await asyncio.sleep(delay)
         except BaseException as error:
             if isinstance(error, AiosmrtError):
@@ -135,6 +136,7 @@ class Caller:
                 slot = await self._take_slot(call, pool)
                 call.begin_sending()
                 if self.retry.mode == "adaptive":
+                    limits.note("the rate that throttling has left")
                     await self._pace()
                 signed = await self._sign(call)
                 response = await pool.send(signed, slot, limits)
@@ -175,6 +177,7 @@ class Caller:
 
     async def _await_credentials(self, call: Call) -> None:
         began = time.perf_counter()
+        call.limits.note("credentials")
         try:
             await self.credentials.get(call.timeout.credentials)
         finally:

@@ -34,6 +34,16 @@ _ERRORS: dict[Wait, tuple[type[TimeLimitError], str]] = {
     "total": (TotalTimeout, "the call was not done"),
 }
 
+# What the total found the call waiting for.
+_AWAITED: dict[str, str] = {
+    "credentials": "credentials",
+    "slot": "a place in the connection pool",
+    "connect": "a connection",
+    "write": "the server to take more of the request",
+    "first_byte": "the first byte of the answer",
+    "idle": "more of the answer",
+}
+
 
 class Limits:
     """The running limits of one call.
@@ -51,6 +61,7 @@ class Limits:
         "_ended",
         "_fired",
         "_loop",
+        "_noted",
         "_task",
         "_until",
         "awaited",
@@ -62,6 +73,7 @@ class Limits:
         self.timeout = timeout
         self.awaited: Wait = "total"
         self.peer = ""  # to whom a connection is made, for people
+        self._noted = ""  # what is awaited where only the total bounds it, for people
         self._loop = asyncio.get_running_loop()
         self._deadline = None if timeout.total is None else self._loop.time() + timeout.total
         self._task: asyncio.Task[object] | None = None  # inside, whose it is
@@ -74,6 +86,7 @@ class Limits:
 
     def __enter__(self) -> Self:
         self.awaited = "total"
+        self._noted = ""
         self._fired = False
         self._delivery = None
         if self._ended is not None:
@@ -116,6 +129,10 @@ class Limits:
                 self._alarm.unset(self)
             else:
                 self._alarm.set(self, when)
+
+    def note(self, what: str) -> None:
+        """Say what is awaited where no limit but the total bounds it."""
+        self.awaited, self._noted = "total", what
 
     def connecting(self, delivery: Delivery) -> None:
         """A connection is being looked for or made; `delivery` knows what goes over it."""
@@ -163,13 +180,19 @@ class Limits:
         kind, what = _ERRORS[wait]
         seconds = getattr(self.timeout, wait)
         peer = f" to {self.peer}" if wait == "connect" and self.peer else ""
+        awaited = self._name_awaited() if wait == "total" else ""
         error = kind(
-            f"{what}{peer} within {seconds:g} s (Timeout.{wait})",
+            f"{what}{peer} within {seconds:g} s (Timeout.{wait}){awaited}",
             limit=wait,
             seconds=float(seconds),
         )
         error.may_have_run = may_have_run
         return error
+
+    def _name_awaited(self) -> str:
+        what = _AWAITED.get(self.awaited, self._noted)
+        peer = f" to {self.peer}" if self.awaited == "connect" and self.peer else ""
+        return f"; it was waiting for {what}{peer}" if what else ""
 
     def end(self, error: AiosmrtError) -> None:
         """End the call now, with `error`."""

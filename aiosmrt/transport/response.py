@@ -106,6 +106,7 @@ class PooledResponse:
             self._finish(data)
         elif self._limits.are_over():
             # A consumer so slow that it never waits would otherwise go on for ever.
+            self._limits.note("whoever reads the answer")
             self.fail(self._limits.expire())
         return data
 

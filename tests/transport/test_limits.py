@@ -152,6 +152,36 @@ async def test_the_total_comes_before_a_longer_limit() -> None:
         await _hang(limits, Limits.sent)
 
 
+@pytest.mark.parametrize(
+    ("begin", "awaited"),
+    [
+        (lambda limits: limits.await_("slot"), "a place in the connection pool"),
+        (lambda limits: limits.note("the body"), "the body"),
+        (_connect, "a connection to http://peer"),
+        (Limits.writing, "the server to take more of the request"),
+        (Limits.sent, "the first byte of the answer"),
+        (lambda limits: limits.await_("idle"), "more of the answer"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_the_total_names_what_was_awaited(
+    begin: Callable[[Limits], None], awaited: str
+) -> None:
+    limits = Limits(Timeout(total=0.01))
+    limits.peer = "http://peer"
+    with pytest.raises(TotalTimeout, match=rf"\(Timeout\.total\); it was waiting for {awaited}$"):
+        await _hang(limits, begin)
+
+
+@pytest.mark.asyncio
+async def test_what_was_awaited_is_forgotten_afterwards() -> None:
+    limits = Limits(Timeout(total=0.05))
+    with limits:
+        limits.note("the body")
+    with pytest.raises(TotalTimeout, match=r"Timeout\.total\)$"):
+        await _hang(limits)
+
+
 @pytest.mark.asyncio
 async def test_a_shorter_limit_comes_before_the_total() -> None:
     limits = Limits(Timeout(first_byte=0.05, total=5))
