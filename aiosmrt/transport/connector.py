@@ -25,6 +25,7 @@ from aiosmrt.transport.adapter import (
     make_destination,
 )
 from aiosmrt.transport.connection import IdleConnections, PooledConnection
+from aiosmrt.transport.resolver import Resolver
 
 if TYPE_CHECKING:
     import ssl
@@ -88,7 +89,7 @@ class Connector:
         connector: aiohttp.BaseConnector | None
         if given is None:
             # Slots come before connections, so that a call signs after it has waited.
-            connector = TwoWayConnector(limit=0, socket_factory=_make_socket)
+            connector = TwoWayConnector(limit=0, socket_factory=_make_socket, resolver=Resolver())
             connector.proxy_tls = proxy_tls
         else:
             connector, self.trace_configs = given.connector, given.trace_configs
