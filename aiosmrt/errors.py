@@ -18,6 +18,7 @@
     │   └── ModelStreamError, InternalStreamFailure      raised inside a response stream
     ├── TransportError                         what happened below HTTP
     │   ├── ConnectError                       no connection: nothing was sent
+    │   │   └── TooManyOpenFiles               ... for want of a file descriptor
     │   ├── ConnectionLost                     the connection died under the call
     │   └── TimeLimitError (TimeoutError)      a limit of `Timeout` fired
     │       └── CredentialsTimeout (CredentialsError), SlotTimeout, ConnectTimeout (ConnectError),
@@ -83,6 +84,7 @@ __all__ = [
     "StreamConnectionLost",
     "ThrottlingException",
     "TimeLimitError",
+    "TooManyOpenFiles",
     "TotalTimeout",
     "TransportError",
     "TruncatedStream",
@@ -458,6 +460,10 @@ class TransportError(AiosmrtError):
 
 class ConnectError(TransportError):
     """No connection could be made: no such host, refused, TLS; nothing was sent."""
+
+
+class TooManyOpenFiles(ConnectError):
+    """No file descriptor was left for a connection: the limit of the process, or the machine's."""
 
 
 class ConnectionLost(TransportError):

@@ -39,6 +39,7 @@ from aiosmrt.errors import (
     ModelError,
     ServiceError,
     SlotTimeout,
+    TooManyOpenFiles,
     TotalTimeout,
     TransportError,
     TruncatedStream,
@@ -178,6 +179,9 @@ def classify(error: AiosmrtError) -> FailureKind:
     """Tell what kind of failure an error is, whether or not the model may have run."""
     # These limits are the caller's own, and another attempt would stretch them.
     if isinstance(error, CredentialsTimeout | SlotTimeout | TotalTimeout):
+        return FailureKind.OTHER
+    # What holds the descriptors is mostly this program, and would go on holding them.
+    if isinstance(error, TooManyOpenFiles):
         return FailureKind.OTHER
     if isinstance(error, TransportError | TruncatedStream):
         return FailureKind.TRANSIENT

@@ -17,6 +17,7 @@ import attrs
 
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.redaction import show_url
+from aiosmrt.transport import DESCRIPTOR_ADVICE, have_run_out
 from aiosmrt.value import Shown, Value
 
 __all__ = ["Setting", "Settings", "resolve_settings", "shared_files_exist"]
@@ -244,7 +245,8 @@ def _read(config_file: str, credentials_file: str) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = session.full_config
     except (botocore.exceptions.BotoCoreError, OSError) as error:
+        advice = f"; {DESCRIPTOR_ADVICE}" if have_run_out(error) else ""
         raise ConfigurationError(
-            f"The shared files {config_file} and {credentials_file} cannot be read: {error}"
+            f"The shared files {config_file} and {credentials_file} cannot be read: {error}{advice}"
         ) from error
     return parsed

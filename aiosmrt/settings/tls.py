@@ -17,6 +17,7 @@ import ssl
 from aiosmrt.config import Config
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.threads import Flight
+from aiosmrt.transport import DESCRIPTOR_ADVICE, have_run_out
 
 __all__ = ["DefaultContext", "default_context", "load_proxy_tls", "load_tls"]
 
@@ -111,8 +112,8 @@ def _make_context(
         context = _load_authorities(verify)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
-            f"the CA bundle {verify!r}{prefix and ' of proxy_verify'} cannot be read: {error}; it "
-            "must be a file of PEM certificates or a folder of them"
+            f"the CA bundle {verify!r}{prefix and ' of proxy_verify'} cannot be read: {error}; "
+            + _advise(error, "it must be a file of PEM certificates or a folder of them")
         ) from error
     if client_cert is not None:
         certificate, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
@@ -121,10 +122,18 @@ def _make_context(
             context.load_cert_chain(certificate, key, password="")
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(
-                f"{prefix}client_cert {client_cert!r} cannot be read: {error}; it must be a PEM "
-                "file of certificate and key, without a password, or a tuple of two such files"
+                f"{prefix}client_cert {client_cert!r} cannot be read: {error}; "
+                + _advise(
+                    error,
+                    "it must be a PEM file of certificate and key, without a password, or a tuple "
+                    "of two such files",
+                )
             ) from error
     return context
+
+
+def _advise(error: OSError, advice: str) -> str:
+    return DESCRIPTOR_ADVICE if have_run_out(error) else advice
 
 
 def _load_authorities(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - boto3's option

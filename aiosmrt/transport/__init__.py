@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from aiosmrt.transport.content_coding import MalformedContent, read_codings
 from aiosmrt.transport.decoded import decode_body, open_content
+from aiosmrt.transport.descriptors import DESCRIPTOR_ADVICE, have_run_out
 from aiosmrt.transport.limits import Limits
 from aiosmrt.transport.pool import Pool, PoolOptions
 from aiosmrt.transport.pools import Pools
@@ -16,6 +17,7 @@ from aiosmrt.transport.response import PooledResponse
 from aiosmrt.transport.slot import Slot
 
 __all__ = [
+    "DESCRIPTOR_ADVICE",
     "Limits",
     "MalformedContent",
     "Pool",
@@ -25,6 +27,7 @@ __all__ = [
     "Slot",
     "decode_body",
     "find_proxy",
+    "have_run_out",
     "open_content",
     "read_codings",
 ]

@@ -13,9 +13,11 @@ from aiosmrt.errors import (
     ConfigurationError,
     ConnectError,
     ConnectionLost,
+    TooManyOpenFiles,
     UnexpectedResponse,
 )
 from aiosmrt.http import Request
+from aiosmrt.transport.descriptors import DESCRIPTOR_ADVICE, have_run_out
 from aiosmrt.transport.exchange import Exchange
 from aiosmrt.transport.response_parser import MalformedResponse
 
@@ -45,6 +47,11 @@ def translate(
     if isinstance(error, aiohttp.ClientResponseError):
         _forget_headers(error)
     if exchange.begun_at is None:
+        if have_run_out(error):
+            return TooManyOpenFiles(
+                f"no file descriptor is left for a connection to {request.origin}: {what}; "
+                f"{DESCRIPTOR_ADVICE}"
+            )
         proxied = None if proxy is None else _translate_proxying(error, what, request, proxy)
         return proxied or _translate_connecting(error, what, request)
     return _translate_sending(error, what, request, exchange)
