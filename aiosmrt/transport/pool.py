@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import ssl
 import sys
 import weakref
@@ -31,6 +32,11 @@ from aiosmrt.transport.tracing import Tracing
 from aiosmrt.value import Shown
 
 __all__ = ["Pool", "PoolOptions"]
+
+_log = logging.getLogger("aiosmrt")
+
+# Seconds after which a call that has no place yet says so.
+_PATIENCE = 5.0
 
 # What is raised where no answer comes.
 _FOREIGN = (
@@ -72,8 +78,10 @@ class Pool:
             options.session, tls=options.tls, load_tls=options.load_tls, proxy_tls=options.proxy_tls
         )
         limit = min(options.max_connections, self._connector.limit or options.max_connections)
+        self._limit = limit
         self._slots = Slots(limit)
         self._slots_apart = Slots(limit)
+        self._told_of_waiting = False
         self._calls: set[Limits] = set()
         # Weak, so that a stream nobody holds any longer can be noticed and closed.
         self._responses: weakref.WeakSet[PooledResponse] = weakref.WeakSet()
@@ -118,9 +126,28 @@ class Pool:
         slot = slots.take()
         if slot is None:
             limits.await_("slot")
-            slot = await slots.wait()
+            impatience = _Impatience(self)
+            if not self._told_of_waiting:
+                self.alarm.set(impatience, self.alarm.time() + _PATIENCE)
+            try:
+                slot = await slots.wait()
+            finally:
+                self.alarm.unset(impatience)
             limits.await_("total")
         return slot
+
+    def tell_of_waiting(self) -> None:
+        """Say in the log that somebody waits for a place; once."""
+        if not self._told_of_waiting:
+            self._told_of_waiting = True
+            _log.warning(
+                "a call has waited %g s for one of the %d places in the connection pool; answers "
+                "that are being read hold %d of them: close streams as soon as they are of no use, "
+                "or raise max_connections",
+                _PATIENCE,
+                self._limit,
+                len(self._responses),
+            )
 
     async def send(self, request: Request, slot: Slot, limits: Limits) -> PooledResponse:
         """Send one request in its slot and wait for the answer's head.
@@ -229,6 +256,19 @@ class Pool:
             response.fail(ClientClosed("the client was closed during the call"))
         self.alarm.close()
         await self._connector.aclose()
+
+
+class _Impatience:
+    """A call that has waited long enough for a place to say so."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def ring(self) -> None:
+        """Say so."""
+        self._pool.tell_of_waiting()
 
 
 def _encode_head(request: Request, route: Route) -> bytes:

@@ -672,6 +672,42 @@ async def test_what_comes_through_the_tunnel_is_not_said_by_the_proxy(
             assert await response.read() == b"odd"
 
 
+# --- places
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_a_place_says_so_once(
+    serve: Serve,
+    exchange: Exchange,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aiosmrt.transport.pool._PATIENCE", 0.05)
+
+    def said() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "aiosmrt"]
+
+    async with serve(_begin_a_body) as server:
+        pool = Pool(PoolOptions(max_connections=1))
+        for pause in (0.0, 0.15):
+            response = await exchange(pool, server.url)
+            waiting = [asyncio.create_task(exchange(pool, server.url)) for _ in range(3)]
+            await asyncio.sleep(pause)
+            if not pause:
+                waiting.pop().cancel()
+            response.close()
+            for _ in range(len(waiting)):
+                (await waiting.pop(0)).close()
+            if not pause:
+                await asyncio.sleep(0.1)
+                assert not said()  # nobody has waited for so long
+        assert len(said()) == 1
+        assert "waited 0.05 s for one of the 1 places" in said()[0]
+        assert "hold 1 of them" in said()[0]
+        assert "max_connections" in said()[0]
+        await pool.aclose()
+
+
 # --- sessions of other people
 
 
