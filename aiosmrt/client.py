@@ -286,13 +286,17 @@ class SageMakerRuntimeClient:
             return await self.invoke_endpoint_async(**respelled.value)
         return await self.invoke_endpoint_with_response_stream(**respelled.value)
 
-    async def aclose(self) -> None:
+    async def aclose(self, grace: float = 0.0) -> None:
         """Close the connections and end calls in flight with `ClientClosed`. Idempotent.
 
         On a client that `with_options` gave, this does nothing.
+
+        Args:
+            grace: seconds that calls in flight and open streams are given to finish before that;
+                no further call is taken meanwhile.
         """
         if self._owner is None:
-            await self._builder.pools.aclose()
+            await self._builder.pools.aclose(grace)
             await asyncio.gather(*(provider.aclose() for provider in tuple(self._providers)))
 
     async def __aenter__(self) -> Self:

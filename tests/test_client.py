@@ -1024,6 +1024,42 @@ def _expect_warning(drop: Callable[[], object]) -> None:
 
 
 @pytest.mark.asyncio
+async def test_closing_with_grace_lets_calls_and_streams_finish(
+    serve: Serve, connect: Connect, respond: Respond, events: Events
+) -> None:
+    busy = 0
+
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        nonlocal busy
+        if request.body == b"stream":
+            for number in range(4):
+                writer.write((b"" if number else events.head()) + events.chunk(events.part(b"x")))
+                await asyncio.sleep(0.03)
+            writer.write(events.END)
+        else:
+            busy += 1
+            writer.write(respond(503 if busy == 1 else 200, b"[1]"))
+
+    async with serve(answer) as server:
+        # The call's back-off has no place in the pool, and counts all the same.
+        retry = RetryPolicy(backoff=lambda attempt, error: 0.2)
+        client = connect(server, retry=retry)
+        call = asyncio.create_task(client.invoke_endpoint(endpoint_name="e", body=b""))
+        async with client.invoke_endpoint_with_response_stream(
+            endpoint_name="e", body=b"stream"
+        ) as stream:
+            closing = asyncio.create_task(client.aclose(grace=5))
+            await asyncio.sleep(0)
+            with pytest.raises(ClientClosed):
+                await client.invoke_endpoint(endpoint_name="e", body=b"")
+            assert await stream.read() == b"xxxx"
+            assert not closing.done()
+            assert (await call).body == b"[1]"
+            await asyncio.wait_for(closing, 1)
+        assert len(server.requests) == 3
+
+
+@pytest.mark.asyncio
 async def test_a_client_left_open_warns(serve: Serve, connect: Connect, answer: Answer) -> None:
     async with serve(answer) as server:
         clients = [connect(server)]

@@ -9,6 +9,7 @@ import ssl
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 
 import aiohttp
@@ -86,6 +87,8 @@ class Pool:
         # Weak, so that a stream nobody holds any longer can be noticed and closed.
         self._responses: weakref.WeakSet[PooledResponse] = weakref.WeakSet()
         self._keeper: AsyncGenerator[None] | None = None
+        self._idle: asyncio.Event | None = None  # set when no call is left, if somebody waits
+        self._finishing = asyncio.Lock()
 
     @property
     def closed(self) -> bool:
@@ -114,6 +117,8 @@ class Pool:
     def leave(self, limits: Limits) -> None:
         """Forget a call that has ended."""
         self._calls.discard(limits)
+        if self._idle is not None and not self._calls:
+            self._idle.set()
 
     async def acquire(self, limits: Limits, *, apart: bool = False) -> Slot:
         """Wait for a place, in the order of arrival, for at most `Timeout.slot` seconds.
@@ -241,13 +246,39 @@ class Pool:
             return Route()
         return _plan_route(self._options, found.value[0])
 
-    async def aclose(self) -> None:
-        """End what is in flight with `ClientClosed` and close the connections. Idempotent."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            await keeper.aclose()
-        else:
-            await self._close()
+    async def aclose(self, grace: float = 0.0) -> None:
+        """End what is in flight with `ClientClosed` and close the connections. Idempotent.
+
+        Args:
+            grace: seconds that calls and open answers are given to finish before.
+        """
+        try:
+            if grace > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(grace):
+                        await self._finish()
+        finally:
+            keeper, self._keeper = self._keeper, None
+            if keeper is not None:
+                await keeper.aclose()
+            else:
+                await self._close()
+
+    async def _finish(self) -> None:
+        """Wait until no call is under way and no answer open."""
+        async with self._finishing:
+            self._idle = asyncio.Event()
+            while self._calls:
+                self._idle.clear()
+                await self._idle.wait()
+            # An open answer has a place, which comes free when it ends.
+            taken: list[Slot] = []
+            try:
+                while len(taken) < self._limit:
+                    taken.append(self._slots.take() or await self._slots.wait())
+            finally:
+                for slot in taken:
+                    slot.release()
 
     async def _close(self) -> None:
         for limits in tuple(self._calls):

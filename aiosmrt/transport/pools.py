@@ -57,18 +57,23 @@ class Pools:
             await pool.keep()
         return pool
 
-    async def aclose(self) -> None:
-        """Close the pools; those of other running loops in their own loops. Idempotent."""
+    async def aclose(self, grace: float = 0.0) -> None:
+        """Close the pools; those of other running loops in their own loops. Idempotent.
+
+        Args:
+            grace: as for a pool; no further call is taken meanwhile.
+        """
         self.closed = True
         self._leave_the_parents()
-        here = asyncio.get_running_loop()
-        for pool in tuple(self._pools.values()):
-            if pool.loop is here:
-                await pool.aclose()
-            elif pool.loop.is_running():
-                there = asyncio.run_coroutine_threadsafe(pool.aclose(), pool.loop)
-                await asyncio.wait([asyncio.wrap_future(there)], timeout=_CLOSING)
-            # A loop that does not run, or stops meanwhile, closes its pool when it shuts down.
+        await asyncio.gather(*(self._close(pool, grace) for pool in tuple(self._pools.values())))
+
+    async def _close(self, pool: Pool, grace: float) -> None:
+        if pool.loop is asyncio.get_running_loop():
+            await pool.aclose(grace)
+        elif pool.loop.is_running():
+            there = asyncio.run_coroutine_threadsafe(pool.aclose(grace), pool.loop)
+            await asyncio.wait([asyncio.wrap_future(there)], timeout=grace + _CLOSING)
+        # A loop that does not run, or stops meanwhile, closes its pool when it shuts down.
 
     def _leave_the_parents(self) -> None:
         """Start anew after a fork."""

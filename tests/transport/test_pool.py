@@ -708,6 +708,69 @@ async def test_who_waits_for_a_place_says_so_once(
         await pool.aclose()
 
 
+# --- closing with grace
+
+
+@pytest.mark.asyncio
+async def test_what_is_in_flight_finishes_within_the_grace(
+    serve: Serve, exchange: Exchange, until: Until
+) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(request: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nbegun")
+        await go_on.wait()
+        writer.write(b"ended")
+
+    async with serve(answer) as server:
+        pool = Pool(PoolOptions(max_connections=2))
+        streams = [await exchange(pool, server.url) for _ in range(2)]
+        queued = asyncio.create_task(exchange(pool, server.url))
+        await asyncio.sleep(0)
+        closing = [asyncio.create_task(pool.aclose(5)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in closing)
+        go_on.set()
+        for stream in streams:
+            assert await stream.read() == b"begunended"
+        last = await queued
+        assert not any(task.done() for task in closing)
+        assert await last.read() == b"begunended"
+        await asyncio.wait_for(asyncio.gather(*closing), 1)
+        assert pool.closed
+        await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.parametrize("way", ["over", "cancelled", "at once"])
+@pytest.mark.asyncio
+async def test_what_does_not_finish_within_the_grace_is_cut(
+    way: str, serve: Serve, exchange: Exchange, until: Until
+) -> None:
+    async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
+        if request.body == b"stream":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nbegun")
+        await request.reader.read()
+
+    async with serve(answer) as server:
+        pool = Pool(PoolOptions())
+        stream = await exchange(pool, server.url, b"stream")
+        call = asyncio.create_task(exchange(pool, server.url, b"call"))
+        await until(lambda: len(server.requests) == 2)
+        closing = asyncio.create_task(pool.aclose(0.05 if way == "over" else 60))
+        await asyncio.sleep(0)
+        if way == "cancelled":
+            closing.cancel()
+        elif way == "at once":
+            await pool.aclose()
+        await asyncio.wait([closing], timeout=2)
+        assert closing.done()
+        with pytest.raises(ClientClosed):
+            await call
+        with pytest.raises(ClientClosed):
+            await stream.receive()
+        await until(lambda: server.open_connections == 0)
+
+
 # --- sessions of other people
 
 
