@@ -52,6 +52,7 @@ _ENTITIES: Final = {"amp": "&", "apos": "'", "gt": ">", "lt": "<", "quot": '"'}
 _NAMES: Final = (
     r"x-amz-(?:security|s3session)-token|x-amz-server-side-encryption-customer-key"
     r"|(?:aws[_-]?)?(?:session[_-]?token|secret[_-]?access[_-]?key)|web[_-]?identity[_-]?token"
+    r"|(?:access|bearer|id|refresh)[_-]?token|client[_-]?secret|(?<=[\"'<])token(?:-[0-9])?(?=\\*[\"'>])"
 )
 _NAMED: Final = (
     rf"(?i)((?:{_NAMES})\\*[\"']?\s*(?::\s*|=|>|%3A|%3D)\\*[\"']?)(?!\.\.\.)"

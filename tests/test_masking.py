@@ -100,6 +100,10 @@ def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
         (r'"{\"SecretAccessKey\": \"a\"}"', r'"{\"SecretAccessKey\": \"****\"}"'),
         ("<SessionToken>a</SessionToken>", "<SessionToken>****</SessionToken>"),
         ("aws_secret_access_key=a", "aws_secret_access_key=****"),
+        ('{"Token":"a","Code":"b"}', '{"Token":"****","Code":"b"}'),
+        ("<Token-0>a</Token-0><Code>b</Code>", "<Token-0>****</Token-0><Code>b</Code>"),
+        ('{"accessToken": "a"}', '{"accessToken": "****"}'),
+        ("refresh_token=a&client_secret=b&c", "refresh_token=****&client_secret=****&c"),
         (f"Signature={SIGNATURE}, b", "Signature=****, b"),
         (f"X-Amz-Signature={SIGNATURE}&b", "X-Amz-Signature=****&b"),
         ("Authorization: Bearer a.b.c d", "Authorization: Bearer **** d"),
@@ -122,6 +126,8 @@ def test_what_is_named_as_a_secret_is_masked(text: str, shown: str) -> None:
         "Authorization header requires 'Signature' parameter.",
         "aws_access_key_id= and aws_secret_access_key= belong together",
         "give aws_secret_access_key=... to the client",
+        "Unexpected token: } in JSON at position 3",
+        "the token 'a' is none",
     ],
 )
 def test_what_only_speaks_of_secrets_stays_as_it_is(text: str) -> None:

@@ -261,6 +261,8 @@ def parse_message(operation: Operation, message: Message) -> PayloadPart | Servi
     )
     # The stream had begun, so the model was at work, whatever the code.
     error.may_have_run = True
+    if not fields:
+        error.body = message.payload
     return error
 
 

@@ -363,7 +363,7 @@ class TestMessage:
     def test_an_unknown_exception_is_raised_with_its_text(self) -> None:
         error = self._parse({":message-type": "exception", ":exception-type": "New"}, b"oh no")
         assert isinstance(error, ServiceError)
-        assert (error.code, error.message) == ("New", "oh no")
+        assert (error.code, error.message, error.body) == ("New", "oh no", b"oh no")
         error = self._parse({":message-type": "exception"})
         assert isinstance(error, ServiceError)
         assert error.code == "unknown"
