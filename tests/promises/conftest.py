@@ -8,7 +8,7 @@ import inspect
 import socket
 import textwrap
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import aiohttp
@@ -18,6 +18,8 @@ import pytest_asyncio
 import uvicorn
 from aiohttp import web
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -64,6 +66,7 @@ class RelayResponse(Response):
     def __init__(self, opening: aiosmrt.ResponseStreamOpening) -> None:
         super().__init__()
         self.opening = opening
+        self.begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -71,10 +74,13 @@ class RelayResponse(Response):
             leaving = tasks.create_task(self.wait_for_disconnect(receive))
             answering.add_done_callback(lambda _: leaving.cancel())
             leaving.add_done_callback(lambda _: answering.cancel())
+        if answering.cancelled() and not self.begun:  # nobody reads it, but a middleware waits
+            await Response(status_code=499)(scope, receive, send)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with self.opening as stream:
+                self.begun = True
                 headers = [(b"content-type", b"text/event-stream")]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 async for event in self.relay(stream):
@@ -106,8 +112,17 @@ class PartsRelayResponse(RelayResponse):
         yield aiosmrt.sse.encode("", event="done")
 
 
+class _Middleware(BaseHTTPMiddleware):
+    """One that waits for the beginning of a response, as most do."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+
 def relay_by_starlette(
-    client: aiosmrt.SageMakerRuntimeClient, response_type: type[RelayResponse] = RelayResponse
+    client: aiosmrt.SageMakerRuntimeClient,
+    response_type: type[RelayResponse] = RelayResponse,
+    middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     async def chat(request: Request) -> Response:
         return response_type(
@@ -116,7 +131,8 @@ def relay_by_starlette(
             )
         )
 
-    return Starlette(routes=[Route("/chat", chat, methods=["POST"])])
+    routes = [Route("/chat", chat, methods=["POST"])]
+    return Starlette(routes=routes, middleware=middleware)
 
 
 # --- their servers
@@ -137,12 +153,14 @@ async def _run_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> AsyncIterator[
 
 @contextlib.asynccontextmanager
 async def _run_uvicorn(
-    client: aiosmrt.SageMakerRuntimeClient, response_type: type[RelayResponse] = RelayResponse
+    client: aiosmrt.SageMakerRuntimeClient,
+    response_type: type[RelayResponse] = RelayResponse,
+    middleware: Sequence[Middleware] = (),
 ) -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    application = relay_by_starlette(client, response_type)
+    application = relay_by_starlette(client, response_type, middleware)
     server = uvicorn.Server(
-        uvicorn.Config(application, log_level="error", lifespan="off", loop="none", ws="none")
+        uvicorn.Config(application, log_config=None, lifespan="off", loop="none", ws="none")
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -158,10 +176,15 @@ def _run_uvicorn_by_parts(client: aiosmrt.SageMakerRuntimeClient) -> Running:
     return _run_uvicorn(client, PartsRelayResponse)
 
 
+def _run_uvicorn_with_middleware(client: aiosmrt.SageMakerRuntimeClient) -> Running:
+    return _run_uvicorn(client, middleware=[Middleware(_Middleware)])
+
+
 _RELAYS: dict[str, Relay] = {
     "aiohttp": _run_aiohttp,
     "uvicorn": _run_uvicorn,
     "uvicorn by parts": _run_uvicorn_by_parts,
+    "uvicorn with a middleware": _run_uvicorn_with_middleware,
 }
 
 

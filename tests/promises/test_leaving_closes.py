@@ -558,10 +558,16 @@ async def test_a_browser_that_hangs_up_ends_the_generation_within_a_second(
             assert len(await read_events(response)) == 3
 
 
-@pytest.mark.parametrize("relay", ["aiohttp", "uvicorn"], indirect=True)
+@pytest.mark.parametrize(
+    "relay", ["aiohttp", "uvicorn", "uvicorn with a middleware"], indirect=True
+)
 @pytest.mark.asyncio
 async def test_a_browser_that_hangs_up_before_the_first_part_ends_the_call(
-    relay: Relay, upstream: Upstream, browser: aiohttp.ClientSession, until: Until
+    relay: Relay,
+    upstream: Upstream,
+    browser: aiohttp.ClientSession,
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As long as the model reads its prompt nothing was sent, and nothing fails to be."""
     async with relay(upstream.client) as url:
@@ -573,6 +579,7 @@ async def test_a_browser_that_hangs_up_before_the_first_part_ends_the_call(
         # The only slot is free, and the model is asked no more.
         async with asyncio.timeout(1), browser.post(url, data=b"x") as response:
             assert response.status == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize("relay", ["aiohttp", "uvicorn"], indirect=True)
