@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import sys
 from typing import Any
@@ -48,7 +49,7 @@ def show_configuration(config: Config) -> None:
     for name, value, source in rows:
         sys.stdout.write(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}".rstrip() + "\n")
     if wrong is not None:
-        raise wrong
+        raise copy.copy(wrong) from wrong.__cause__
 
 
 def _find_settings(config: Config) -> Settings | None:

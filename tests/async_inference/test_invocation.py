@@ -13,6 +13,7 @@ import pickle
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -813,9 +814,22 @@ async def test_a_wait_for_want_of_credentials_says_so(
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:1", "http://no-such-host.invalid"])
 @pytest.mark.asyncio
 async def test_an_s3_that_cannot_be_reached_is_told_of_at_once_and_named(
-    *, until: Any, caplog: pytest.LogCaptureFixture, url: str | None, waiting: str
+    *,
+    until: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str | None,
+    waiting: str,
 ) -> None:
-    # Without a URL of its own, no name look-up here finds the host.
+    look_up = socket.getaddrinfo
+
+    def find_nobody_outside(host: str, *args: Any, **options: Any) -> Any:
+        if host != "127.0.0.1":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *args, **options)
+
+    # As a machine that asks nobody, in no time.
+    monkeypatch.setattr(socket, "getaddrinfo", find_nobody_outside)
     options = _options(region_name="mars-1", s3_endpoint_url=url)
     async with SageMakerRuntimeClient(
         endpoint_url="http://127.0.0.1:1",

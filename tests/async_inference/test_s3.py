@@ -679,7 +679,7 @@ async def test_what_s3_itself_says_may_be_compressed(s3_of: Converse) -> None:
     page = _PAGE.format("<IsTruncated>false</IsTruncated>").encode()
     squeezed = _reply(200, gzip.compress(page), content_encoding="gzip")
     async with s3_of(squeezed) as (s3, _):
-        assert await s3.list(PLACE, pages=1) == {"a+b c"}
+        assert await s3.list(PLACE, pages=1) == {"a+b c d"}
     for coding, body, why in (
         ("br", page, "'br' cannot be decoded"),
         ("gzip", page, "it is no gzip"),

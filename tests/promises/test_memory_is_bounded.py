@@ -524,7 +524,10 @@ class _Queue(_Server):
         elif name == "failed" and rest == ["failure"]:
             writer.write(self.respond(200, b"" if request.method == "HEAD" else b"no"))
         else:
-            writer.write(self.respond(404))
+            missing = (
+                b"" if request.method == "HEAD" else b"<Error><Code>NoSuchBucket</Code></Error>"
+            )
+            writer.write(self.respond(404, missing))
 
 
 async def _wait_for_many(
