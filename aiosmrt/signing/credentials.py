@@ -144,12 +144,7 @@ class CredentialProvider:
             return found
         flight = self._flight
         assert flight is not None  # noqa: S101 - what `find` does not give is on its way
-        landing = asyncio.wrap_future(flight.outcome)
-        try:
-            await asyncio.wait((landing,), timeout=limit)
-        finally:
-            landing.cancel()
-        if limit is not None and landing.cancelled():
+        if not await flight.join(limit) and limit is not None:
             where = self.source.place
             raise CredentialsTimeout(
                 f"no credentials came from {where} within {limit:g} s (Timeout.credentials); the "

@@ -242,6 +242,21 @@ class Flight:
         self.outcome = outcome
         self.task = task
         self.pid = os.getpid()
+        # As one loop sees the outcome.
+        self._landing: asyncio.Future[Credentials | AiosmrtError] | None = None
+
+    async def join(self, limit: float | None) -> bool:
+        """Wait for it, for `limit` seconds at most, and tell whether it is over.
+
+        One future serves all who wait in a loop: a thousand of them are not to be told one by one
+        from a thread, which contends with the loop for the interpreter.
+        """
+        loop = asyncio.get_running_loop()
+        landing = self._landing
+        if landing is None or landing.get_loop() is not loop:
+            landing = self._landing = asyncio.wrap_future(self.outcome)
+        await asyncio.wait((landing,), timeout=limit)
+        return self.outcome.done()
 
     def is_lost(self) -> bool:
         """Say whether its thread did not come along in a fork, or its task is on another loop."""
