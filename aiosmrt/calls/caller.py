@@ -164,9 +164,14 @@ class Caller:
             if not self._find_credentials(call):
                 await self._await_credentials(call)
             slot = await pool.acquire(call.limits, apart=call.apart)
-            if self._find_credentials(call):
+            found = False
+            try:
+                found = self._find_credentials(call)
+            finally:
+                if not found:
+                    slot.release()  # they have ended meanwhile, perhaps for good
+            if found:
                 return slot
-            slot.release()  # they have ended meanwhile
 
     def _find_credentials(self, call: Call) -> bool:
         """Tell whether the call can be signed without waiting, or need not be."""

@@ -366,6 +366,32 @@ async def test_credentials_that_end_in_the_queue_are_renewed_without_a_slot(
 
 
 @pytest.mark.asyncio
+async def test_credentials_that_end_in_the_queue_for_good_take_no_slot_along(
+    service: Service, serve: Serve, connect: Connect, events: Events
+) -> None:
+    end = asyncio.Event()
+    play = events.play(events.head() + events.chunk(events.part(b"a")), end, events.END)
+
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        await (play if request.target.endswith("-stream") else service)(request, writer)
+
+    async with (
+        serve(answer) as server,
+        connect(server, max_connections=1, timeout=5) as client,
+        client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"") as stream,
+    ):
+        soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.1)
+        brief = client.with_options(credentials=attrs.evolve(KEYS, expires_at=soon))
+        waiting = asyncio.create_task(brief.invoke_endpoint(endpoint_name="e", body=b""))
+        await asyncio.sleep(0.15)
+        end.set()
+        await stream.read()
+        with pytest.raises(CredentialsError, match="Expired: the keys given as arguments"):
+            await waiting
+        await client.invoke_endpoint(endpoint_name="e", body=b"")
+
+
+@pytest.mark.asyncio
 async def test_a_call_that_ends_while_it_waits_for_credentials(
     service: Service, serve: Serve, connect: Connect
 ) -> None:
