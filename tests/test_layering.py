@@ -44,6 +44,7 @@ WINGS = (
     "masking",
     "redaction",
     "errors",
+    "randomness",
     "plain_text",
     "version",
 )

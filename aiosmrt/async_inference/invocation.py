@@ -9,7 +9,6 @@ import datetime
 import json
 import logging
 import os
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import attrs
@@ -30,6 +29,7 @@ from aiosmrt.errors import (
     TransportError,
 )
 from aiosmrt.models import AsyncInferenceOutput, ResponseMetadata
+from aiosmrt.randomness import generator
 from aiosmrt.redaction import Redacted
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.value import Shown
@@ -114,7 +114,7 @@ class Wait(Shown):
         if not remaining:
             return False
         # Jittered downwards, so that many waiters do not look at the same time.
-        pause = min(self._pause * random.uniform(0.5, 1), remaining)  # noqa: S311 - no secret
+        pause = min(self._pause * generator.uniform(0.5, 1), remaining)
         # If the client was closed meanwhile, the next look says so.
         with contextlib.suppress(ClientClosed):
             await self.s3.pause(pause)

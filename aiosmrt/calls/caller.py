@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -28,6 +27,7 @@ from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.hooks import BeforeSend, Hook
 from aiosmrt.http import Request, Response
 from aiosmrt.plain_text import to_line
+from aiosmrt.randomness import generator
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import check_headers
 from aiosmrt.signing import Clock, CredentialProvider, Signer
@@ -293,7 +293,7 @@ class Caller:
 
 def _make_id() -> str:
     """Give a random UUID (RFC 9562, section 5.4), in a quarter of the time of `uuid.uuid4`."""
-    digits = f"{random.getrandbits(128):032x}"
+    digits = f"{generator.getrandbits(128):032x}"
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 

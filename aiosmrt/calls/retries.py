@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import enum
 import math
-import random
 from collections.abc import Callable, Collection, Mapping
 
 import attrs
@@ -44,6 +43,7 @@ from aiosmrt.errors import (
     TransportError,
     TruncatedStream,
 )
+from aiosmrt.randomness import generator
 from aiosmrt.service import THROTTLING_CODES
 from aiosmrt.value import Value
 
@@ -138,7 +138,7 @@ def decide(
     attempt: int,
     policy: RetryPolicy,
     quota: RetryQuota,
-    random: Callable[[], float] = random.random,
+    random: Callable[[], float] = generator.random,
     *,
     one_time_body: bool = False,
 ) -> Retry | Stop:

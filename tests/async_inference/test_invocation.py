@@ -44,6 +44,7 @@ from aiosmrt import (
 )
 from aiosmrt.async_inference.s3_protocol import S3Location
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, StoredObject
+from aiosmrt.randomness import generator
 
 OUTPUT = "s3://bucket/out/i-1.out"
 FAILURE = "s3://bucket/fail/i-1-error.out"
@@ -381,7 +382,7 @@ async def test_pauses_grow_and_are_jittered(monkeypatch: pytest.MonkeyPatch) -> 
 
     async with _bed(poll_interval=0.5, max_poll_interval=15.0) as bed:
         with monkeypatch.context() as patched:
-            patched.setattr(random, "uniform", draw)
+            patched.setattr(generator, "uniform", draw)
             patched.setattr("aiosmrt.async_inference.invocation.asyncio.sleep", note)
             waiting = asyncio.create_task(_invocation(bed.client).result())
             while len(pauses) < 12:

@@ -152,9 +152,7 @@ async def test_after_a_result_the_next_look_is_soon(monkeypatch: pytest.MonkeyPa
             await rest(0)
 
         with monkeypatch.context() as patched:
-            patched.setattr(
-                "aiosmrt.async_inference.invocation.random.uniform", lambda low, high: high
-            )
+            patched.setattr("aiosmrt.randomness.generator.uniform", lambda low, high: high)
             patched.setattr("aiosmrt.async_inference.invocation.asyncio.sleep", pause)
             waiting = bed.client.wait_for_results([bed.make(5), bed.make(8)])
             assert len([result async for result in waiting]) == 2
