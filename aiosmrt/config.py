@@ -153,6 +153,10 @@ class RetryPolicy(Value):
         default=None, converter=_freeze_statuses
     )
 
+    # tokens that retries on one endpoint may use up, 14 each and 5 after throttling, before
+    # successes give them back; None is no limit
+    quota: int | None = attrs.field(default=500)
+
     @property
     def attempt_limit(self) -> int:
         """How many attempts a call may take: `max_attempts`, 1 where retries are off."""
@@ -163,6 +167,15 @@ class RetryPolicy(Value):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigurationError(
                 f"RetryPolicy(max_attempts={value!r}): an int of 1 or more, the first one included"
+            )
+
+    @quota.validator
+    def _check_quota(self, _attribute: object, value: object) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ConfigurationError(
+                f"RetryPolicy(quota={value!r}): an int of 0 or more, or None for no limit"
             )
 
     @mode.validator

@@ -113,7 +113,8 @@ class Attempt:
     """One request of a call, times in seconds."""
 
     number: int  # counts from 1
-    started_at: datetime.datetime  # UTC; when the wait for credentials and a slot began
+    # UTC; when it began to wait for its pace, for credentials, or else for a slot
+    started_at: datetime.datetime
     slot_wait: float  # waiting for a place in the connection pool
     duration: float  # from the slot to the end of the attempt
     status: int | None = None  # HTTP status, None when no answer came
@@ -122,6 +123,7 @@ class Attempt:
     may_have_run: bool = False  # whether the model may have done the work in this attempt
     delay: float | None = None  # the pause before the next attempt, None for the last one
     credentials_wait: float = 0.0  # waiting for credentials, which holds no slot
+    pace_wait: float = 0.0  # waiting for the pace that throttling has left, in adaptive mode
 
 
 class AiosmrtError(Exception):
@@ -134,6 +136,7 @@ class AiosmrtError(Exception):
         attempts: what was tried, one entry per request that was begun.
         may_have_run: whether the model may have done (paid) work for this call.
         public_text: what strangers may read.
+        not_retried: why there was no further attempt, in words; empty where the error itself says.
         parts_received: in a stream, the payload parts that came before the fault.
         bytes_received: in a stream, the payload bytes that came before the fault.
     """
@@ -143,6 +146,7 @@ class AiosmrtError(Exception):
     request_id: str | None = None
     attempts: tuple[Attempt, ...] = ()
     may_have_run: bool = False
+    not_retried: str = ""
     parts_received: int | None = None
     bytes_received: int | None = None
 
@@ -164,7 +168,8 @@ class AiosmrtError(Exception):
         # Most of it may be the service's words; as they were sent, they are in the attributes.
         context = self._context()
         where = f" [{', '.join(context)}]" if context else ""
-        return to_line(self._summary() + where)
+        why = f"; not attempted again: {self.not_retried}" if self.not_retried else ""
+        return to_line(self._summary() + where + why)
 
     @property
     def public_text(self) -> str:

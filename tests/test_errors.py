@@ -146,13 +146,15 @@ def test_every_error_is_pickled_with_all_that_it_says(
     error.attempts = ATTEMPTS
     error.may_have_run = True
     error.parts_received, error.bytes_received = 3, 1000
-    error.add_note("not attempted again")
+    error.not_retried = "it was the last"
+    error.add_note("the body is elsewhere")
     for other in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error)):
         assert type(other) is kind
         assert _attributes(other) == _attributes(error)
         assert str(other) == str(error)
         assert other.attempts == ATTEMPTS
-        assert other.__notes__ == ["not attempted again"]
+        assert str(other).endswith("; not attempted again: it was the last")
+        assert other.__notes__ == ["the body is elsewhere"]
 
 
 def test_a_copy_is_an_error_that_was_not_raised_yet() -> None:

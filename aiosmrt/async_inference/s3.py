@@ -301,6 +301,7 @@ class S3:
                 limits=Limits(timeout, connection.pool.alarm),
                 # A stream may hold its slot for as long as it likes; no look waits for that.
                 apart=True,
+                throttled_as=f"s3://{bucket}",
             )
             try:
                 outcome = await caller.call(call, connection.pool, look)

@@ -49,6 +49,8 @@ class Call(Shown):
     signed_at: datetime.datetime | None = None  # the time of its signature
     uncounted: int = 0  # attempts that a wrong clock has cost
     goes_on: bool = False  # whether a stream has taken the call over, and will end it
+    throttled_as: str | None = None  # what is throttled as one, where that is no endpoint
+    pace_wait: float = 0.0  # of the attempt under way
     began: float = attrs.field(factory=time.perf_counter)
     slot_wait: float = 0.0
     credentials_wait: float = 0.0  # of the attempt under way
@@ -63,13 +65,24 @@ class Call(Shown):
     def _limit(self) -> Limits:
         return Limits(self.timeout)
 
+    @property
+    def throttled(self) -> str:
+        """What is throttled as one, with all its calls: an endpoint, or what else was called."""
+        return self.throttled_as or self.endpoint_name
+
     def begin_attempt(self) -> None:
-        """Note that the wait for credentials and a slot begins."""
+        """Note that the waits begin: in adaptive mode for the pace, for credentials, for a slot."""
         self.head = None
-        self.credentials_wait = 0.0
+        self.credentials_wait = self.pace_wait = 0.0
         self._attempt_at = datetime.datetime.now(datetime.UTC)
         self._attempt_began = time.perf_counter()
         self._slot_at = None
+
+    def end_pacing(self) -> None:
+        """Note that the wait for the pace is over, and that for a slot begins."""
+        now = time.perf_counter()
+        self.pace_wait = now - self._attempt_began
+        self._attempt_began = now
 
     def begin_sending(self) -> None:
         """Note that the slot is there."""
@@ -93,6 +106,7 @@ class Call(Shown):
                 request_id=None if head is None else read_request_id(head),
                 may_have_run=error is None or error.may_have_run,
                 delay=delay,
+                pace_wait=self.pace_wait,
             )
         )
 

@@ -15,6 +15,7 @@ from aiosmrt.calls.call import Call
 from aiosmrt.calls.request_body import HASHED_APART, OneTimeBody, hash_body
 from aiosmrt.calls.retries import (
     FailureKind,
+    PerEndpoint,
     RateLimiter,
     Retry,
     RetryQuota,
@@ -63,8 +64,10 @@ class Shared:
     """What the calls of a client and of those derived from it have in common."""
 
     clock: Clock = attrs.field(factory=Clock)
-    quota: RetryQuota = attrs.field(factory=RetryQuota)
-    limiter: RateLimiter = attrs.field(factory=lambda: RateLimiter(time.monotonic()))
+    quotas: PerEndpoint[RetryQuota] = attrs.field(factory=lambda: PerEndpoint(RetryQuota))
+    limiters: PerEndpoint[RateLimiter] = attrs.field(
+        factory=lambda: PerEndpoint(lambda: RateLimiter(time.monotonic()))
+    )
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -110,7 +113,7 @@ class Caller:
                         delay = retry.delay
                     await call.tell_of_retry(error)
                 else:
-                    self.shared.quota.release(retry)
+                    self._earn(call, retry)
                     if call.hooks.on_end is not None and not call.goes_on and call.head is not None:
                         await call.end(call.describe(call.head))
                     return result
@@ -133,11 +136,10 @@ class Caller:
         call.begin_attempt()
         try:
             with limits:
+                if self.retry.mode == "adaptive":
+                    await self._pace(call)
                 slot = await self._take_slot(call, pool)
                 call.begin_sending()
-                if self.retry.mode == "adaptive":
-                    limits.note("the rate that throttling has left")
-                    await self._pace()
                 signed = await self._sign(call)
                 response = await pool.send(signed, slot, limits)
                 call.head = response.head
@@ -153,9 +155,9 @@ class Caller:
             if isinstance(error, AiosmrtError) and not call.is_observers_own(error):
                 call.mask(error, signed)
                 if isinstance(error, ServiceError):
-                    self._learn_pace(throttled=classify(error) is FailureKind.THROTTLING)
+                    self._learn_pace(call, throttled=classify(error) is FailureKind.THROTTLING)
             raise
-        self._learn_pace(throttled=False)
+        self._learn_pace(call, throttled=False)
         return result
 
     async def _take_slot(self, call: Call, pool: Pool) -> Slot:
@@ -188,17 +190,40 @@ class Caller:
         finally:
             call.credentials_wait += time.perf_counter() - began
 
-    async def _pace(self) -> None:
-        """Wait until the rate that throttling has left lets an attempt go."""
-        while True:
-            wait = self.shared.limiter.acquire(time.monotonic())
-            if not wait:
-                break
-            await asyncio.sleep(wait)
+    async def _pace(self, call: Call) -> None:
+        """Wait, without a slot, until the rate that throttling has left lets an attempt go."""
+        limiter = self.shared.limiters[call.throttled]
+        wait = limiter.acquire(time.monotonic())
+        if not wait:
+            return
+        _log.info(
+            "%s on %s: adaptive mode holds attempt %d back after throttling, for about %.2f s",
+            call.operation,
+            call.endpoint_name,
+            len(call.attempts) + 1,
+            wait,
+        )
+        call.limits.note("the rate that throttling has left")
+        ticket = limiter.take_ticket()
+        try:
+            while wait:
+                await asyncio.sleep(wait)
+                wait = limiter.acquire(time.monotonic(), ticket)
+        finally:
+            limiter.return_ticket()
+            call.end_pacing()
 
-    def _learn_pace(self, *, throttled: bool) -> None:
+    def _learn_pace(self, call: Call, *, throttled: bool) -> None:
         if self.retry.mode == "adaptive":
-            self.shared.limiter.update(time.monotonic(), throttled=throttled)
+            limiter = self.shared.limiters[call.throttled]
+            limiter.update(time.monotonic(), throttled=throttled)
+
+    def _earn(self, call: Call, retry: Retry | None) -> None:
+        """Fill the endpoint's quota up, if anything of it was ever used."""
+        if self.shared.quotas:
+            quota = self.shared.quotas.get(call.throttled)
+            if quota is not None:
+                quota.release(retry)
 
     async def _sign(self, call: Call) -> Request:
         """Sign after the wait for a slot: a signature holds for five minutes only."""
@@ -244,9 +269,9 @@ class Caller:
         ):
             return False
         if isinstance(call.request.body, OneTimeBody):
-            error.add_note(
-                "this machine's clock was wrong, and is corrected for later calls; not attempted "
-                f"again: {Stop.ONE_TIME_BODY.value}"
+            error.not_retried = (
+                "this machine's clock was wrong, and is corrected for later calls, but "
+                f"{Stop.ONE_TIME_BODY.value}"
             )
             return False
         call.uncounted += 1
@@ -265,29 +290,32 @@ class Caller:
             self.credentials.invalidate(call.credentials)
         number = len(call.attempts) + 1 - call.uncounted
         one_time = isinstance(call.request.body, OneTimeBody)
+        quota = self.shared.quotas[call.throttled]
         try:
-            decision = decide(error, number, self.retry, self.shared.quota, one_time_body=one_time)
+            decision = decide(error, number, self.retry, quota, one_time_body=one_time)
         except BaseException:
             call.end_attempt(error)
             raise
+        if isinstance(decision, Retry) and not call.limits.allows(decision.delay):
+            quota.release(decision)
+            decision = Stop.TOTAL
         retry = decision if isinstance(decision, Retry) else None
-        if retry is not None and not call.limits.allows(retry.delay):
-            error.add_note("not attempted again: Timeout.total would end before")
-            self.shared.quota.release(retry)
-            retry = None
         call.end_attempt(error, None if retry is None else retry.delay)
-        if isinstance(decision, Stop):
-            if number > 1 or decision is not Stop.NOT_RETRYABLE:
-                error.add_note(f"not attempted again: {decision.value}")
-        elif retry is not None:
-            _log.info(
-                "%s on %s: attempt %d failed with %s; the next one in %.2f s",
-                call.operation,
-                call.endpoint_name,
-                number,
-                to_line(call.attempts[-1].error or ""),
-                retry.delay,
-            )
+        if isinstance(decision, Retry):
+            follows = f"the next one in {decision.delay:.2f} s"
+        elif error.not_retried or number > 1 or decision is not Stop.NOT_RETRYABLE:
+            error.not_retried = error.not_retried or decision.value
+            follows = f"not attempted again: {error.not_retried}"
+        else:
+            return None
+        _log.info(
+            "%s on %s: attempt %d failed with %s; %s",
+            call.operation,
+            call.endpoint_name,
+            number,
+            to_line(call.attempts[-1].error or ""),
+            follows,
+        )
         return retry
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 import attrs
 
@@ -49,6 +50,7 @@ from aiosmrt.value import Value
 
 __all__ = [
     "FailureKind",
+    "PerEndpoint",
     "RateLimiter",
     "Retry",
     "RetryQuota",
@@ -57,6 +59,8 @@ __all__ = [
     "decide",
 ]
 
+T = TypeVar("T")
+
 # ModelNotReadyException is ours: its documentation says to wait and try again.
 _THROTTLING_CODES = THROTTLING_CODES | {"ModelNotReadyException"}
 # The specification spares a 429 whose code the operation models: here that is
@@ -64,6 +68,8 @@ _THROTTLING_CODES = THROTTLING_CODES | {"ModelNotReadyException"}
 _THROTTLING_STATUSES = frozenset({429})
 _TRANSIENT_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
 _TRANSIENT_STATUSES = frozenset({500, 502, 503, 504, 530})
+
+_MOST_ENDPOINTS = 1024  # that are remembered at a time
 
 _RETRY_AFTER_MARGIN = 5.0  # seconds above the computed delay that the service may ask for
 
@@ -93,7 +99,11 @@ class Stop(enum.Enum):
         "bytes, or a file that can seek, to have it sent again"
     )
     BACKOFF = "RetryPolicy.backoff said stop"
-    QUOTA = "the client's retry quota is used up: too many of its latest calls have failed"
+    QUOTA = (
+        "the retry quota is used up, since too many of the latest attempts there have failed; "
+        "RetryPolicy(quota=...) sets it, and None lifts it"
+    )
+    TOTAL = "Timeout.total would end before"
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -105,21 +115,21 @@ class Retry(Value):
 
 
 class RetryQuota:
-    """The retries that one client may still make: a bucket of tokens, full at first.
+    """What the retries on one endpoint have used up, in tokens; how many there are a policy says.
 
     It keeps a client whose calls keep failing from multiplying its own load.
     """
 
-    __slots__ = ("available", "capacity")
+    __slots__ = ("spent",)
 
-    def __init__(self, capacity: int = 500) -> None:
-        self.capacity = self.available = capacity
+    def __init__(self) -> None:
+        self.spent = 0
 
-    def acquire(self, cost: int) -> bool:
-        """Take `cost` tokens; give `False`, and take none, where there are fewer."""
-        if cost > self.available:
+    def acquire(self, cost: int, capacity: int) -> bool:
+        """Take `cost` of `capacity` tokens; give `False`, and take none, where fewer are left."""
+        if self.spent + cost > capacity:
             return False
-        self.available -= cost
+        self.spent += cost
         return True
 
     def release(self, retry: Retry | None) -> None:
@@ -130,7 +140,27 @@ class RetryQuota:
                 at its first attempt and earns one token.
         """
         earned = 1 if retry is None else retry.cost
-        self.available = min(self.capacity, self.available + earned)
+        self.spent = max(0, self.spent - earned)
+
+
+class PerEndpoint(dict[str, T]):
+    """What is remembered of each endpoint, made when it is first asked for.
+
+    Of more than a thousand the one that was met first is forgotten.
+
+    Args:
+        make: makes what there is of an endpoint that nothing is known of.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, endpoint_name: str) -> T:
+        if len(self) >= _MOST_ENDPOINTS:
+            self.pop(next(iter(self)), None)
+        made = self[endpoint_name] = self._make()
+        return made
 
 
 def decide(
@@ -148,7 +178,7 @@ def decide(
         error: how the attempt ended.
         attempt: its number, from 1.
         policy: of the call.
-        quota: of the client.
+        quota: of the endpoint.
         random: gives a number from 0 to 1 by which the delay is multiplied.
         one_time_body: whether the request's body must not be sent again.
 
@@ -172,7 +202,9 @@ def decide(
     )
     if delay is None:
         return Stop.BACKOFF
-    return Retry(max(0.0, delay), kind.value) if quota.acquire(kind.value) else Stop.QUOTA
+    cost = 0 if policy.quota is None else kind.value
+    granted = policy.quota is None or quota.acquire(cost, policy.quota)
+    return Retry(max(0.0, delay), cost) if granted else Stop.QUOTA
 
 
 def classify(error: AiosmrtError) -> FailureKind:
@@ -232,11 +264,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 class RateLimiter:
-    """The pace of a client in adaptive mode: how soon it may send after it was throttled.
+    """The pace on one endpoint in adaptive mode: how soon a call may be sent after throttling.
 
     Throttling cuts the rate to 0.7 of what it was, and answers without it let the rate grow along
     the CUBIC curve (RFC 8312), as the SDKs' retry specification has it. Before the first
     throttling nothing waits. Times are seconds of one clock that never goes back.
+
+    Who has to wait takes a ticket, so that calls go in their order without one of them having to
+    wake the next, which may be on another event loop.
 
     Args:
         now: the time.
@@ -246,6 +281,8 @@ class RateLimiter:
         self.enabled = False  # whether it ever was throttled
         self.rate = 0.0  # attempts a second that may be sent
         self.measured_rate = 0.0  # answers a second, smoothed
+        # The tickets that were taken, and those that are done with.
+        self._issued = self._done = 0
         # The bucket of attempts that may be sent at once.
         self._available = 0.0
         self._filled_at = now
@@ -256,16 +293,31 @@ class RateLimiter:
         self._answers = 0
         self._measured_at: float = math.floor(now)
 
-    def acquire(self, now: float) -> float:
-        """Ask to send one attempt: 0.0 is yes; else ask again after so many seconds, 2 at most."""
+    def take_ticket(self) -> int:
+        """Give a place behind all that wait; whoever has one gives it back, sent or not."""
+        self._issued += 1
+        return self._issued
+
+    def return_ticket(self) -> None:
+        """Let those behind move up."""
+        self._done += 1
+
+    def acquire(self, now: float, ticket: int | None = None) -> float:
+        """Ask to send one attempt: 0.0 is yes; else ask again after so many seconds, 2 at most.
+
+        Args:
+            now: the time.
+            ticket: of who has waited already; without one everybody that waits goes first.
+        """
         if not self.enabled:
             return 0.0
         self._fill(now)
+        before = max(0, (self._issued if ticket is None else ticket - 1) - self._done)
         # Whoever waited exactly as long as told is let through whatever rounding did.
-        if self._available > 1 - 1e-6:
+        if self._available - before > 1 - 1e-6:
             self._available = max(0.0, self._available - 1)
             return 0.0
-        return (1 - self._available) / self.rate
+        return min((1 + before - self._available) / self.rate, 1 / _MIN_RATE)
 
     def update(self, now: float, *, throttled: bool) -> None:
         """Note that an attempt was answered, and whether its answer was throttling."""

@@ -483,6 +483,23 @@ async def test_what_passes_is_tried_again(s3_of: Converse, fault: bytes) -> None
 
 
 @pytest.mark.asyncio
+async def test_the_objects_of_a_bucket_share_a_quota(s3_of: Converse) -> None:
+    policy = attrs.evolve(FAST, quota=14)
+    whole = _reply(200, b"whole", etag='"1"')
+    busy = _error(503, "ServiceUnavailable")
+    async with s3_of(busy, busy, busy, busy, whole, retry=policy) as (s3, server):
+        for key, attempts in (("one", 2), ("two", 1)):
+            with pytest.raises(ServiceError) as caught:
+                await s3.open(S3Location("bucket", key))
+            assert len(caught.value.attempts) == attempts
+            assert "not attempted again: the retry quota is used up" in str(caught.value)
+        found = await s3.open(S3Location("other", "one"))
+        assert found is not None
+        found.close()
+        assert len(server.requests) == 5
+
+
+@pytest.mark.asyncio
 async def test_a_read_time_limit_is_tried_again(serve: Any) -> None:
     seen = []
 

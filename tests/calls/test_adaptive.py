@@ -98,9 +98,9 @@ def endpoint(respond: Respond, events: Events) -> Endpoint:
     return Endpoint(respond, events)
 
 
-async def _invoke(client: SageMakerRuntimeClient) -> bool:
+async def _invoke(client: SageMakerRuntimeClient, endpoint_name: str = "e") -> bool:
     try:
-        await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        await client.invoke_endpoint(endpoint_name=endpoint_name, body=b"x")
     except ThrottlingException:
         return False
     return True
@@ -173,17 +173,18 @@ async def test_whoever_shares_a_throttled_client_waits(
         derived = client.with_options(timeout=30)
         calls = (_invoke(client), _invoke(derived), _read(client))
         waiting = {asyncio.create_task(call) for call in calls}
-        # Other clients and other modes do not wait.
+        # Other endpoints, other clients and other modes do not wait.
+        assert await _invoke(client, "f")
         for unconcerned in (other, client.with_options(retry=STANDARD)):
             assert await _invoke(unconcerned)
         clock.advance(SURELY_NOT_YET)
         assert await _invoke(other)
-        assert endpoint.passed == 3
+        assert endpoint.passed == 4
         for number in range(3):
             clock.advance(IN_ANY_CASE)
             (done,), waiting = await asyncio.wait(waiting, return_when="FIRST_COMPLETED")
             assert done.result()
-            assert endpoint.passed == 4 + number
+            assert endpoint.passed == 5 + number
 
 
 @pytest.mark.parametrize("way", ["environment", "profile", "option"])

@@ -27,7 +27,7 @@ import pytest_asyncio
 
 from aiosmrt.calls.call import NO_HOOKS, Call
 from aiosmrt.calls.caller import Caller, Shared, read_refusal
-from aiosmrt.calls.retries import RateLimiter
+from aiosmrt.calls.retries import PerEndpoint, RateLimiter
 from aiosmrt.config import Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
     AiosmrtError,
@@ -58,6 +58,7 @@ pytestmark = pytest.mark.usefixtures("quiet_loop")
 
 
 class _Seen(Protocol):
+    target: str
     headers: dict[str, str]
     body: bytes
 
@@ -119,13 +120,14 @@ def _call(
     url: str,
     *,
     limits: Timeout | None = None,
+    endpoint_name: str = "mine",
     hooks: Hooks = NO_HOOKS,
     headers: Mapping[str, str] = {},
     body: bytes = b"{}",
 ) -> Call:
     return Call(
         operation="InvokeEndpoint",
-        endpoint_name="mine",
+        endpoint_name=endpoint_name,
         request=Request("POST", url, "/endpoints/mine/invocations", dict(headers), body),
         timeout=limits or Timeout(),
         hooks=hooks,
@@ -157,8 +159,11 @@ async def _fail(caller: Caller, call: Call, pool: Pool) -> AiosmrtError:
     return caught.value
 
 
-def _notes(error: BaseException) -> list[str]:
-    return getattr(error, "__notes__", [])
+def _assert_stopped(error: AiosmrtError, reason: str) -> None:
+    """The error says why there was no further attempt: where it is read, and nowhere twice."""
+    assert reason in error.not_retried
+    assert str(error).endswith(f"; not attempted again: {error.not_retried}")
+    assert not hasattr(error, "__notes__")
 
 
 # --- which failures are attempted again
@@ -204,9 +209,7 @@ async def test_a_refusal_is_attempted_again(
         assert len(server.requests) == 3
         assert not error.may_have_run
         assert len(error.attempts) == 3
-        assert _notes(error) == [
-            "not attempted again: this was the last attempt that the retry policy allows"
-        ]
+        _assert_stopped(error, "this was the last attempt that the retry policy allows")
 
 
 @pytest.mark.parametrize(("status", "headers"), _DOUBTFUL)
@@ -218,8 +221,7 @@ async def test_what_may_have_run_the_model_is_not(
         error = await _fail(_caller(), _call(server.url), pool)
         assert len(server.requests) == 1
     assert error.may_have_run
-    (note,) = _notes(error)
-    assert "the model may have run, and RetryPolicy.retry_may_have_run is off" in note
+    _assert_stopped(error, "the model may have run, and RetryPolicy.retry_may_have_run is off")
 
 
 @pytest.mark.parametrize(("status", "headers"), _DOUBTFUL)
@@ -250,7 +252,8 @@ async def test_what_would_fail_again_is_not_attempted_again(
         error = await _fail(_caller(policy), _call(server.url), pool)
         assert len(server.requests) == 1
     assert error.may_have_run == (status == 424)
-    assert not _notes(error)
+    assert not error.not_retried
+    assert "attempted again" not in str(error)
 
 
 @pytest.mark.asyncio
@@ -259,7 +262,7 @@ async def test_what_fails_for_good_after_a_retry_says_so(
 ) -> None:
     async with serve(_in_turn(respond(503), respond(403))) as server:
         error = await _fail(_caller(), _call(server.url), pool)
-    assert _notes(error) == ["not attempted again: another attempt would fail in the same way"]
+    _assert_stopped(error, "another attempt would fail in the same way")
 
 
 async def _say_nothing(request: _Seen, writer: asyncio.StreamWriter) -> None:
@@ -365,7 +368,7 @@ async def test_a_policy_can_stop(pool: Pool, serve: Serve, respond: Respond) -> 
         policy = RetryPolicy(backoff=lambda attempt, error: None)
         error = await _fail(_caller(policy), _call(server.url), pool)
         assert len(server.requests) == 1
-    assert _notes(error) == ["not attempted again: RetryPolicy.backoff said stop"]
+    _assert_stopped(error, "RetryPolicy.backoff said stop")
 
 
 @pytest.mark.asyncio
@@ -438,8 +441,8 @@ async def test_a_pause_that_would_outlast_the_total_is_not_begun(
         assert len(server.requests) == 1
     assert isinstance(error, ServiceError)
     assert error.attempts[0].delay is None
-    assert _notes(error) == ["not attempted again: Timeout.total would end before"]
-    assert shared.quota.available == shared.quota.capacity
+    _assert_stopped(error, "Timeout.total would end before")
+    assert not shared.quotas["mine"].spent
 
 
 @pytest.mark.asyncio
@@ -462,23 +465,61 @@ async def test_the_total_ends_a_call_of_many_attempts(
 @pytest.mark.asyncio
 async def test_the_quota_is_spent_and_earned(pool: Pool, serve: Serve, respond: Respond) -> None:
     shared = Shared()
-    caller = _caller(shared=shared)
-    quota = shared.quota
+    caller = _caller(attrs.evolve(_AT_ONCE, quota=100), shared=shared)
+
+    def spent() -> int:
+        return shared.quotas["mine"].spent
+
     async with serve(_in_turn(respond(503), respond())) as server:
         await caller.call(_call(server.url), pool, _judge)
-        assert quota.available == quota.capacity  # given back by the success
+        assert not spent()  # given back by the success
     async with serve(_in_turn(respond(503))) as server:
         await _fail(caller, _call(server.url), pool)
-        spent = quota.capacity - quota.available
-        assert spent
-        quota.available = 1
+        assert spent() == 28
+        shared.quotas["mine"].spent = 99
         error = await _fail(caller, _call(server.url), pool)
         assert len(error.attempts) == 1
-        (note,) = _notes(error)
-        assert "the client's retry quota is used up" in note
+        _assert_stopped(error, "the retry quota is used up")
+        assert "RetryPolicy(quota=...)" in str(error)
     async with serve(_in_turn(respond())) as server:
         await caller.call(_call(server.url), pool, _judge)
-        assert quota.available == 2
+        assert spent() == 98
+
+
+@pytest.mark.asyncio
+async def test_each_endpoint_has_its_own_quota(pool: Pool, serve: Serve, respond: Respond) -> None:
+    caller = _caller(attrs.evolve(_AT_ONCE, quota=14))
+    tried: list[str] = []
+
+    async def answer(request: _Seen, writer: asyncio.StreamWriter) -> None:
+        bad = request.target == "/bad" or not tried
+        tried.append(request.target)
+        writer.write(respond(503 if bad else 200))
+
+    async with serve(answer) as server:
+        errors = []
+        for _ in range(2):
+            bad = _call(server.url, endpoint_name="bad")
+            bad.request.path = "/bad"
+            errors.append(await _fail(caller, bad, pool))
+        _assert_stopped(errors[1], "the retry quota is used up")
+        tried.clear()
+        good = _call(server.url, endpoint_name="good")
+        await caller.call(good, pool, _judge)
+        assert [attempt.status for attempt in good.attempts] == [503, 200]
+
+
+@pytest.mark.asyncio
+async def test_what_is_throttled_as_one_has_one_quota(
+    pool: Pool, serve: Serve, respond: Respond
+) -> None:
+    """The objects of a bucket are no endpoints."""
+    caller = _caller(attrs.evolve(_AT_ONCE, quota=14))
+    async with serve(_in_turn(respond(503))) as server:
+        for name, attempts in (("s3://b/1", 2), ("s3://b/2", 1)):
+            call = _call(server.url, endpoint_name=name)
+            call.throttled_as = "s3://b"
+            assert len((await _fail(caller, call, pool)).attempts) == attempts
 
 
 @pytest.mark.asyncio
@@ -712,7 +753,7 @@ async def test_a_wrong_clock_is_corrected_and_the_call_signed_anew(
     first, second, third = map(_signed_at, server.requests)
     assert (second - first).total_seconds() == pytest.approx(seconds, abs=30)
     assert (third - second).total_seconds() == pytest.approx(0, abs=30)
-    assert shared.quota.available == shared.quota.capacity
+    assert not shared.quotas["mine"].spent
 
 
 @pytest.mark.asyncio
@@ -769,11 +810,15 @@ class _Limiter(RateLimiter):
         self.waits = list(waits)
         self.learnt: list[bool] = []
 
-    def acquire(self, now: float) -> float:
+    def acquire(self, now: float, ticket: int | None = None) -> float:
         return self.waits.pop(0) if self.waits else 0.0
 
     def update(self, now: float, *, throttled: bool) -> None:
         self.learnt.append(throttled)
+
+
+def _paced_by(limiter: RateLimiter) -> Shared:
+    return Shared(limiters=PerEndpoint(lambda: limiter))
 
 
 @pytest.mark.asyncio
@@ -781,7 +826,7 @@ async def test_adaptive_mode_waits_and_learns(pool: Pool, serve: Serve, respond:
     limiter = _Limiter(0.03, 0.03)
     policy = attrs.evolve(_AT_ONCE, mode="adaptive")
     async with serve(_in_turn(respond(429), respond(503), respond(), respond(400))) as server:
-        caller = _caller(policy, shared=Shared(limiter=limiter))
+        caller = _caller(policy, shared=_paced_by(limiter))
         began = time.perf_counter()
         await caller.call(_call(server.url), pool, _judge)
         assert time.perf_counter() - began > 0.055
@@ -792,16 +837,58 @@ async def test_adaptive_mode_waits_and_learns(pool: Pool, serve: Serve, respond:
 
 
 @pytest.mark.asyncio
+async def test_the_wait_for_the_pace_is_told_as_what_it_is(
+    pool: Pool, serve: Serve, respond: Respond, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aiosmrt")
+    policy = attrs.evolve(_AT_ONCE, mode="adaptive")
+    async with serve(_in_turn(respond(429), respond())) as server:
+        call = _call(server.url)
+        caller = _caller(policy, shared=_paced_by(_Limiter(0.0, 0.05, 0.05)))
+        await caller.call(call, pool, _judge)
+    first, second = call.attempts
+    assert first.pace_wait == 0.0
+    assert 0.095 < second.pace_wait < 5
+    assert second.slot_wait < 0.05
+    assert second.duration < 0.05
+    assert call.slot_wait < 0.05
+    waits = [record.getMessage() for record in caplog.records if "adaptive" in record.getMessage()]
+    said = "adaptive mode holds attempt 2 back after throttling, for about 0.05 s"
+    assert waits == [f"InvokeEndpoint on mine: {said}"]
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_the_pace_holds_no_slot(
+    pool: Pool, serve: Serve, respond: Respond
+) -> None:
+    shared = Shared()
+    shared.limiters["slow"] = _Limiter(60.0)
+    caller = _caller(attrs.evolve(_AT_ONCE, mode="adaptive"), shared=shared)
+    async with serve(_in_turn(respond())) as server:
+        slow = asyncio.create_task(
+            caller.call(_call(server.url, endpoint_name="slow"), pool, _judge)
+        )
+        await asyncio.sleep(0)
+        # Another endpoint is not slowed down, and its calls have all the slots.
+        await caller.call(_call(server.url, endpoint_name="quick"), pool, _judge)
+        assert not slow.done()
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+    assert shared.limiters["slow"].take_ticket() == 2
+
+
+@pytest.mark.asyncio
 async def test_other_modes_do_not_pace(pool: Pool, serve: Serve, respond: Respond) -> None:
     limiter = _Limiter(5.0)
     async with serve(_in_turn(respond(429), respond())) as server:
-        await _caller(shared=Shared(limiter=limiter)).call(_call(server.url), pool, _judge)
+        await _caller(shared=_paced_by(limiter)).call(_call(server.url), pool, _judge)
     assert limiter.learnt == []
 
 
 @pytest.mark.asyncio
 async def test_the_total_ends_a_wait_for_the_pace(pool: Pool) -> None:
-    shared = Shared(limiter=_Limiter(*[5.0] * 9))
+    shared = _paced_by(_Limiter(*[5.0] * 9))
     caller = _caller(RetryPolicy(mode="adaptive"), shared=shared)
     call = _call("http://host.invalid", limits=Timeout(total=0.05))
     assert isinstance(await _fail(caller, call, pool), TotalTimeout)
@@ -896,6 +983,15 @@ async def test_retries_are_logged(
     )
     assert any(map(clock.fullmatch, said))
     assert "InvokeEndpoint on mine: attempt 1 failed with 503; the next one in 0.00 s" in said
+    caplog.clear()
+    async with serve(_in_turn(respond(503))) as server:
+        await _fail(_caller(), _call(server.url), pool)
+    last = caplog.records[-1]
+    assert last.levelname == "INFO"
+    assert last.getMessage() == (
+        "InvokeEndpoint on mine: attempt 3 failed with 503; not attempted again: this was the last "
+        "attempt that the retry policy allows"
+    )
     assert "secret" not in caplog.text
     assert "hidden" not in caplog.text
 
@@ -1105,7 +1201,7 @@ class _Stations(RateLimiter):
         await asyncio.sleep(0.0005)
         return _KEYS
 
-    def acquire(self, now: float) -> float:
+    def acquire(self, now: float, ticket: int | None = None) -> float:
         # The pause is over, and so is the wait for the pace.
         self.here -= {"pause", "pace"}
         if self.paced:
@@ -1157,7 +1253,7 @@ async def test_a_call_can_be_cancelled_at_every_await(
                     hooks=stations.hooks,
                 )
                 caller = _caller(
-                    stations.policy, credentials=stations.fetch, shared=Shared(limiter=stations)
+                    stations.policy, credentials=stations.fetch, shared=_paced_by(stations)
                 )
                 attempt = cancellation(turn, moment)
                 result = await attempt.strike(caller.call(call, pool, _judge))
@@ -1199,7 +1295,7 @@ async def test_wherever_a_call_is_it_can_be_ended(
 
     pool = Pool(PoolOptions(max_connections=1))
     answer = _say_nothing if place == "first byte" else _in_turn(respond(503))
-    shared = Shared(limiter=_Limiter(*[60.0] if place == "pace" else []))
+    shared = _paced_by(_Limiter(*[60.0] if place == "pace" else []))
     policy = RetryPolicy(mode="adaptive", backoff=lambda attempt, error: 0.15)
     limits = Timeout(total=0.1 if end == "total" else None)
     before = asyncio.all_tasks()

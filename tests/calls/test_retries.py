@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from aiosmrt import errors
 from aiosmrt.calls.retries import (
     FailureKind,
+    PerEndpoint,
     RateLimiter,
     Retry,
     RetryQuota,
@@ -276,7 +277,7 @@ def test_a_body_that_can_be_read_once_is_sent_once() -> None:
     assert decide_once(answered(500), 1) is Stop.MAY_HAVE_RUN
     assert decide_once(answered(400), 1) is Stop.NOT_RETRYABLE
     assert not asked
-    assert quota.available == quota.capacity
+    assert not quota.spent
 
 
 def test_off_is_one_attempt() -> None:
@@ -294,7 +295,7 @@ def test_a_stop_takes_nothing_from_the_quota() -> None:
     ask(answered(503), attempt=3, quota=quota)
     ask(answered(503), policy=RetryPolicy(backoff=lambda *_: None), quota=quota)
 
-    assert quota.available == 500
+    assert not quota.spent
 
 
 def test_a_backoff_of_the_users_own() -> None:
@@ -351,6 +352,10 @@ def test_model_errors_are_retried_by_a_test() -> None:
         ({"max_attempts": True}, "max_attempts=True): an int"),
         ({"mode": "legacy"}, "mode='legacy'): 'standard', 'adaptive' or 'off'"),
         ({"mode": None}, "mode=None)"),
+        ({"quota": -1}, "quota=-1): an int of 0 or more, or None"),
+        ({"quota": 1.5}, "quota=1.5): an int"),
+        ({"quota": True}, "quota=True): an int"),
+        ({"quota": "500"}, "quota='500'): an int"),
         ({"base_delay": -1}, "base_delay=-1): a number of seconds, 0 or more"),
         ({"throttle_base_delay": math.nan}, "throttle_base_delay=nan): a number of seconds"),
         ({"max_delay": math.inf}, "max_delay=inf): a number of seconds"),
@@ -384,7 +389,7 @@ def test_defaults_are_the_specifications() -> None:
 
     assert (policy.max_attempts, policy.mode, policy.retry_may_have_run) == (3, "standard", False)
     assert (policy.base_delay, policy.throttle_base_delay, policy.max_delay) == (0.05, 1.0, 20.0)
-    assert RetryQuota().available == 500
+    assert (policy.quota, RetryQuota().spent) == (500, 0)
 
 
 # How long.
@@ -415,7 +420,7 @@ def test_the_service_may_ask_for_more_time(headers: dict[str, str], delay: float
 
 
 def test_delays_are_spread_by_chance() -> None:
-    policy, quota = RetryPolicy(max_attempts=2), RetryQuota(capacity=14 * 100)
+    policy, quota = RetryPolicy(max_attempts=2, quota=14 * 100), RetryQuota()
     delays = {
         decision.delay
         for _ in range(100)
@@ -480,28 +485,65 @@ def test_a_late_attempt_has_the_longest_delay() -> None:
 def test_the_quota_neither_overflows_nor_goes_below_zero(
     capacity: int, steps: list[int | str]
 ) -> None:
-    quota = RetryQuota(capacity)
+    quota = RetryQuota()
     last = Retry(0.0, 14)
     for step in steps:
-        before = quota.available
+        before = capacity - quota.spent
         if isinstance(step, int):
-            granted = quota.acquire(step)
+            granted = quota.acquire(step, capacity)
             assert granted == (before >= step)
-            assert quota.available == (before - step if granted else before)
+            assert capacity - quota.spent == (before - step if granted else before)
             last = Retry(0.0, step) if granted else last
         else:
             retried = step == "retried success"
             quota.release(last if retried else None)
-            assert quota.available == min(capacity, before + (last.cost if retried else 1))
-        assert 0 <= quota.available <= capacity
+            assert capacity - quota.spent == min(capacity, before + (last.cost if retried else 1))
+        assert 0 <= quota.spent <= capacity
 
 
-def test_an_empty_quota_stops_every_call_of_the_client() -> None:
+def test_an_empty_quota_stops_every_call_of_the_endpoint() -> None:
     quota = RetryQuota()
     decisions = [ask(answered(503), quota=quota) for _ in range(40)]
 
     assert decisions == [Retry(0.05, 14)] * 35 + [Stop.QUOTA] * 5
     assert ask(answered(429), quota=quota) == Retry(1.0, 5)  # 500 - 35 * 14 leaves 10
+
+
+def test_a_quota_is_as_large_as_the_policy_says() -> None:
+    quota = RetryQuota()
+    small, large = RetryPolicy(quota=28), RetryPolicy(quota=42)
+
+    assert [ask(answered(503), policy=small, quota=quota) for _ in range(3)] == [
+        Retry(0.05, 14),
+        Retry(0.05, 14),
+        Stop.QUOTA,
+    ]
+    # Two policies on one endpoint use up the same, each as far as it may.
+    assert ask(answered(503), policy=large, quota=quota) == Retry(0.05, 14)
+    assert ask(answered(503), policy=large, quota=quota) is Stop.QUOTA
+    assert ask(answered(503), policy=RetryPolicy(quota=0)) is Stop.QUOTA
+
+
+def test_without_a_quota_nothing_is_used_up_and_nothing_given_back() -> None:
+    policy, quota = RetryPolicy(quota=None), RetryQuota()
+    decisions = [ask(answered(503), policy=policy, quota=quota) for _ in range(1000)]
+
+    assert decisions == [Retry(0.05, 0)] * 1000
+    quota.acquire(14, 500)
+    quota.release(Retry(0.05, 0))
+    assert quota.spent == 14
+
+
+def test_of_many_endpoints_the_first_are_forgotten() -> None:
+    quotas = PerEndpoint(RetryQuota)
+    kept = quotas["e0"]
+    assert quotas["e0"] is kept
+    for number in range(1, 2000):
+        quotas[f"e{number}"].acquire(14, 500)
+    assert len(quotas) == 1024
+    assert quotas.get("e0") is None
+    assert quotas["e1999"].spent == 14
+    assert quotas["e0"].spent == 0
 
 
 # The rate limiter.
@@ -535,6 +577,35 @@ def test_after_throttling_attempts_are_spaced() -> None:
         sent += wait == 0.0
         now += wait
     assert sent == pytest.approx(10 * rate, abs=2)
+
+
+def test_who_waits_is_not_overtaken() -> None:
+    limiter = throttled_limiter(0.0, 40)
+    now = 1.0
+    while limiter.acquire(now) == 0.0:
+        pass
+    first, second = limiter.take_ticket(), limiter.take_ticket()
+    waits = [limiter.acquire(now, ticket) for ticket in (first, second, None)]
+    assert [wait - waits[0] for wait in waits] == pytest.approx(
+        [number / limiter.rate for number in range(3)]
+    )
+    # One place is free: only the first may have it, whoever asks.
+    now += waits[0]
+    assert limiter.acquire(now) > 0
+    assert limiter.acquire(now, second) > 0
+    assert limiter.acquire(now, first) == 0.0
+    limiter.return_ticket()
+    assert limiter.acquire(now, second) == pytest.approx(1 / limiter.rate, rel=0.01)
+    # Whoever gives up lets the others move up.
+    limiter.return_ticket()
+    assert limiter.acquire(now) == pytest.approx(1 / limiter.rate, rel=0.01)
+
+
+def test_nobody_waits_long_without_asking_again() -> None:
+    limiter = throttled_limiter(0.0, 40)
+    for _ in range(10_000):
+        limiter.take_ticket()
+    assert limiter.acquire(1.0) == 2.0
 
 
 def test_an_idle_client_saves_up_one_second_at_most() -> None:
@@ -615,8 +686,12 @@ class Invocations:
             max_attempts=given.get("max_attempts", 3), retry_may_have_run=True, **options
         )
         self.quota = RetryQuota()
-        self.quota.available = given.get("initial_retry_tokens", 500)
+        self.quota.spent = 500 - given.get("initial_retry_tokens", 500)
         self.random: Callable[[], float] = lambda: given.get("exponential_base", 1)
+
+    @property
+    def available(self) -> int:
+        return 500 - self.quota.spent
 
     def start(self) -> Invocations:
         """Begin the next call."""
@@ -674,7 +749,7 @@ def test_specification_2_1(case: dict[str, Any]) -> None:
 
         assert outcome == expected["outcome"]
         if "retry_quota" in expected:
-            assert calls.quota.available == expected["retry_quota"]
+            assert calls.available == expected["retry_quota"]
         # An operation that polls for long waits even where it stops for want of quota, lest its
         # caller asks again at once. This service has no such operation.
         if not (case["given"].get("long_polling") and outcome == "retry_quota_exceeded"):
@@ -696,14 +771,14 @@ def test_specification_2_1_with_one_quota_for_many_calls(case: dict[str, Any]) -
         for call, steps in zip(calls, waiting, strict=True):
             retrying = steps and steps[0]["expected"]["outcome"] == "retry_request"
             change = -14 if retrying else 14
-            if steps and call.quota.available + change == steps[0]["expected"]["retry_quota"]:
+            if steps and call.available + change == steps[0]["expected"]["retry_quota"]:
                 step = steps.pop(0)
                 assert call.answer(step["response"])[0] == step["expected"]["outcome"]
-                assert call.quota.available == step["expected"]["retry_quota"]
+                assert call.available == step["expected"]["retry_quota"]
                 taken.append(step)
         assert taken, "no thread can go on"
 
-    assert calls[0].quota.available == case["expected_final_quota"]
+    assert calls[0].available == case["expected_final_quota"]
 
 
 @needs_vectors

@@ -203,6 +203,8 @@ def test_nobody_there() -> None:
     status, _, err = _call("http://127.0.0.1:1", "invoke", "--body", "x")
     assert status == 1
     assert "no connection to http://127.0.0.1:1" in err
+    assert "not attempted again: this was the last attempt" in err
+    assert err.count("\n") == 1
 
 
 def test_no_region() -> None:

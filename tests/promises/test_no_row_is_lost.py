@@ -1,0 +1,153 @@
+"""No row of a batch is lost to refusals, with the policy that the README names for batches.
+
+The server is in a process of its own. Here it refuses a few hundred rows; `AIOSMRT_BATCH_ROWS` is
+how many it refuses by chance (`make soak`: 20,000), a third of them with a limit to its rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+import pytest
+
+import aiosmrt
+
+_ROWS: Final = int(os.environ.get("AIOSMRT_BATCH_ROWS", "0"))
+_SERVER: Final = Path(__file__).with_name("refusing_server.py")
+_README: Final = Path(__file__).parents[2] / "README.md"
+
+# Adaptive mode takes its time to find the rate.
+_MODES: Final[tuple[Literal["standard", "adaptive"], ...]] = (
+    ("standard", "adaptive") if _ROWS else ("standard",)
+)
+
+Ports: TypeAlias = dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def ports() -> Iterator[Ports]:
+    """Where the server listens, for each way to refuse."""
+    with subprocess.Popen(
+        [sys.executable, str(_SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield json.loads(server.stdout.readline())
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def policy() -> aiosmrt.RetryPolicy:
+    """The one that the README names for batches."""
+    readme = _README.read_text(encoding="utf-8")
+    block = re.search(
+        r"^batch = .*?retry=(aiosmrt\.RetryPolicy\(.*?\))", readme, re.DOTALL | re.MULTILINE
+    )
+    assert block is not None
+    named = eval(block[1], {"aiosmrt": aiosmrt})
+    assert isinstance(named, aiosmrt.RetryPolicy)
+    return named
+
+
+@attrs.define
+class _Sum:
+    """What came of all rows."""
+
+    lost: list[aiosmrt.AiosmrtError] = attrs.field(factory=list)
+    attempts: list[aiosmrt.Attempt] = attrs.field(factory=list)
+
+
+async def _send(port: int, policy: aiosmrt.RetryPolicy, rows: int, in_flight: int) -> _Sum:
+    """Send the rows, so many at a time, and hold the server's books against ours."""
+    url = f"http://127.0.0.1:{port}"
+    before = await asyncio.to_thread(_read_books, url)
+    begun, came = time.perf_counter(), _Sum()
+    waiting = iter(range(rows))
+    options: dict[str, Any] = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    async with aiosmrt.SageMakerRuntimeClient(
+        region_name="us-east-1", endpoint_url=url, retry=policy, max_connections=300, **options
+    ) as client:
+
+        async def work() -> None:
+            for row in waiting:
+                try:
+                    response = await client.invoke_endpoint(
+                        endpoint_name="e", body=b"x", headers={"x-call": f"{before} {row}"}
+                    )
+                except aiosmrt.AiosmrtError as error:
+                    came.lost.append(error)
+                else:
+                    came.attempts += response.metadata.attempts
+
+        await asyncio.gather(*(work() for _ in range(in_flight)))
+    seconds = time.perf_counter() - begun
+    runs, refusals = await asyncio.to_thread(_read_books, url)
+    sys.stdout.write(
+        f"{rows} rows, {in_flight} at a time: {seconds:.1f} s, {refusals - before[1]} refusals, "
+        f"{sum(attempt.pace_wait for attempt in came.attempts):.0f} s of waiting for the pace, "
+        f"{len(came.lost)} lost\n"
+    )
+    assert runs - before[0] == rows - len(came.lost)
+    return came
+
+
+def _read_books(url: str) -> tuple[int, int]:
+    """Give how many calls were carried out, each once, and how many attempts refused."""
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        runs, refusals = json.loads(answer.read())
+    assert set(runs.values()) <= {1}
+    return len(runs), refusals
+
+
+@pytest.mark.asyncio
+async def test_three_hundred_calls_that_are_each_throttled_once(
+    ports: Ports, policy: aiosmrt.RetryPolicy
+) -> None:
+    came = await _send(ports["once"], policy, 300, 300)
+    assert not came.lost
+    assert len(came.attempts) == 600
+
+
+@pytest.mark.asyncio
+async def test_by_default_the_quota_ends_some_of_them_and_they_say_so(ports: Ports) -> None:
+    came = await _send(ports["once"], aiosmrt.RetryPolicy(throttle_base_delay=0.01), 300, 300)
+    assert came.lost
+    for error in came.lost:
+        assert len(error.attempts) == 1
+        assert "not attempted again: the retry quota is used up" in str(error)
+
+
+@pytest.mark.parametrize("way", ["throttled by chance", "unavailable by chance"])
+@pytest.mark.asyncio
+async def test_a_server_that_refuses_half_of_all_attempts(
+    way: str, ports: Ports, policy: aiosmrt.RetryPolicy
+) -> None:
+    if not _ROWS:  # the last rows would take half a minute
+        policy = attrs.evolve(policy, max_delay=0.05)
+    came = await _send(ports[way], policy, _ROWS or 300, 64)
+    assert not came.lost
+
+
+@pytest.mark.parametrize("in_flight", [16, 64])
+@pytest.mark.parametrize("mode", _MODES)
+@pytest.mark.asyncio
+async def test_a_server_that_admits_so_many_a_second(
+    mode: Literal["standard", "adaptive"], in_flight: int, ports: Ports, policy: aiosmrt.RetryPolicy
+) -> None:
+    policy = attrs.evolve(policy, mode=mode)
+    came = await _send(ports["rate"], policy, _ROWS * 3 // 10 or 400, in_flight)
+    assert not came.lost
+    if mode == "adaptive" and any(attempt.status == 429 for attempt in came.attempts):
+        assert any(attempt.pace_wait for attempt in came.attempts)
