@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import attrs
@@ -16,7 +18,16 @@ import attrs
 from aiosmrt.redaction import redact
 from aiosmrt.value import Value
 
-__all__ = ["Delivery", "Progress", "Request", "Response", "ResponseHead", "Session", "Transport"]
+__all__ = [
+    "Delivery",
+    "Progress",
+    "Request",
+    "Response",
+    "ResponseHead",
+    "Session",
+    "Transport",
+    "parse_date",
+]
 
 
 @attrs.define(eq=False, repr=False)
@@ -51,6 +62,15 @@ class ResponseHead(Value):
     status: int
     # names in lower case, repeated ones joined by ", "
     headers: Mapping[str, str] = attrs.field(repr=redact)
+
+
+def parse_date(text: str) -> datetime.datetime | None:
+    """Read a date as HTTP writes it (RFC 9110, section 5.6.7); `None` for what is none."""
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=datetime.UTC)
 
 
 class Delivery(Protocol):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import datetime
 
-from aiosmrt.http import Delivery, Progress, Request, Response, ResponseHead, Transport
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiosmrt.http import Delivery, Progress, Request, Response, ResponseHead, Transport, parse_date
 
 
 @pytest.mark.parametrize(
@@ -69,3 +73,27 @@ async def test_a_nested_function_is_a_transport() -> None:
     response = await transport(Request("POST", "http://h", "/", {}, b"echo"), _Silent())
     assert response.head.status == 200
     assert [await response.receive(), await response.receive()] == [b"echo", b""]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+        "Sun, 06 Nov 1994 09:49:37 +0100",
+    ],
+)
+def test_dates(text: str) -> None:
+    assert parse_date(text) == datetime.datetime(1994, 11, 6, 8, 49, 37, tzinfo=datetime.UTC)
+
+
+@given(
+    st.text(max_size=40)
+    | st.lists(
+        st.sampled_from(["Sun", ",", " ", "06", "Nov", "1994", "08:49", ":37", ".", "GMT", "+9999"])
+    ).map("".join)
+)
+def test_what_is_no_date_is_none(text: str) -> None:
+    date = parse_date(text)
+    assert date is None or date.tzinfo is not None

@@ -18,8 +18,8 @@ Pure: it neither sleeps nor looks at a clock. The caller's loop is::
 
 The rules are those of the SDKs' retry specification 2.1, as its test cases and botocore 1.44 apply
 them, with three differences: what may have run the model is not retried unless that is asked for;
-ModelNotReadyException counts as throttling and 530 is treated like 503; a `Retry-After` in seconds
-is honoured as `x-amz-retry-after` is.
+ModelNotReadyException counts as throttling, 530 and 408 are treated like 503; a `Retry-After`, in
+seconds or as a date, is honoured as `x-amz-retry-after` is.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ from aiosmrt.errors import (
     TransportError,
     TruncatedStream,
 )
+from aiosmrt.http import parse_date
 from aiosmrt.randomness import generator
-from aiosmrt.service import THROTTLING_CODES
+from aiosmrt.service import LATE_REQUEST_CODES, THROTTLING_CODES
 from aiosmrt.value import Value
 
 __all__ = [
@@ -66,8 +67,7 @@ _THROTTLING_CODES = THROTTLING_CODES | {"ModelNotReadyException"}
 # The specification spares a 429 whose code the operation models: here that is
 # ModelNotReadyException alone, which is throttling anyway.
 _THROTTLING_STATUSES = frozenset({429})
-_TRANSIENT_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
-_TRANSIENT_STATUSES = frozenset({500, 502, 503, 504, 530})
+_TRANSIENT_STATUSES = frozenset({408, 500, 502, 503, 504, 530})
 
 _MOST_ENDPOINTS = 1024  # that are remembered at a time
 
@@ -222,7 +222,7 @@ def classify(error: AiosmrtError) -> FailureKind:
     if error.code in _THROTTLING_CODES or error.status in _THROTTLING_STATUSES:
         return FailureKind.THROTTLING
     transient = (
-        error.code in _TRANSIENT_CODES
+        error.code in LATE_REQUEST_CODES
         or error.status in _TRANSIENT_STATUSES
         or isinstance(error, InternalStreamFailure)  # its documentation: "Try your request again"
     )
@@ -255,12 +255,13 @@ def _delay(
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Give the seconds that the answer asks for; what is not a whole number is no answer."""
+    """Give the seconds that the answer asks for, in a whole number or, by its own clock, a date."""
     for name, unit in (("x-amz-retry-after", 1000.0), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         if text.isascii() and text.isdigit():
             return float(text) / unit
-    return None
+    until, now = (parse_date(headers.get(name, "")) for name in ("retry-after", "date"))
+    return None if until is None or now is None else (until - now).total_seconds()
 
 
 class RateLimiter:

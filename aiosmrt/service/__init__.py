@@ -5,6 +5,7 @@ Pure: it neither waits nor opens anything.
 
 from __future__ import annotations
 
+from aiosmrt.service.failures import LATE_REQUEST_CODES
 from aiosmrt.service.model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -39,6 +40,7 @@ __all__ = [
     "INVOKE_ENDPOINT",
     "INVOKE_ENDPOINT_ASYNC",
     "INVOKE_ENDPOINT_WITH_RESPONSE_STREAM",
+    "LATE_REQUEST_CODES",
     "OPERATIONS",
     "THROTTLING_CODES",
     "Arguments",

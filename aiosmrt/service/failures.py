@@ -20,7 +20,7 @@ from aiosmrt.errors import (
 from aiosmrt.service.model import THROTTLING_CODES, Operation
 from aiosmrt.value import JSONValue
 
-__all__ = ["build_error", "find_code"]
+__all__ = ["LATE_REQUEST_CODES", "build_error", "find_code"]
 
 _ERRORS: dict[str, type[ServiceError]] = {
     kind.__name__: kind
@@ -45,6 +45,9 @@ _REFUSED = (
     ServiceUnavailable,
     ThrottlingException,
 )
+
+LATE_REQUEST_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
+"""What services of AWS call a request that did not come to its end in time."""
 
 _CREDENTIALS_ADVICE = "Check which credentials the client uses and that they have not expired."
 _ADVICE = {
@@ -115,20 +118,28 @@ def build_error(
         fields=fields,
         advice=advice,
     )
-    error.may_have_run = _may_have_run(kind, status)
+    error.may_have_run = _may_have_run(kind, code, status, headers)
     return error
 
 
-def _may_have_run(kind: type[ServiceError], status: int) -> bool:
+def _may_have_run(
+    kind: type[ServiceError], code: str, status: int, headers: Mapping[str, str]
+) -> bool:
     """Tell whether the model may have worked before this answer (promise 3).
 
     424 is the model's own answer; 500, 502 and 504, and whatever else fails on the server's side,
-    can come after it. 503 and 530 are refusals, as is all of 4xx.
+    can come after it. 503 and 530 are refusals, as is all of 4xx; 408 only from who gives the
+    connection up, since the rest of the request is not awaited any longer (RFC 9110, section
+    15.5.9). Model servers (Ray Serve is one) also say 408 of a model that took too long, on a
+    connection that goes on.
     """
     if kind in _RAN:
         return True
-    if kind in _REFUSED:
+    if kind in _REFUSED or code in LATE_REQUEST_CODES:
         return False
+    if status == 408:  # noqa: PLR2004 - see above
+        options = headers.get("connection", "").lower().split(",")
+        return "close" not in map(str.strip, options)
     return status == 424 or (status >= 500 and status not in (503, 530))  # noqa: PLR2004 - see above
 
 

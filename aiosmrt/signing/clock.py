@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from email.utils import parsedate_to_datetime
+
+from aiosmrt.http import parse_date
 
 __all__ = ["Clock"]
 
@@ -42,13 +43,8 @@ class Clock:
         Returns:
             Whether the two differ by so much that signing anew, by the corrected clock, may help.
         """
-        try:
-            server = parsedate_to_datetime(date or "")
-        except (ValueError, OverflowError):
-            return False
-        if server.tzinfo is None:
-            server = server.replace(tzinfo=datetime.UTC)
-        if abs((server - signed_at).total_seconds()) <= _TOLERANCE:
+        server = parse_date(date or "")
+        if server is None or abs((server - signed_at).total_seconds()) <= _TOLERANCE:
             return False
         offset = (server - datetime.datetime.now(datetime.UTC)).total_seconds()
         if abs(offset) > _NONSENSE:

@@ -176,12 +176,14 @@ _REFUSALS = [
     (503, {"x_amzn_errortype": "ServiceUnavailable"}),
     (503, {}),
     (530, {"x_amzn_errortype": "InternalDependencyException"}),
+    (408, {"x_amzn_errortype": "RequestTimeoutException"}),
 ]
 _DOUBTFUL = [
     (500, {"x_amzn_errortype": "InternalFailure"}),
     (500, {}),
     (502, {}),
     (504, {}),
+    (408, {}),
 ]
 _FINAL = [
     (400, {"x_amzn_errortype": "ValidationError"}),
@@ -210,6 +212,39 @@ async def test_a_refusal_is_attempted_again(
         assert not error.may_have_run
         assert len(error.attempts) == 3
         _assert_stopped(error, "this was the last attempt that the retry policy allows")
+
+
+# As HAProxy, Apache and load balancers of AWS write it.
+_LATE = (
+    b"HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n<h1>408 Request Time-out</h1>\n",
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    b"HTTP/1.1 408 REQUEST_TIMEOUT\r\nContent-Length:0\r\nConnection: Close\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("refusal", _LATE)
+@pytest.mark.parametrize("kept", [False, True], ids=["new connection", "kept connection"])
+@pytest.mark.asyncio
+async def test_a_server_that_has_waited_too_long_for_a_request(
+    refusal: bytes, kept: bool, pool: Pool, serve: Serve, respond: Respond
+) -> None:
+    """On a kept connection it is meant for the silence before, and crosses the request."""
+
+    async def answer(request: _Seen, writer: asyncio.StreamWriter) -> None:
+        if len(server.requests) == 1 + kept:
+            writer.write(refusal)
+            writer.close()
+        else:
+            writer.write(respond(body=b"ok"))
+
+    async with serve(answer) as server:
+        if kept:
+            await _caller().call(_call(server.url), pool, _judge)
+        call = _call(server.url)
+        assert await _caller().call(call, pool, _judge) == b"ok"
+        assert [attempt.status for attempt in call.attempts] == [408, 200]
+        assert not call.attempts[0].may_have_run
+        assert server.connections == 2
 
 
 @pytest.mark.parametrize(("status", "headers"), _DOUBTFUL)
@@ -425,6 +460,18 @@ async def test_the_service_is_asked_how_long_to_wait(
         await _caller(RetryPolicy(base_delay=0.001)).call(call, pool, _judge)
         assert time.perf_counter() - began > 0.055
     assert call.attempts[0].delay == pytest.approx(0.06)
+
+
+@pytest.mark.asyncio
+async def test_the_service_may_say_until_when(pool: Pool, serve: Serve, respond: Respond) -> None:
+    clock = {"date": "Fri, 20 Nov 2026 12:36:00 GMT"}
+    refusal = respond(503, retry_after="Fri, 20 Nov 2026 12:36:01 GMT", **clock)
+    async with serve(_in_turn(refusal, respond())) as server:
+        call = _call(server.url)
+        began = time.perf_counter()
+        await _caller(RetryPolicy(base_delay=0.001)).call(call, pool, _judge)
+        assert time.perf_counter() - began > 0.99
+    assert call.attempts[0].delay == 1.0
 
 
 @pytest.mark.asyncio

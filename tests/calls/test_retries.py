@@ -126,7 +126,7 @@ def test_transient_codes(code: str) -> None:
         (400, OTHER, False, Stop.NOT_RETRYABLE),
         (403, OTHER, False, Stop.NOT_RETRYABLE),
         (404, OTHER, False, Stop.NOT_RETRYABLE),
-        (408, OTHER, False, Stop.NOT_RETRYABLE),
+        (408, TRANSIENT, True, Stop.MAY_HAVE_RUN),
         (413, OTHER, False, Stop.NOT_RETRYABLE),
         (424, OTHER, True, Stop.NOT_RETRYABLE),
         (429, THROTTLING, False, Retry(delay=1.0, cost=5)),
@@ -150,6 +150,31 @@ def test_statuses(status: int, kind: FailureKind, decision: Retry | Stop, *, ran
     assert classify(error) is kind
     assert error.may_have_run is ran
     assert ask(error) == decision
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "ran"),
+    [
+        ("", {"connection": "close"}, False),
+        ("", {"connection": "Close"}, False),
+        ("", {"connection": "te, close"}, False),
+        ("RequestTimeoutException", {}, False),
+        # A model that took too long, on a connection that goes on.
+        ("", {}, True),
+        ("", {"connection": "keep-alive"}, True),
+        ("", {"connection": "closed"}, True),
+        ("ModelError", {"connection": "close"}, True),
+    ],
+)
+def test_a_request_that_did_not_come_in_time_was_not_carried_out(
+    code: str, headers: dict[str, str], *, ran: bool
+) -> None:
+    kind = ModelError if code == "ModelError" else ServiceError
+    error = answered(408, code, kind=kind, headers=headers)
+
+    assert error.may_have_run is ran
+    assert ask(error) == (Stop.MAY_HAVE_RUN if ran else Retry(0.05, 14))
+    assert ask(error, policy=RetryPolicy(retry_may_have_run=True)) == Retry(0.05, 14)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +433,37 @@ def test_defaults_are_the_specifications() -> None:
         ({"retry-after": "1_0"}, 0.05),
         ({"retry-after": "²"}, 0.05),
         ({"retry-after": ""}, 0.05),
+        # Without a clock to compare it with, a date says nothing.
         ({"retry-after": "Fri, 20 Nov 2026 12:36:00 GMT"}, 0.05),
+        *(
+            ({"retry-after": until, "date": "Fri, 20 Nov 2026 12:35:56 GMT"}, delay)
+            for until, delay in [
+                ("Fri, 20 Nov 2026 12:36:00 GMT", 4.0),
+                ("Friday, 20-Nov-26 12:36:00 GMT", 4.0),  # as RFC 850 has it
+                ("Fri Nov 20 12:36:00 2026", 4.0),  # as asctime() does
+                ("Fri, 20 Nov 2026 12:45:00 GMT", 5.05),
+                ("Fri, 20 Nov 2026 12:00:00 GMT", 0.05),
+                ("Fri, 20 Nov 2026", 0.05),
+                ("soon", 0.05),
+            ]
+        ),
+        ({"retry-after": "Fri, 20 Nov 2026 12:36:00 GMT", "date": "today"}, 0.05),
+        # The service's clock may be years off ours.
+        (
+            {
+                "retry-after": "Mon, 01 Jan 2001 00:00:03 GMT",
+                "date": "Mon, 01 Jan 2001 00:00:00 GMT",
+            },
+            3.0,
+        ),
+        (
+            {
+                "x-amz-retry-after": "1500",
+                "retry-after": "Fri, 20 Nov 2026 12:36:00 GMT",
+                "date": "Fri, 20 Nov 2026 12:35:56 GMT",
+            },
+            1.5,
+        ),
         ({"x-amz-retry-after": "1500"}, 1.5),
         ({"x-amz-retry-after": "1500", "retry-after": "4"}, 1.5),
         ({"x-amz-retry-after": "soon", "retry-after": "4"}, 4.0),
