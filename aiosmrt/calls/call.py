@@ -47,7 +47,9 @@ class Call(Shown):
     head: ResponseHead | None = None  # of the attempt under way
     credentials: Credentials | None = None  # that signed it
     signed_at: datetime.datetime | None = None  # the time of its signature
-    uncounted: int = 0  # attempts that a wrong clock has cost
+    uncounted: int = 0  # attempts whose fault was put right
+    clock_corrected: bool = False
+    credentials_renewed: bool = False
     goes_on: bool = False  # whether a stream has taken the call over, and will end it
     throttled_as: str | None = None  # what is throttled as one, where that is no endpoint
     pace_wait: float = 0.0  # of the attempt under way

@@ -12,6 +12,7 @@ from typing import TypeVar
 import attrs
 
 from aiosmrt.calls.call import Call
+from aiosmrt.calls.remedies import correct_clock, renew_credentials
 from aiosmrt.calls.request_body import HASHED_APART, OneTimeBody, hash_body
 from aiosmrt.calls.retries import (
     FailureKind,
@@ -40,20 +41,6 @@ _log = logging.getLogger("aiosmrt")
 
 T = TypeVar("T")
 
-# What a refused signature is called (SDK retry specification, clock skew errors).
-_SKEWED = frozenset(
-    {
-        "AuthFailure",
-        "InvalidSignatureException",
-        "RequestExpired",
-        "RequestInTheFuture",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-    }
-)
-
-# What the service calls credentials that were good once; the next call fetches new ones.
-_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"})
 
 # How much of a refusal's body is read; the service's own are far smaller.
 _REFUSAL = 1 << 18
@@ -106,7 +93,7 @@ class Caller:
                     if call.is_observers_own(error):
                         raise
                     delay = 0.0
-                    if not self._correct_clock(call, error):
+                    if not await self._remedy(call, error):
                         retry = self._reconsider(call, error)
                         if retry is None:
                             raise
@@ -257,37 +244,24 @@ class Caller:
         )
         return unsigned
 
-    def _correct_clock(self, call: Call, error: AiosmrtError) -> bool:
-        """Tell whether the call should be signed anew, by a clock that was wrong till now."""
-        if (
-            not self.correct_clock_skew
-            or call.uncounted
-            or call.signed_at is None
-            or not isinstance(error, ServiceError)
-            or error.code not in _SKEWED
-            or not self.shared.clock.correct(call.signed_at, error.headers.get("date"))
-        ):
-            return False
-        if isinstance(call.request.body, OneTimeBody):
-            error.not_retried = (
-                "this machine's clock was wrong, and is corrected for later calls, but "
-                f"{Stop.ONE_TIME_BODY.value}"
-            )
+    async def _remedy(self, call: Call, error: AiosmrtError) -> bool:
+        """Tell whether what was wrong with the attempt is put right; then it does not count."""
+        try:
+            clock = self.shared.clock
+            done = correct_clock(call, error, clock) if self.correct_clock_skew else None
+            done = done or await renew_credentials(call, error, self.credentials)
+        except BaseException:
+            call.end_attempt(error)
+            raise
+        if done is None:
             return False
         call.uncounted += 1
         call.end_attempt(error, 0.0)
-        _log.info(
-            "%s on %s: this machine's clock is %.0f s off; signed anew",
-            call.operation,
-            call.endpoint_name,
-            self.shared.clock.offset,
-        )
+        _log.info("%s on %s: %s", call.operation, call.endpoint_name, done)
         return True
 
     def _reconsider(self, call: Call, error: AiosmrtError) -> Retry | None:
         """Decide whether there is another attempt, and note how this one ended."""
-        if isinstance(error, ServiceError) and error.code in _EXPIRED and call.credentials:
-            self.credentials.invalidate(call.credentials)
         number = len(call.attempts) + 1 - call.uncounted
         one_time = isinstance(call.request.body, OneTimeBody)
         quota = self.shared.quotas[call.throttled]

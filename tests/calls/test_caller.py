@@ -718,33 +718,6 @@ async def test_a_call_may_go_unsigned(pool: Pool, serve: Serve, respond: Respond
 # --- credentials
 
 
-@pytest.mark.parametrize(
-    "code", ["ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"]
-)
-@pytest.mark.asyncio
-async def test_credentials_that_were_refused_are_not_used_again(
-    code: str, pool: Pool, serve: Serve, respond: Respond
-) -> None:
-    fetched = 0
-
-    async def fetch() -> Credentials:
-        nonlocal fetched
-        fetched += 1
-        return Credentials(f"AKID{fetched}", "secret")
-
-    caller = _caller(credentials=fetch)
-    refusal = respond(403, x_amzn_errortype=code)
-    async with serve(_in_turn(respond(), refusal, respond())) as server:
-        await caller.call(_call(server.url), pool, _judge)
-        error = await _fail(caller, _call(server.url), pool)
-        assert isinstance(error, ServiceError)
-        assert error.code == code
-        assert not error.may_have_run
-        await caller.call(_call(server.url), pool, _judge)
-    used = [seen.headers["authorization"].split("Credential=")[1][:5] for seen in server.requests]
-    assert used == ["AKID1", "AKID1", "AKID2"]
-
-
 @pytest.mark.asyncio
 async def test_a_refusal_of_an_unsigned_call_concerns_no_credentials(
     pool: Pool, serve: Serve, respond: Respond

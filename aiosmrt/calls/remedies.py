@@ -1,0 +1,108 @@
+"""What makes a refused request fit to be sent again at once: the right time, or new keys.
+
+Each is tried once a call, and the attempt that it cost does not count.
+"""
+
+from __future__ import annotations
+
+from aiosmrt.calls.call import Call
+from aiosmrt.calls.request_body import OneTimeBody
+from aiosmrt.calls.retries import Stop
+from aiosmrt.config import Credentials
+from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError, ServiceError
+from aiosmrt.signing import Clock, CredentialProvider
+
+__all__ = ["correct_clock", "renew_credentials"]
+
+# What a refused signature is called (SDK retry specification, clock skew errors).
+_SKEWED = frozenset(
+    {
+        "AuthFailure",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+
+# What the service, and S3, call keys and tokens that were good once.
+_EXPIRED = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+
+
+def correct_clock(call: Call, error: AiosmrtError, clock: Clock) -> str | None:
+    """Tell what was wrong with the time of a signature, if it was; later calls have the right one.
+
+    Returns:
+        What the log says of it; `None` where the call is not to be signed anew.
+    """
+    if (
+        call.clock_corrected
+        or call.signed_at is None
+        or not isinstance(error, ServiceError)
+        or error.code not in _SKEWED
+        or not clock.correct(call.signed_at, error.headers.get("date"))
+    ):
+        return None
+    call.clock_corrected = True
+    wrong = "this machine's clock was wrong, and is corrected for later calls"
+    if _must_not_be_sent_again(call, error, wrong):
+        return None
+    return f"this machine's clock is {clock.offset:.0f} s off; signed anew"
+
+
+async def renew_credentials(
+    call: Call, error: AiosmrtError, credentials: CredentialProvider
+) -> str | None:
+    """Fetch the credentials anew that the service has refused; calls at once share one fetch.
+
+    Returns:
+        What the log says of new ones; `None` where the call is not to be signed anew.
+
+    Raises:
+        AiosmrtError: the call's time was over, or its client closed, before there were any.
+    """
+    refused = call.credentials
+    if refused is None or not isinstance(error, ServiceError) or error.code not in _EXPIRED:
+        return None
+    credentials.invalidate(refused)
+    if call.credentials_renewed:
+        return None
+    call.credentials_renewed = True
+    try:
+        with call.limits:
+            fetched = await credentials.get(call.timeout.credentials)
+    except (ConfigurationError, CredentialsError) as failure:
+        error.not_retried = f"fetching credentials anew failed: {failure}"
+        return None
+    if _keys(fetched) == _keys(refused):
+        error.not_retried = f"a new look at {credentials.description} gave the same keys"
+        return None
+    if _must_not_be_sent_again(call, error, "there are new credentials for later calls"):
+        return None
+    return "the credentials were refused, and there are new ones; signed anew"
+
+
+def _keys(credentials: Credentials) -> tuple[str, str, str | None]:
+    return (
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        credentials.session_token,
+    )
+
+
+def _must_not_be_sent_again(call: Call, error: AiosmrtError, wrong: str) -> bool:
+    if not isinstance(call.request.body, OneTimeBody):
+        return False
+    error.not_retried = f"{wrong}, but {Stop.ONE_TIME_BODY.value}"
+    return True
