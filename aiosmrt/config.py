@@ -157,6 +157,10 @@ class RetryPolicy(Value):
     # successes give them back; None is no limit
     quota: int | None = attrs.field(default=500)
 
+    # seconds that a call waits for capacity that is being made: of a component that was scaled to
+    # zero, of a model that is being loaded; attempts meanwhile do not count; 0 does not wait
+    capacity_wait: float = attrs.field(default=0.0)
+
     @property
     def attempt_limit(self) -> int:
         """How many attempts a call may take: `max_attempts`, 1 where retries are off."""
@@ -188,6 +192,7 @@ class RetryPolicy(Value):
     @base_delay.validator
     @throttle_base_delay.validator
     @max_delay.validator
+    @capacity_wait.validator
     def _check_delay(self, attribute: attrs.Attribute[float], value: object) -> None:
         if (
             isinstance(value, bool)

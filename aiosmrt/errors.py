@@ -124,6 +124,7 @@ class Attempt:
     delay: float | None = None  # the pause before the next attempt, None for the last one
     credentials_wait: float = 0.0  # waiting for credentials, which holds no slot
     pace_wait: float = 0.0  # waiting for the pace that throttling has left, in adaptive mode
+    capacity_wait: float = 0.0  # waiting for an endpoint's capacity
 
 
 class AiosmrtError(Exception):

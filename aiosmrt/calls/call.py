@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import attrs
 
+from aiosmrt.calls.shortages import CapacityWait
 from aiosmrt.config import Credentials, Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnEnd, OnRetry, Outcome
@@ -53,6 +54,8 @@ class Call(Shown):
     goes_on: bool = False  # whether a stream has taken the call over, and will end it
     throttled_as: str | None = None  # what is throttled as one, where that is no endpoint
     pace_wait: float = 0.0  # of the attempt under way
+    capacity: CapacityWait | None = None  # its part in a want of capacity
+    capacity_wait: float = 0.0  # of the attempt under way
     began: float = attrs.field(factory=time.perf_counter)
     slot_wait: float = 0.0
     credentials_wait: float = 0.0  # of the attempt under way
@@ -75,7 +78,7 @@ class Call(Shown):
     def begin_attempt(self) -> None:
         """Note that the waits begin: in adaptive mode for the pace, for credentials, for a slot."""
         self.head = None
-        self.credentials_wait = self.pace_wait = 0.0
+        self.credentials_wait = self.pace_wait = self.capacity_wait = 0.0
         self._attempt_at = datetime.datetime.now(datetime.UTC)
         self._attempt_began = time.perf_counter()
         self._slot_at = None
@@ -85,6 +88,17 @@ class Call(Shown):
         now = time.perf_counter()
         self.pace_wait = now - self._attempt_began
         self._attempt_began = now
+
+    def book_capacity_wait(self, seconds: float) -> None:
+        """Note how long the attempt waited for capacity, which is no wait for a slot."""
+        self.capacity_wait += seconds
+        self._attempt_began += seconds
+
+    def leave_shortage(self, *, let_through: bool) -> None:
+        """Take no part in a want of capacity any longer."""
+        capacity, self.capacity = self.capacity, None
+        if capacity is not None:
+            capacity.leave(let_through=let_through)
 
     def begin_sending(self) -> None:
         """Note that the slot is there."""
@@ -109,6 +123,7 @@ class Call(Shown):
                 may_have_run=error is None or error.may_have_run,
                 delay=delay,
                 pace_wait=self.pace_wait,
+                capacity_wait=self.capacity_wait,
             )
         )
 
@@ -168,6 +183,14 @@ class Call(Shown):
         for attempt in error.attempts:
             error.may_have_run = error.may_have_run or attempt.may_have_run
             error.request_id = attempt.request_id or error.request_id
+
+    async def fail(self, error: BaseException) -> None:
+        """Take no part any longer in what others wait for, and tell the observer what happened."""
+        ran = isinstance(error, AiosmrtError) and error.may_have_run
+        self.leave_shortage(let_through=ran)
+        if isinstance(error, AiosmrtError):
+            self.place(error)
+        await self.end(None, error)
 
     async def end(
         self,

@@ -12,7 +12,7 @@ from typing import TypeVar
 import attrs
 
 from aiosmrt.calls.call import Call
-from aiosmrt.calls.remedies import correct_clock, renew_credentials
+from aiosmrt.calls.remedies import correct_clock, describe_wait, join_shortage, renew_credentials
 from aiosmrt.calls.request_body import HASHED_APART, OneTimeBody, hash_body
 from aiosmrt.calls.retries import (
     FailureKind,
@@ -24,6 +24,7 @@ from aiosmrt.calls.retries import (
     classify,
     decide,
 )
+from aiosmrt.calls.shortages import CapacityWait, Shortages, find_place
 from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.hooks import BeforeSend, Hook
@@ -55,6 +56,7 @@ class Shared:
     limiters: PerEndpoint[RateLimiter] = attrs.field(
         factory=lambda: PerEndpoint(lambda: RateLimiter(time.monotonic()))
     )
+    shortages: Shortages = attrs.field(factory=dict)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -108,9 +110,7 @@ class Caller:
                     call.limits.note(f"the back-off before attempt {len(call.attempts) + 1}")
                     await asyncio.sleep(delay)
         except BaseException as error:
-            if isinstance(error, AiosmrtError):
-                call.place(error)
-            await call.end(None, error)
+            await call.fail(error)
             raise
         finally:
             pool.leave(call.limits)
@@ -126,6 +126,8 @@ class Caller:
                 if self.retry.mode == "adaptive":
                     await self._pace(call)
                 slot = await self._take_slot(call, pool)
+                if self.shared.shortages:
+                    slot = await self._give_way(call, pool, slot)
                 call.begin_sending()
                 signed = await self._sign(call)
                 response = await pool.send(signed, slot, limits)
@@ -141,7 +143,7 @@ class Caller:
                 slot.release()
             if isinstance(error, AiosmrtError) and not call.is_observers_own(error):
                 call.mask(error, signed)
-                if isinstance(error, ServiceError):
+                if response is not None and isinstance(error, ServiceError):
                     self._learn_pace(call, throttled=classify(error) is FailureKind.THROTTLING)
             raise
         self._learn_pace(call, throttled=False)
@@ -200,13 +202,45 @@ class Caller:
             limiter.return_ticket()
             call.end_pacing()
 
+    async def _give_way(self, call: Call, pool: Pool, slot: Slot) -> Slot:
+        """Wait, without the slot, where others are refused for want of capacity; give a slot.
+
+        Raises:
+            AiosmrtError: the last refusal, where there was no capacity in time.
+        """
+        seconds, shortages = self.retry.capacity_wait, self.shared.shortages
+        if call.capacity is None:
+            place = find_place(call.endpoint_name, call.request.headers)
+            if not seconds or place not in shortages:
+                return slot
+            call.capacity = CapacityWait(shortages, place, seconds)
+            _log.info(
+                "%s on %s: there is no capacity; waits with those before it, for at most %g s",
+                call.operation,
+                call.endpoint_name,
+                seconds,
+            )
+        while not call.capacity.may_send:
+            slot.release()
+            began = time.perf_counter()
+            call.limits.note("capacity for the model")
+            refusal = await call.capacity.wait()
+            call.book_capacity_wait(time.perf_counter() - began)
+            if refusal is not None:
+                refusal.not_retried = describe_wait(seconds)
+                raise refusal
+            slot = await self._take_slot(call, pool)
+        return slot
+
     def _learn_pace(self, call: Call, *, throttled: bool) -> None:
         if self.retry.mode == "adaptive":
             limiter = self.shared.limiters[call.throttled]
             limiter.update(time.monotonic(), throttled=throttled)
 
     def _earn(self, call: Call, retry: Retry | None) -> None:
-        """Fill the endpoint's quota up, if anything of it was ever used."""
+        """Fill the endpoint's quota up, if anything of it was ever used, and let others through."""
+        if call.capacity is not None:
+            call.leave_shortage(let_through=True)
         if self.shared.quotas:
             quota = self.shared.quotas.get(call.throttled)
             if quota is not None:
@@ -250,6 +284,7 @@ class Caller:
             clock = self.shared.clock
             done = correct_clock(call, error, clock) if self.correct_clock_skew else None
             done = done or await renew_credentials(call, error, self.credentials)
+            done = done or join_shortage(call, error, self.retry, self.shared.shortages)
         except BaseException:
             call.end_attempt(error)
             raise
@@ -265,8 +300,10 @@ class Caller:
         number = len(call.attempts) + 1 - call.uncounted
         one_time = isinstance(call.request.body, OneTimeBody)
         quota = self.shared.quotas[call.throttled]
+        decision: Retry | Stop = Stop.NOT_RETRYABLE
         try:
-            decision = decide(error, number, self.retry, quota, one_time_body=one_time)
+            if not error.not_retried:
+                decision = decide(error, number, self.retry, quota, one_time_body=one_time)
         except BaseException:
             call.end_attempt(error)
             raise

@@ -1,18 +1,20 @@
-"""What makes a refused request fit to be sent again at once: the right time, or new keys.
+"""What makes a refused request fit to be sent again: the right time, new keys, or capacity.
 
-Each is tried once a call, and the attempt that it cost does not count.
+The first two are tried once a call; the attempt that was refused does not count.
 """
 
 from __future__ import annotations
 
 from aiosmrt.calls.call import Call
 from aiosmrt.calls.request_body import OneTimeBody
-from aiosmrt.calls.retries import Stop
-from aiosmrt.config import Credentials
+from aiosmrt.calls.retries import FailureKind, Stop, choose_delay
+from aiosmrt.calls.shortages import CapacityWait, Shortages, find_place
+from aiosmrt.config import Credentials, RetryPolicy
 from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError, ServiceError
+from aiosmrt.service import lacks_capacity
 from aiosmrt.signing import Clock, CredentialProvider
 
-__all__ = ["correct_clock", "renew_credentials"]
+__all__ = ["correct_clock", "describe_wait", "join_shortage", "renew_credentials"]
 
 # What a refused signature is called (SDK retry specification, clock skew errors).
 _SKEWED = frozenset(
@@ -91,6 +93,46 @@ async def renew_credentials(
     if _must_not_be_sent_again(call, error, "there are new credentials for later calls"):
         return None
     return "the credentials were refused, and there are new ones; signed anew"
+
+
+def join_shortage(
+    call: Call, error: AiosmrtError, policy: RetryPolicy, shortages: Shortages
+) -> str | None:
+    """Have a call that was refused for want of capacity wait for it with the others.
+
+    The probes of the endpoint are as far apart as attempts after throttling.
+
+    Returns:
+        What the log says of it; `None` where the call is not to wait any longer.
+
+    Raises:
+        Exception: what the policy's own function raises.
+    """
+    seconds = policy.capacity_wait
+    if not seconds or not lacks_capacity(error):
+        return None
+    if isinstance(call.request.body, OneTimeBody):
+        error.not_retried = Stop.ONE_TIME_BODY.value
+        return None
+    if call.capacity is None:
+        place = find_place(call.endpoint_name, call.request.headers)
+        call.capacity = CapacityWait(shortages, place, seconds)
+    elif call.capacity.is_over:
+        error.not_retried = describe_wait(seconds)
+        return None
+    number = call.capacity.count_refusal()
+    if number is not None:
+        delay = choose_delay(error, number, policy, FailureKind.THROTTLING)
+        if delay is None or not call.limits.allows(delay):
+            error.not_retried = (Stop.BACKOFF if delay is None else Stop.TOTAL).value
+            return None
+        call.capacity.plan_probe(error, delay)
+    return f"there is no capacity; waits for it, for at most {seconds:g} s"
+
+
+def describe_wait(seconds: float) -> str:
+    """Say why a call waits no longer for capacity."""
+    return f"there was no capacity within the {seconds:g} s of RetryPolicy.capacity_wait"
 
 
 def _keys(credentials: Credentials) -> tuple[str, str, str | None]:

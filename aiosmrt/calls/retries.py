@@ -56,6 +56,7 @@ __all__ = [
     "Retry",
     "RetryQuota",
     "Stop",
+    "choose_delay",
     "classify",
     "decide",
 ]
@@ -195,16 +196,12 @@ def decide(
         return Stop.MAX_ATTEMPTS
     if one_time_body:
         return Stop.ONE_TIME_BODY
-    delay = (
-        _delay(error, attempt, policy, kind, random)
-        if policy.backoff is None
-        else policy.backoff(attempt, error)
-    )
+    delay = choose_delay(error, attempt, policy, kind, random)
     if delay is None:
         return Stop.BACKOFF
     cost = 0 if policy.quota is None else kind.value
     granted = policy.quota is None or quota.acquire(cost, policy.quota)
-    return Retry(max(0.0, delay), cost) if granted else Stop.QUOTA
+    return Retry(delay, cost) if granted else Stop.QUOTA
 
 
 def classify(error: AiosmrtError) -> FailureKind:
@@ -239,13 +236,28 @@ def _selects(
     return error.original_status_code in selection
 
 
-def _delay(
+def choose_delay(
     error: AiosmrtError,
     attempt: int,
     policy: RetryPolicy,
     kind: FailureKind,
-    random: Callable[[], float],
-) -> float:
+    random: Callable[[], float] = generator.random,
+) -> float | None:
+    """Choose the pause behind a failed attempt, in seconds; `None` stops.
+
+    Args:
+        error: how the attempt ended.
+        attempt: its number, from 1; the delays are doubled with it.
+        policy: of the call.
+        kind: what the failure is to it.
+        random: gives a number from 0 to 1 by which the delay is multiplied.
+
+    Raises:
+        Exception: what the policy's own function raises.
+    """
+    if policy.backoff is not None:
+        chosen = policy.backoff(attempt, error)
+        return None if chosen is None else max(0.0, chosen)
     throttled = kind is FailureKind.THROTTLING
     base = policy.throttle_base_delay if throttled else policy.base_delay
     # 2 to the 60th is far above any max_delay, and further on a float would overflow.

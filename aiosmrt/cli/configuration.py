@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from aiosmrt.config import UNSIGNED, Config
+from aiosmrt.config import UNSIGNED, Config, RetryPolicy
 from aiosmrt.errors import ConfigurationError, CredentialsError
 from aiosmrt.plain_text import to_line
 from aiosmrt.redaction import redact_url
@@ -69,6 +69,10 @@ def _list_settings(
         mode, attempts = settings.pop("retry_mode"), settings.pop("max_attempts")
         settings["retry.mode"] = Setting(policy.mode, mode.source)
         settings["retry.max_attempts"] = Setting(policy.max_attempts, attempts.source)
+        for name in ("quota", "capacity_wait"):
+            value = getattr(policy, name)
+            given = value != getattr(RetryPolicy(), name)
+            settings[f"retry.{name}"] = Setting(value, "argument" if given else "default")
         settings["proxy"] = choose_proxy(config, found.endpoint_url.value or "https://")
     if resolved is not None:
         if resolved.settings.endpoint_url.value is None:

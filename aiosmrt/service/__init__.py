@@ -5,7 +5,7 @@ Pure: it neither waits nor opens anything.
 
 from __future__ import annotations
 
-from aiosmrt.service.failures import LATE_REQUEST_CODES
+from aiosmrt.service.failures import LATE_REQUEST_CODES, lacks_capacity
 from aiosmrt.service.model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -54,6 +54,7 @@ __all__ = [
     "check_names",
     "check_parameters",
     "check_stream_head",
+    "lacks_capacity",
     "parse_error",
     "parse_invocation",
     "parse_message",

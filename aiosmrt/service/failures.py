@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from aiosmrt.errors import (
     SIXTY_SECONDS_ADVICE,
+    AiosmrtError,
     InternalDependencyException,
     InternalFailure,
     InternalStreamFailure,
@@ -20,7 +22,7 @@ from aiosmrt.errors import (
 from aiosmrt.service.model import THROTTLING_CODES, Operation
 from aiosmrt.value import JSONValue
 
-__all__ = ["LATE_REQUEST_CODES", "build_error", "find_code"]
+__all__ = ["LATE_REQUEST_CODES", "build_error", "find_code", "lacks_capacity"]
 
 _ERRORS: dict[str, type[ServiceError]] = {
     kind.__name__: kind
@@ -46,6 +48,14 @@ _REFUSED = (
     ThrottlingException,
 )
 
+# Of inference components: "Inference Component has no capacity to process this request.
+# ApplicationAutoScaling may be in-progress (if configured) …".
+_NO_CAPACITY = re.compile(r"\bno capacity\b", re.IGNORECASE)
+_NO_CAPACITY_ADVICE = (
+    "A component that was scaled to zero begins to scale out with this refusal, which takes "
+    "minutes: RetryPolicy(capacity_wait=600) waits for it."
+)
+
 LATE_REQUEST_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
 """What services of AWS call a request that did not come to its end in time."""
 
@@ -64,7 +74,10 @@ _ADVICE = {
         "requests on their way."
     ),
     "MissingAuthenticationTokenException": _CREDENTIALS_ADVICE,
-    "ModelNotReadyException": "Wait and try again: the model is still being loaded.",
+    "ModelNotReadyException": (
+        "Wait and try again: the model is still being loaded. RetryPolicy(capacity_wait=600) waits "
+        "for minutes."
+    ),
     "UnrecognizedClientException": _CREDENTIALS_ADVICE,
 }
 _THROTTLING_ADVICE = (
@@ -108,6 +121,8 @@ def build_error(
         # Throttling is often reported with {"message": null}, the code only in the header.
         message = message or "too many requests"
         advice = _THROTTLING_ADVICE
+    if kind is ValidationError and _NO_CAPACITY.search(message):
+        advice = _NO_CAPACITY_ADVICE
     if _ran_out_of_time(operation, code, message, fields):
         advice = SIXTY_SECONDS_ADVICE
     error = kind(
@@ -141,6 +156,15 @@ def _may_have_run(
         options = headers.get("connection", "").lower().split(",")
         return "close" not in map(str.strip, options)
     return status == 424 or (status >= 500 and status not in (503, 530))  # noqa: PLR2004 - see above
+
+
+def lacks_capacity(error: AiosmrtError) -> bool:
+    """Tell whether a call was refused for a capacity that is being made, and so ran nothing."""
+    if error.may_have_run:
+        return False
+    return isinstance(error, ModelNotReadyException) or (
+        isinstance(error, ValidationError) and _NO_CAPACITY.search(error.message) is not None
+    )
 
 
 def _ran_out_of_time(

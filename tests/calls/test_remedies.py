@@ -258,7 +258,7 @@ async def test_a_fetch_is_within_the_total(
 
     async with serve(service) as server, connect(server, credentials=fetch, **NO_KEYS) as client:
         with pytest.raises(TotalTimeout) as caught:
-            await _invoke(client, timeout=Timeout(total=0.1))
+            await _invoke(client, timeout=Timeout(total=0.5))
     (attempt,) = caught.value.attempts
     assert attempt.error == "ExpiredTokenException"
     assert not caught.value.may_have_run

@@ -262,6 +262,8 @@ def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
     ]
     assert "7" in rows["retry.max_attempts"]
     assert "profile" in rows["retry.max_attempts"]
+    assert rows["retry.quota"].split()[1:] == ["500", "default"]
+    assert rows["retry.capacity_wait"].split()[1:] == ["0.0", "default"]
     assert "total=9.0" in rows["timeout"]
     assert rows["use_ssl"].split()[1:] == ["True", "default"]
     assert "http://****@proxy:3128" in rows["proxy"]

@@ -40,6 +40,13 @@ AT_ONCE: dict[str, Any] = {"base_delay": 0.0, "throttle_base_delay": 0.0}
 SERVER = object()
 
 
+# What comes with some statuses.
+_DRESSED: dict[int, tuple[bytes, dict[str, str]]] = {
+    400: (b'{"Message": "It has no capacity"}', {"x_amzn_errortype": "ValidationError"}),
+    424: (b'{"OriginalStatusCode": 503}', {"x_amzn_errortype": "ModelError"}),
+}
+
+
 @attrs.frozen
 class Lab:
     """What a case needs."""
@@ -92,8 +99,7 @@ class Lab:
 
         async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
             if left:
-                fields = b'{"OriginalStatusCode": 503}' if left[0] == 424 else b"{}"
-                code = {"x_amzn_errortype": "ModelError"} if left[0] == 424 else {}
+                fields, code = _DRESSED.get(left[0], (b"{}", {}))
                 writer.write(self.respond(left.pop(0), fields, **code))
             else:
                 await self.answer(request, writer)
@@ -474,6 +480,22 @@ async def _delays(lab: Lab) -> None:
         assert 0.0 < first.delay <= 0.01
         (first, _) = await _attempt(lab, status, **{mine: 9.0}, max_delay=0.0)
         assert first.delay == 0.0
+
+
+@row("retry.quota")
+async def _quota(lab: Lab) -> None:
+    assert len(await _attempt(lab, 503, 503)) == 3
+    assert len(await _attempt(lab, 503, 503, quota=14)) == 2
+    assert len(await _attempt(lab, 503, quota=0)) == 1
+    assert len(await _attempt(lab, *[503] * 40, max_attempts=50)) == 36
+    assert len(await _attempt(lab, *[503] * 40, max_attempts=50, quota=None)) == 41
+
+
+@row("retry.capacity_wait")
+async def _capacity_wait(lab: Lab) -> None:
+    assert len(await _attempt(lab, 400)) == 1
+    attempts = await _attempt(lab, 400, 400, 400, capacity_wait=5, max_attempts=1)
+    assert [attempt.status for attempt in attempts] == [400, 400, 400, 200]
 
 
 @row("retry.backoff")
