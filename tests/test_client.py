@@ -44,6 +44,7 @@ from aiosmrt import (
     ServiceError,
     Timeout,
     TotalTimeout,
+    ValidationError,
 )
 from aiosmrt.config import UNSIGNED
 from aiosmrt.service.model import (
@@ -1306,3 +1307,28 @@ async def test_no_secret_body_or_custom_attribute_is_logged(
     assert any(record.name == "aiosmrt" for record in caplog.records)
     told = [f"{record.name}: {record.getMessage()}" for record in caplog.records]
     assert _is_told("\n".join(told)) == []
+
+
+@pytest.mark.parametrize("operation", ["InvokeEndpoint", "InvokeEndpointAsync"])
+@pytest.mark.asyncio
+async def test_an_endpoint_that_is_not_there(
+    operation: Any,
+    serve: Serve,
+    connect: Connect,
+    respond: Respond,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "ap-south-1")
+    said = b'{"Message": "Endpoint e of account 123456789012 not found."}'
+
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(respond(400, said, x_amzn_errortype="ValidationError"))
+
+    async with serve(answer) as server, connect(server, region_name=None) as client:
+        with pytest.raises(ValidationError) as caught:
+            await client.call(operation, {"EndpointName": "e", "Body": b"x"})
+    assert (
+        "Endpoint e of account 123456789012 not found. It was looked for at region_name ap-south-1 "
+        f"(environment variable AWS_REGION), endpoint_url {server.url} (argument): check its name, "
+        "the region, and the account of the credentials."
+    ) in str(caught.value)

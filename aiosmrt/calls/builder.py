@@ -213,6 +213,7 @@ class CallBuilder:
                 retry=resolved.retry,
                 shared=self.shared,
                 correct_clock_skew=self.config.correct_clock_skew,
+                place=resolved.describe_place(),
             )
         return pool, self._caller
 

@@ -32,7 +32,7 @@ from aiosmrt.http import Request, Response
 from aiosmrt.plain_text import to_line
 from aiosmrt.randomness import generator
 from aiosmrt.redaction import Redacted
-from aiosmrt.service import check_headers
+from aiosmrt.service import check_headers, lacks_endpoint
 from aiosmrt.signing import Clock, CredentialProvider, Signer
 from aiosmrt.transport import MalformedContent, Pool, PooledResponse, Slot, decode_body
 
@@ -68,6 +68,7 @@ class Caller:
     retry: RetryPolicy
     shared: Shared
     correct_clock_skew: bool = True
+    place: str = ""  # where endpoints are looked for, in words
 
     async def call(
         self, call: Call, pool: Pool, judge: Callable[[PooledResponse, Call], Awaitable[T]]
@@ -297,6 +298,11 @@ class Caller:
 
     def _reconsider(self, call: Call, error: AiosmrtError) -> Retry | None:
         """Decide whether there is another attempt, and note how this one ended."""
+        if lacks_endpoint(error):
+            error.advice = (
+                f"It was looked for at {self.place}: check its name, the region, and the account "
+                "of the credentials."
+            )
         number = len(call.attempts) + 1 - call.uncounted
         one_time = isinstance(call.request.body, OneTimeBody)
         quota = self.shared.quotas[call.throttled]

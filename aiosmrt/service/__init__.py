@@ -5,7 +5,7 @@ Pure: it neither waits nor opens anything.
 
 from __future__ import annotations
 
-from aiosmrt.service.failures import LATE_REQUEST_CODES, lacks_capacity
+from aiosmrt.service.failures import LATE_REQUEST_CODES, lacks_capacity, lacks_endpoint
 from aiosmrt.service.model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -55,6 +55,7 @@ __all__ = [
     "check_parameters",
     "check_stream_head",
     "lacks_capacity",
+    "lacks_endpoint",
     "parse_error",
     "parse_invocation",
     "parse_message",

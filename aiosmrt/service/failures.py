@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from aiosmrt.errors import (
     SIXTY_SECONDS_ADVICE,
@@ -22,7 +23,7 @@ from aiosmrt.errors import (
 from aiosmrt.service.model import THROTTLING_CODES, Operation
 from aiosmrt.value import JSONValue
 
-__all__ = ["LATE_REQUEST_CODES", "build_error", "find_code", "lacks_capacity"]
+__all__ = ["LATE_REQUEST_CODES", "build_error", "find_code", "lacks_capacity", "lacks_endpoint"]
 
 _ERRORS: dict[str, type[ServiceError]] = {
     kind.__name__: kind
@@ -54,6 +55,13 @@ _NO_CAPACITY = re.compile(r"\bno capacity\b", re.IGNORECASE)
 _NO_CAPACITY_ADVICE = (
     "A component that was scaled to zero begins to scale out with this refusal, which takes "
     "minutes: RetryPolicy(capacity_wait=600) waits for it."
+)
+
+# "Endpoint e of account 123456789012 not found."; older ones: "Could not find endpoint …".
+_NO_ENDPOINT = re.compile(
+    r"(?=.*\b(?:endpoint|inference component)\b)"
+    r"(?=.*\b(?:not found|could not find|does not exist)\b)",
+    re.IGNORECASE | re.DOTALL,
 )
 
 LATE_REQUEST_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
@@ -164,6 +172,15 @@ def lacks_capacity(error: AiosmrtError) -> bool:
         return False
     return isinstance(error, ModelNotReadyException) or (
         isinstance(error, ValidationError) and _NO_CAPACITY.search(error.message) is not None
+    )
+
+
+def lacks_endpoint(error: AiosmrtError) -> TypeGuard[ServiceError]:
+    """Tell whether the service knows no such endpoint, or no such component of one."""
+    return (
+        isinstance(error, ServiceError)
+        and error.status in (400, 404)
+        and _NO_ENDPOINT.match(error.message) is not None
     )
 
 

@@ -43,6 +43,15 @@ class Resolved(Shown):
     user_agent: str
     in_lambda: bool  # whether this is a Lambda function, whose trace is passed on
 
+    def describe_place(self) -> str:
+        """Say where endpoints are looked for, and who has said so."""
+        region, url = self.settings.region_name, self.settings.endpoint_url
+        source = url.source if url.value is not None else "the rules for the region"
+        return (
+            f"region_name {region.value or 'is not set'} ({region.source}), endpoint_url "
+            f"{self.endpoint_url} ({source})"
+        )
+
 
 class Resolution:
     """Resolves a `Config`: lazily, once, and in a thread where files have to be read."""

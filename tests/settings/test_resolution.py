@@ -189,6 +189,22 @@ def test_options_of_the_endpoint(options: dict[str, object], host: str) -> None:
     assert _resolve(**options).endpoint_url == host
 
 
+def test_where_endpoints_are_looked_for_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = "https://runtime.sagemaker.eu-west-1.amazonaws.com (the rules for the region)"
+    place = _resolve().describe_place()
+    assert place == f"region_name eu-west-1 (argument), endpoint_url {url}"
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    place = _resolve(region_name=None).describe_place()
+    assert place == f"region_name eu-west-1 (environment variable AWS_REGION), endpoint_url {url}"
+    custom = {"endpoint_url": "http://host", "signature_version": UNSIGNED}
+    monkeypatch.delenv("AWS_REGION")
+    place = _resolve(region_name=None, **custom).describe_place()
+    assert place.startswith("region_name is not set (default), endpoint_url http://host")
+    assert place.endswith("(argument)")
+
+
 @pytest.mark.parametrize("region", [None, "", "no region", "us-east-1-fips"])
 def test_a_signature_needs_a_region(region: str | None) -> None:
     with pytest.raises(ConfigurationError, match="region"):

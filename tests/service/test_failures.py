@@ -1,0 +1,65 @@
+"""What a refusal means, by the service's words; codes and statuses are in `test_operations.py`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aiosmrt.errors import AiosmrtError, ConnectionLost
+from aiosmrt.http import ResponseHead
+from aiosmrt.service import lacks_capacity, lacks_endpoint, parse_error
+from aiosmrt.service.model import INVOKE_ENDPOINT
+
+NO_CAPACITY = (
+    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be "
+    "in-progress (if configured) or try to increase the capacity by invoking "
+    "UpdateInferenceComponentRuntimeConfig API."
+)
+
+
+def _refused(message: str, code: str = "ValidationError", status: int = 400) -> AiosmrtError:
+    body = json.dumps({"Message": message}).encode()
+    return parse_error(INVOKE_ENDPOINT, ResponseHead(status, {"x-amzn-errortype": code}), body)
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (_refused(NO_CAPACITY), True),
+        (_refused("Variant a has NO CAPACITY"), True),
+        (_refused("being loaded", "ModelNotReadyException", 429), True),
+        (_refused("capacity"), False),
+        (_refused("monocapacity"), False),
+        (_refused(NO_CAPACITY, "ModelError", 424), False),  # a model's own words
+        (_refused(NO_CAPACITY, "AccessDeniedException", 403), False),
+        (_refused(NO_CAPACITY, "ThrottlingException"), False),
+        (ConnectionLost("no capacity"), False),
+    ],
+)
+def test_want_of_capacity(error: AiosmrtError, *, lacks: bool) -> None:
+    assert lacks_capacity(error) is lacks
+    assert ("RetryPolicy(capacity_wait=600)" in str(error)) is lacks
+
+
+def test_a_stream_that_has_begun_does_not_want_capacity() -> None:
+    error = _refused("being loaded", "ModelNotReadyException", 429)
+    error.may_have_run = True
+    assert not lacks_capacity(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (_refused("Endpoint e of account 123456789012 not found."), True),
+        (_refused('Could not find endpoint "arn:aws:sagemaker:us-east-1:1:endpoint/e".'), True),
+        (_refused("Inference Component c does not exist"), True),
+        (_refused("endpoint e not found", "ResourceNotFound", 404), True),
+        (_refused("Endpoint e is not in service"), False),
+        (_refused("Variant v not found"), False),
+        (_refused("Endpoint e of account 1 not found.", "ModelError", 424), False),
+        (ConnectionLost("endpoint not found"), False),
+    ],
+)
+def test_an_endpoint_that_is_not_there(error: AiosmrtError, *, lacks: bool) -> None:
+    assert lacks_endpoint(error) is lacks
