@@ -137,7 +137,7 @@ HALF_MADE = [
     for kind in _find_classes()
     if (attrs.has(kind) and _can_fail(kind))
     or (not attrs.has(kind) and inspect.isroutine(vars(kind).get("__init__")))
-    if not issubclass(kind, BaseException | aiohttp.ClientResponse)
+    if not issubclass(kind, BaseException | aiohttp.ClientResponse | dict)
 ]
 
 

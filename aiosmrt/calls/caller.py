@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -229,7 +230,7 @@ class Caller:
             call.book_capacity_wait(time.perf_counter() - began)
             if refusal is not None:
                 refusal.not_retried = describe_wait(seconds)
-                raise refusal
+                raise copy.copy(refusal)
             slot = await self._take_slot(call, pool)
         return slot
 

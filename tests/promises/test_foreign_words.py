@@ -316,5 +316,5 @@ async def test_a_retry_is_logged_on_one_line(
     async with serve(answer) as server, connect(server, retry=policy) as client:
         await _fail(client, "InvokeEndpoint")
     logged = [record.getMessage() for record in caplog.records]
-    assert sum("failed with Throttled said red" in text for text in logged) == 2
+    assert sum("failed with Throttled said red" in text for text in logged) == 3
     assert all(map(_is_plain, logged))

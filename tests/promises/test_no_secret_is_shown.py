@@ -451,7 +451,7 @@ async def a_reader_that_is_cancelled_while_a_coding_is_taken_off(stage: Stage) -
     answer = stage.respond(200, bomb, content_encoding="gzip")
     async with stage.client_of(answer) as client:
         task = asyncio.create_task(_call(client))
-        asyncio.get_running_loop().call_later(0.1, task.cancel)
+        asyncio.get_running_loop().call_later(0.03, task.cancel)
         await task
 
 
