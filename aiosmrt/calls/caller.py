@@ -127,7 +127,7 @@ class Caller:
             with limits:
                 if self.retry.mode == "adaptive":
                     await self._pace(call)
-                slot = await self._take_slot(call, pool)
+                slot = self._find_slot(call, pool) or await self._await_slot(call, pool)
                 if self.shared.shortages:
                     slot = await self._give_way(call, pool, slot)
                 call.begin_sending()
@@ -151,7 +151,11 @@ class Caller:
         self._learn_pace(call, throttled=False)
         return result
 
-    async def _take_slot(self, call: Call, pool: Pool) -> Slot:
+    def _find_slot(self, call: Call, pool: Pool) -> Slot | None:
+        """Take a place in the pool where neither that nor credentials take waiting."""
+        return pool.find_slot(apart=call.apart) if self._find_credentials(call) else None
+
+    async def _await_slot(self, call: Call, pool: Pool) -> Slot:
         """Take a place in the pool, with credentials at hand: who waits for some holds none."""
         while True:
             if not self._find_credentials(call):
@@ -231,7 +235,7 @@ class Caller:
             if refusal is not None:
                 refusal.not_retried = describe_wait(seconds)
                 raise copy.copy(refusal)
-            slot = await self._take_slot(call, pool)
+            slot = await self._await_slot(call, pool)
         return slot
 
     def _learn_pace(self, call: Call, *, throttled: bool) -> None:

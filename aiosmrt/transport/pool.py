@@ -120,6 +120,10 @@ class Pool:
         if self._idle is not None and not self._calls:
             self._idle.set()
 
+    def find_slot(self, *, apart: bool = False) -> Slot | None:
+        """Give a place that is free now; `apart` as for `acquire`."""
+        return (self._slots_apart if apart else self._slots).take()
+
     async def acquire(self, limits: Limits, *, apart: bool = False) -> Slot:
         """Wait for a place, in the order of arrival, for at most `Timeout.slot` seconds.
 
@@ -127,9 +131,9 @@ class Pool:
             limits: of the call.
             apart: whether it is one of as many places that model calls never have.
         """
-        slots = self._slots_apart if apart else self._slots
-        slot = slots.take()
+        slot = self.find_slot(apart=apart)
         if slot is None:
+            slots = self._slots_apart if apart else self._slots
             limits.await_("slot")
             impatience = _Impatience(self)
             if not self._told_of_waiting:
