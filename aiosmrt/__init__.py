@@ -66,7 +66,7 @@ from aiosmrt.version import __version__
 # What a first `invoke_endpoint` can do without is imported when it is asked for. Type checkers must
 # not see how: for them, any name would do.
 if TYPE_CHECKING:
-    from aiosmrt import eventstream, sse
+    from aiosmrt import asgi, eventstream, sse
     from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 else:
@@ -76,6 +76,7 @@ else:
         "AsyncInvocation": "aiosmrt.async_inference.invocation",
         "ResponseStream": "aiosmrt.response_stream",
         "ResponseStreamOpening": "aiosmrt.response_stream",
+        "asgi": "aiosmrt.asgi",
         "eventstream": "aiosmrt.eventstream",
         "sse": "aiosmrt.sse",
     }
@@ -84,7 +85,7 @@ else:
         if name not in _LATE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = importlib.import_module(_LATE[name])
-        # Two of the names are modules, which have no name like their own.
+        # Three of the names are modules, which have no name like their own.
         value = globals()[name] = getattr(module, name, module)
         return value
 
@@ -160,6 +161,7 @@ __all__ = [
     "ValidationError",
     "WriteTimeout",
     "__version__",
+    "asgi",
     "eventstream",
     "sse",
 ]

@@ -17,9 +17,9 @@ import attrs
 import pytest
 
 import aiosmrt
-from aiosmrt import config, errors, local, models, sse
+from aiosmrt import asgi, config, errors, local, models, sse
 
-MODULES = (aiosmrt, aiosmrt.eventstream, local, sse)
+MODULES = (aiosmrt, aiosmrt.eventstream, asgi, local, sse)
 
 # What annotations name only for type checkers.
 _NAMES: dict[str, object] = {

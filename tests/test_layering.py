@@ -23,6 +23,7 @@ WINGS = (
     "pytest_plugin",
     "local",
     "__init__",
+    "asgi",
     "client",
     "async_inference",
     "response_stream",
@@ -53,6 +54,7 @@ WINGS = (
 # an SDK.
 KNOWERS = {
     "asyncio": {
+        "asgi",
         "cli",
         "local",
         "client",
@@ -66,6 +68,7 @@ KNOWERS = {
     },
     "aiohttp": {"transport", "local", "cli"},
     "botocore": {"signing", "settings"},
+    "starlette": {"asgi"},
 }
 
 PACKAGE = Path(aiosmrt.__file__).parent

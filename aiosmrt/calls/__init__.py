@@ -10,7 +10,7 @@ from aiosmrt.calls.builder import CallBuilder
 from aiosmrt.calls.call import Call
 from aiosmrt.calls.caller import Caller, Shared, read_refusal
 from aiosmrt.calls.request_body import collect_body, hash_body
-from aiosmrt.calls.retries import FailureKind, classify
+from aiosmrt.calls.retries import FailureKind, classify, read_retry_after
 
 __all__ = [
     "Call",
@@ -24,5 +24,6 @@ __all__ = [
     "open_stream",
     "read_body",
     "read_refusal",
+    "read_retry_after",
     "refuse",
 ]

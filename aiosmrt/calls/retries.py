@@ -59,6 +59,7 @@ __all__ = [
     "choose_delay",
     "classify",
     "decide",
+    "read_retry_after",
 ]
 
 T = TypeVar("T")
@@ -262,11 +263,11 @@ def choose_delay(
     base = policy.throttle_base_delay if throttled else policy.base_delay
     # 2 to the 60th is far above any max_delay, and further on a float would overflow.
     delay = random() * min(base * 2.0 ** min(attempt - 1, 60), policy.max_delay)
-    asked = _retry_after(error.headers) if isinstance(error, ServiceError) else None
+    asked = read_retry_after(error.headers) if isinstance(error, ServiceError) else None
     return delay if asked is None else max(delay, min(asked, delay + _RETRY_AFTER_MARGIN))
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
     """Give the seconds that the answer asks for, in a whole number or, by its own clock, a date."""
     for name, unit in (("x-amz-retry-after", 1000.0), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()

@@ -8,8 +8,8 @@ import inspect
 import socket
 import textwrap
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
 
 import aiohttp
 import attrs
@@ -17,15 +17,18 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from aiohttp import web
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import aiosmrt
+from aiosmrt.asgi import RelayResponse
+from aiosmrt.asgi.formats import ViewOf
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
 from aiosmrt.sse import EventDecoder, ServerSentEvent
 
@@ -39,77 +42,49 @@ ReadEvents: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[list[Server
 
 def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
     async def relay(request: web.Request) -> web.StreamResponse:
-        try:
-            async with client.invoke_endpoint_with_response_stream(
-                endpoint_name="llm", body=await request.read()
-            ) as stream:
-                response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response = web.StreamResponse()
+
+        async def receive() -> MutableMapping[str, Any]:
+            await asyncio.Event().wait()  # aiohttp cancels this handler when the browser leaves
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                response.set_status(message["status"])
+                for name, value in message["headers"]:
+                    response.headers[name.decode()] = value.decode()
                 await response.prepare(request)
-                try:
-                    async for text in stream.iter_text():
-                        await response.write(aiosmrt.sse.encode(text))
-                    await response.write(aiosmrt.sse.encode("", event="done"))
-                except aiosmrt.AiosmrtError as error:
-                    await response.write(aiosmrt.sse.encode(error.public_text, event="error"))
-                return response
-        except aiosmrt.AiosmrtError as error:  # before the first part: a status of its own
-            return web.json_response({"error": error.public_text}, status=502)
+            else:
+                await response.write(message["body"])
+
+        opening = client.invoke_endpoint_with_response_stream(
+            endpoint_name="llm", body=await request.read()
+        )
+        await aiosmrt.asgi.relay(opening)({}, receive, send)
+        return response
 
     application = web.Application()
     application.router.add_post("/chat", relay)
     return application
 
 
-class RelayResponse(Response):
-    """Asks the model when it is sent, and drops that when the browser leaves, whenever it does."""
+def relay_by_fastapi(client: aiosmrt.SageMakerRuntimeClient, view: ViewOf | None = None) -> FastAPI:
+    application = FastAPI()
 
-    def __init__(self, opening: aiosmrt.ResponseStreamOpening) -> None:
-        super().__init__()
-        self.opening = opening
-        self.begun = False
+    @application.post("/chat")
+    async def chat(request: Request) -> RelayResponse:
+        opening = client.invoke_endpoint_with_response_stream(
+            endpoint_name="llm", body=await request.body()
+        )
+        return RelayResponse(opening, view)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            answering = tasks.create_task(self.answer(scope, receive, send))
-            leaving = tasks.create_task(self.wait_for_disconnect(receive))
-            answering.add_done_callback(lambda _: leaving.cancel())
-            leaving.add_done_callback(lambda _: answering.cancel())
-        if answering.cancelled() and not self.begun:  # nobody reads it, but a middleware waits
-            await Response(status_code=499)(scope, receive, send)
-
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with self.opening as stream:
-                self.begun = True
-                headers = [(b"content-type", b"text/event-stream")]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                async for event in self.relay(stream):
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-        except aiosmrt.AiosmrtError as error:  # before the first part: a status of its own
-            refusal = JSONResponse({"error": error.public_text}, status_code=502)
-            await refusal(scope, receive, send)
-
-    async def relay(self, stream: aiosmrt.ResponseStream) -> AsyncIterator[bytes]:
-        try:
-            async for text in stream.iter_text():
-                yield aiosmrt.sse.encode(text)
-            yield aiosmrt.sse.encode("", event="done")
-        except aiosmrt.AiosmrtError as error:
-            yield aiosmrt.sse.encode(error.public_text, event="error")
-
-    async def wait_for_disconnect(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    return application
 
 
-class PartsRelayResponse(RelayResponse):
-    """Not in the README: text may be cut inside a character."""
-
-    async def relay(self, stream: aiosmrt.ResponseStream) -> AsyncIterator[bytes]:
-        async for part in stream:
-            yield aiosmrt.sse.encode(part.bytes.decode())
-        yield aiosmrt.sse.encode("", event="done")
+async def _iter_parts(stream: aiosmrt.ResponseStream) -> AsyncIterator[str]:
+    """Give text that may be cut inside a character: this model's is not."""
+    async for part in stream:
+        yield part.bytes.decode()
 
 
 class _Middleware(BaseHTTPMiddleware):
@@ -119,20 +94,28 @@ class _Middleware(BaseHTTPMiddleware):
         return await call_next(request)
 
 
-def relay_by_starlette(
-    client: aiosmrt.SageMakerRuntimeClient,
-    response_type: type[RelayResponse] = RelayResponse,
-    middleware: Sequence[Middleware] = (),
-) -> Starlette:
+def relay_by_starlette(client: aiosmrt.SageMakerRuntimeClient) -> Starlette:
     async def chat(request: Request) -> Response:
-        return response_type(
+        return RelayResponse(
             client.invoke_endpoint_with_response_stream(
                 endpoint_name="llm", body=await request.body()
             )
         )
 
-    routes = [Route("/chat", chat, methods=["POST"])]
-    return Starlette(routes=routes, middleware=middleware)
+    return Starlette(
+        routes=[Route("/chat", chat, methods=["POST"])], middleware=[Middleware(_Middleware)]
+    )
+
+
+def relay_by_itself(client: aiosmrt.SageMakerRuntimeClient) -> ASGIApp:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        opening = client.invoke_endpoint_with_response_stream(
+            endpoint_name="llm", body=message["body"]
+        )
+        await aiosmrt.asgi.relay(opening)(scope, receive, send)
+
+    return application
 
 
 # --- their servers
@@ -152,13 +135,8 @@ async def _run_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def _run_uvicorn(
-    client: aiosmrt.SageMakerRuntimeClient,
-    response_type: type[RelayResponse] = RelayResponse,
-    middleware: Sequence[Middleware] = (),
-) -> AsyncIterator[str]:
+async def _run_uvicorn(application: Any) -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    application = relay_by_starlette(client, response_type, middleware)
     server = uvicorn.Server(
         uvicorn.Config(application, log_config=None, lifespan="off", loop="none", ws="none")
     )
@@ -172,27 +150,23 @@ async def _run_uvicorn(
         listener.close()
 
 
-def _run_uvicorn_by_parts(client: aiosmrt.SageMakerRuntimeClient) -> Running:
-    return _run_uvicorn(client, PartsRelayResponse)
-
-
-def _run_uvicorn_with_middleware(client: aiosmrt.SageMakerRuntimeClient) -> Running:
-    return _run_uvicorn(client, middleware=[Middleware(_Middleware)])
-
-
 _RELAYS: dict[str, Relay] = {
     "aiohttp": _run_aiohttp,
-    "uvicorn": _run_uvicorn,
-    "uvicorn by parts": _run_uvicorn_by_parts,
-    "uvicorn with a middleware": _run_uvicorn_with_middleware,
+    "asgi": lambda client: _run_uvicorn(relay_by_itself(client)),
+    "fastapi": lambda client: _run_uvicorn(relay_by_fastapi(client)),
+    "fastapi by parts": lambda client: _run_uvicorn(relay_by_fastapi(client, _iter_parts)),
+    "starlette with a middleware": lambda client: _run_uvicorn(relay_by_starlette(client)),
 }
 
 
 @pytest.fixture
 def relay_sources() -> list[str]:
     """Give what the README has of the relays, word by word."""
-    aiohttp_relay = inspect.getsource(relay_by_aiohttp).partition(":\n")[2].partition("\n\n")[0]
-    return [textwrap.dedent(aiohttp_relay), inspect.getsource(RelayResponse)]
+    aiohttp_relay = inspect.getsource(relay_by_aiohttp).partition(":\n")[2]
+    aiohttp_relay = aiohttp_relay.partition("    application = web")[0]
+    fastapi_relay = inspect.getsource(relay_by_fastapi).partition("FastAPI()\n\n")[2]
+    fastapi_relay = fastapi_relay.partition("opening, view")[0]
+    return [textwrap.dedent(aiohttp_relay).strip(), textwrap.dedent(fastapi_relay).strip()]
 
 
 @pytest.fixture

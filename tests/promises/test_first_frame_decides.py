@@ -344,7 +344,9 @@ async def test_a_page_that_claims_to_be_a_stream(
 # --- a relay chooses its status code
 
 
-each_relay = pytest.mark.parametrize("relay", ["aiohttp", "uvicorn"], indirect=True)
+each_relay = pytest.mark.parametrize(
+    "relay", ["aiohttp", "asgi", "fastapi", "starlette with a middleware"], indirect=True
+)
 
 
 @each_relay

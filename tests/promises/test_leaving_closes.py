@@ -532,8 +532,10 @@ async def test_an_observer_that_raises_at_the_end_leaves_nothing_open(
 
 # --- a relay leaves when its browser does
 
+RELAYS = ["aiohttp", "asgi", "fastapi", "starlette with a middleware"]
 
-@pytest.mark.parametrize("relay", ["aiohttp", "uvicorn", "uvicorn by parts"], indirect=True)
+
+@pytest.mark.parametrize("relay", [*RELAYS, "fastapi by parts"], indirect=True)
 @pytest.mark.parametrize("body", [b"hang", b"push", b"flood"])
 @pytest.mark.asyncio
 async def test_a_browser_that_hangs_up_ends_the_generation_within_a_second(
@@ -558,9 +560,7 @@ async def test_a_browser_that_hangs_up_ends_the_generation_within_a_second(
             assert len(await read_events(response)) == 3
 
 
-@pytest.mark.parametrize(
-    "relay", ["aiohttp", "uvicorn", "uvicorn with a middleware"], indirect=True
-)
+@pytest.mark.parametrize("relay", RELAYS, indirect=True)
 @pytest.mark.asyncio
 async def test_a_browser_that_hangs_up_before_the_first_part_ends_the_call(
     relay: Relay,
@@ -582,7 +582,7 @@ async def test_a_browser_that_hangs_up_before_the_first_part_ends_the_call(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-@pytest.mark.parametrize("relay", ["aiohttp", "uvicorn"], indirect=True)
+@pytest.mark.parametrize("relay", RELAYS, indirect=True)
 @pytest.mark.asyncio
 async def test_a_browser_that_waits_is_answered_after_the_longest_prompt(
     relay: Relay,
