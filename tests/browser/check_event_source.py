@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -22,9 +23,15 @@ import aiohttp
 import attrs
 import pytest
 import pytest_asyncio
-from aiohttp import web
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
 import aiosmrt
+from aiosmrt.asgi import RelayResponse
+from aiosmrt.asgi.formats import ViewOf
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
 from aiosmrt.sse import encode
 
@@ -75,36 +82,21 @@ class Upstream:
     running: int = 0
 
 
-def _relay(upstream: Upstream) -> web.Application:
-    async def show_page(_: web.Request) -> web.Response:
-        return web.Response(text=PAGE, content_type="text/html")
+_VIEWS: dict[str, ViewOf | None] = {"text": None, "events": aiosmrt.ResponseStream.iter_events}
 
-    async def relay(request: web.Request) -> web.StreamResponse:
+
+def _relay(upstream: Upstream) -> Starlette:
+    async def show_page(_: Request) -> HTMLResponse:
+        return HTMLResponse(PAGE)
+
+    async def relay(request: Request) -> RelayResponse:
         upstream.asked += 1
-        try:
-            async with upstream.client.invoke_endpoint_with_response_stream(
-                endpoint_name="llm", body=request.query["prompt"]
-            ) as stream:
-                response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-                await response.prepare(request)
-                try:
-                    if request.query["view"] == "text":
-                        async for text in stream.iter_text():
-                            await response.write(encode(text))
-                    else:
-                        async for event in stream.iter_events():
-                            await response.write(encode(event.data, event=event.event, id=event.id))
-                    await response.write(encode("", event="done"))
-                except aiosmrt.AiosmrtError as error:
-                    await response.write(encode(error.public_text, event="error"))
-                return response
-        except aiosmrt.AiosmrtError as error:
-            return web.json_response({"error": error.public_text}, status=502)
+        opening = upstream.client.invoke_endpoint_with_response_stream(
+            endpoint_name="llm", body=request.query_params["prompt"]
+        )
+        return RelayResponse(opening, _VIEWS[request.query_params["view"]], heartbeat=0.5)
 
-    application = web.Application()
-    application.router.add_get("/", show_page)
-    application.router.add_get("/chat", relay)
-    return application
+    return Starlette(routes=[Route("/", show_page), Route("/chat", relay)])
 
 
 @pytest_asyncio.fixture
@@ -122,6 +114,8 @@ async def upstream() -> AsyncIterator[Upstream]:
                 for part in (sent[:9], sent[9:30], sent[30:], b"data: Viktor\r\rdata", b":unter"):
                     yield part
                 return
+            if body == b"prefill":
+                await asyncio.Event().wait()
             yield "zwölf\n".encode()
             if body == b"fail":
                 raise ModelFailure(500, "out of memory")
@@ -142,16 +136,17 @@ async def upstream() -> AsyncIterator[Upstream]:
         ) as client,
     ):
         seen = Upstream(client)
-        runner = web.AppRunner(
-            _relay(seen), handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(
+            uvicorn.Config(_relay(seen), log_config=None, timeout_graceful_shutdown=0)
         )
-        await runner.setup()
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            seen.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+            seen.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
             yield seen
         finally:
-            await runner.cleanup()
+            server.should_exit = True
+            await serving
 
 
 # --- the browser
@@ -303,6 +298,13 @@ async def test_a_failure_on_the_way_is_an_event_with_a_type(show: Show) -> None:
 
 
 @pytest.mark.asyncio
+async def test_comments_before_the_first_part_open_the_stream_and_are_not_shown(show: Show) -> None:
+    tab = await show("prefill")
+    await tab.wait_for("typeof source === 'object' && source.readyState === 1")
+    assert await tab.evaluate("document.querySelectorAll('li').length") == 0
+
+
+@pytest.mark.asyncio
 async def test_a_failure_before_the_first_part_is_a_refusal(show: Show) -> None:
     assert await (await show("refuse")).wait_for_end() == ("refused", [])
 
@@ -326,7 +328,7 @@ async def _kill_browser(tab: Tab) -> None:
     tab.browser.kill()
 
 
-@pytest.mark.parametrize("prompt", ["hang", "push"])
+@pytest.mark.parametrize("prompt", ["hang", "push", "prefill"])
 @pytest.mark.parametrize("hang_up", [_close_tab, _close_source, _go_elsewhere, _kill_browser])
 @pytest.mark.asyncio
 async def test_hanging_up_ends_the_generation_within_a_second(
@@ -337,7 +339,10 @@ async def test_hanging_up_ends_the_generation_within_a_second(
     until: Until,
 ) -> None:
     tab = await show(prompt)
-    await tab.wait_for("document.querySelectorAll('li').length")
+    if prompt == "prefill":
+        await until(lambda: upstream.running == 1)
+    else:
+        await tab.wait_for("document.querySelectorAll('li').length")
     assert upstream.running == 1
     async with asyncio.timeout(1):
         await hang_up(tab)
