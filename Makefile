@@ -22,7 +22,7 @@ coverage: .venv/installed
 
 soak: .venv/installed
 	AIOSMRT_BOOKS=2 AIOSMRT_DROPPED_CALLS=1000 AIOSMRT_LEFT_STREAMS=10000 AIOSMRT_PUSHED_MEGABYTES=1024 \
-	AIOSMRT_BATCH_ROWS=20000 \
+	AIOSMRT_BATCH_ROWS=20000 AIOSMRT_RELAYED_STREAMS=200 \
 		$(BIN)/python -m pytest -s tests/promises
 	AIOSMRT_MUTATED_ANSWERS=5000000 $(BIN)/python -m pytest --log-cli-level=INFO tests/fuzz
 

@@ -87,7 +87,7 @@ async def _iter_parts(stream: aiosmrt.ResponseStream) -> AsyncIterator[str]:
         yield part.bytes.decode()
 
 
-class _Middleware(BaseHTTPMiddleware):
+class PassingMiddleware(BaseHTTPMiddleware):
     """One that waits for the beginning of a response, as most do."""
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -103,7 +103,7 @@ def relay_by_starlette(client: aiosmrt.SageMakerRuntimeClient) -> Starlette:
         )
 
     return Starlette(
-        routes=[Route("/chat", chat, methods=["POST"])], middleware=[Middleware(_Middleware)]
+        routes=[Route("/chat", chat, methods=["POST"])], middleware=[Middleware(PassingMiddleware)]
     )
 
 
