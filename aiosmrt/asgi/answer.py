@@ -218,13 +218,13 @@ class _Answer:
 
     async def _send_body(self, body: bytes) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        self._sent_at = asyncio.get_running_loop().time()
 
     async def _send(self, message: Message) -> None:
         try:
             await self._send_message(message)
         except OSError as error:  # ASGI 2.4: "if send is called after the client has disconnected"
             raise _Left from error
+        self._sent_at = asyncio.get_running_loop().time()
 
 
 async def _wait_until_left(receive: Receive) -> None:

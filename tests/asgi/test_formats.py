@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiosmrt import PayloadPart, PayloadTooLarge, ResponseStream
+from aiosmrt import PayloadPart, PayloadTooLarge, ResponseStream, TruncatedStream
 from aiosmrt.asgi import formats
 from aiosmrt.asgi.formats import EventFormat, LineFormat
 from aiosmrt.sse import EventDecoder
@@ -22,6 +23,7 @@ class _Stream:
     """Parts that are there."""
 
     parts: list[bytes]
+    cut: bool = False  # behind them
     content_type: str | None = "text/event-stream"
     bytes_received: int = 0
 
@@ -29,14 +31,22 @@ class _Stream:
         for part in self.parts:
             self.bytes_received += len(part)
             yield PayloadPart(part)
+        if self.cut:
+            raise TruncatedStream("cut")
 
 
-def _write(parts: list[bytes]) -> list[bytes]:
-    async def write() -> list[bytes]:
-        stream = cast("ResponseStream", _Stream(parts))
-        return [piece async for piece in EventFormat(None).write(stream)]
+def _write(parts: list[bytes], *, cut: bool = False) -> list[bytes]:
+    """Give the pieces that are written of these parts, up to their end or to a cut."""
+    pieces: list[bytes] = []
 
-    return asyncio.run(write())
+    async def write() -> None:
+        stream = cast("ResponseStream", _Stream(parts, cut))
+        async for piece in EventFormat(None).write(stream):
+            pieces.append(piece)  # noqa: PERF401 - those before a cut count
+
+    with contextlib.suppress(TruncatedStream):
+        asyncio.run(write())
+    return pieces
 
 
 def _decode(data: bytes) -> tuple[list[Any], list[Any]]:
@@ -70,15 +80,11 @@ def test_events_are_passed_on_byte_by_byte_and_whole(payload: bytes, cuts: list[
 
 @given(_PAYLOADS)
 def test_whole_events_do_not_wait(payload: bytes) -> None:
-    """Byte by byte: what a decoder has given has been written."""
-    known = 0
-    written = b""
-    for number in range(1, len(payload) + 1):
-        (found, _) = _decode(payload[:number])
-        if len(found) > known:
-            known = len(found)
-            written = b"".join(_write([payload[: number - 1], payload[number - 1 : number]]))
-            assert len(_decode(written)[0]) == known
+    found, _ = _decode(payload)
+    for parts in ([payload], [payload[place : place + 1] for place in range(len(payload))]):
+        written = b"".join(_write(parts, cut=True))
+        assert payload.startswith(written)
+        assert _decode(written) == (found, [])
 
 
 def test_an_event_without_an_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
