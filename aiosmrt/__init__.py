@@ -51,7 +51,7 @@ from aiosmrt.errors import (
     ValidationError,
     WriteTimeout,
 )
-from aiosmrt.hooks import AfterHeaders, BeforeSend, Hooks, OnEnd, OnFirstPart, OnRetry
+from aiosmrt.hooks import AfterHeaders, BeforeSend, Hooks, OnEnd, OnFirstPart, OnRetry, OnStart
 from aiosmrt.models import (
     AsyncInferenceOutput,
     Attempt,
@@ -134,6 +134,7 @@ __all__ = [
     "OnEnd",
     "OnFirstPart",
     "OnRetry",
+    "OnStart",
     "ParameterError",
     "PayloadError",
     "PayloadPart",

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from aiosmrt.calls import Call, CallBuilder, open_stream, read_body
 from aiosmrt.config import UNSIGNED, Config
+from aiosmrt.hooks import Hooks
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
     INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    OPERATIONS,
     Arguments,
     ClientOptions,
     InvokeEndpointAsyncParameters,
@@ -66,15 +68,25 @@ class SageMakerRuntimeClient:
         self._s3_state: S3State | None = None
 
     @hides_locals
-    def with_options(self, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
+    def with_options(
+        self, *, replace_hooks: Hooks | None = None, **options: Unpack[ClientOptions]
+    ) -> SageMakerRuntimeClient:
         """Give a client with other options over the same pool; closing it closes nothing.
+
+        Args:
+            replace_hooks: hooks in place of the client's, which `hooks` are added to; `Hooks()`,
+                or `hooks=None`, for none.
+            options: the fields of `aiosmrt.Config`, but those that shape the pool.
 
         Raises:
             TypeError: an option that does not exist, or that shapes the pool.
             ConfigurationError: an option whose value cannot be used.
         """
         refuse_pool_options(options)
-        config = configure(self._builder.config, options)
+        config = self._builder.config
+        if replace_hooks is not None:
+            config = configure(configure(config, {"hooks": None}), {"hooks": replace_hooks})
+        config = configure(config, options)
         derived = self.__class__.__new__(self.__class__)
         derived.__dict__ |= self.__dict__
         # Kept alive, so that somebody is left to close the pools, or to warn.
@@ -229,7 +241,11 @@ class SageMakerRuntimeClient:
         operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
         arguments = Arguments(parameters)
         del parameters
-        check_names(operation, arguments.parameters.keys())
+        try:
+            check_names(operation, arguments.parameters.keys())
+        except TypeError as error:
+            self._builder.refuse(operation, arguments, error)
+            raise
 
         async def open_it() -> ResponseStream:
             pool, caller, call = await self._builder.begin(operation, arguments)
@@ -279,7 +295,14 @@ class SageMakerRuntimeClient:
         given = Redacted(parameters)
         del parameters
         # The methods check names and types; a TypedDict cannot be built from a mapping.
-        respelled: Redacted[dict[str, Any]] = Redacted(respell(operation, given.value))
+        respelled: Redacted[dict[str, Any]] = Redacted({})
+        try:
+            respelled.value.update(respell(operation, given.value))
+        except TypeError as error:
+            if operation in OPERATIONS:
+                named: Any = {"endpoint_name": given.value.get("EndpointName")}
+                self._builder.refuse(OPERATIONS[operation], Arguments(named), error)
+            raise
         if operation == INVOKE_ENDPOINT.name:
             return await self.invoke_endpoint(**respelled.value)
         if operation == INVOKE_ENDPOINT_ASYNC.name:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import logging
 import time
 import warnings
@@ -117,12 +116,17 @@ class ResponseStream:
             await self._tell_end()
         elif call.hooks.on_first_part is not None:
             elapsed, size = time.perf_counter() - call.began, len(self._payloads[-1])
-            event = OnFirstPart(call.operation, call.endpoint_name, elapsed, size)
+            event = OnFirstPart(
+                operation=call.operation,
+                endpoint_name=call.endpoint_name,
+                elapsed=elapsed,
+                size=size,
+                call_id=call.call_id,
+                service=call.service,
+            )
             await call.tell(call.hooks.on_first_part, event)
 
-    async def _tell_end(
-        self, error: BaseException | None = None, outcome: Outcome = "done"
-    ) -> None:
+    async def _tell_end(self, error: BaseException | None = None, outcome: Outcome = "ok") -> None:
         # Until the stream is handed out, its end is the call's.
         if self._call.goes_on:
             parts, size = self.parts_received, self.bytes_received
@@ -396,16 +400,8 @@ class ResponseStream:
             if not self._loop.is_closed():
                 # The collector may run in any thread.
                 self._loop.call_soon_threadsafe(self._response.close)
-                if self._call.goes_on and self._call.hooks.on_end is not None:
-                    end = functools.partial(
-                        self._call.end,
-                        self.metadata,
-                        None,
-                        self.parts_received,
-                        self.bytes_received,
-                        "dropped",
-                    )
-                    self._loop.call_soon_threadsafe(_begin_telling, end)
+            if self._call.goes_on:
+                self._call.end_detached(self.metadata, self.parts_received, self.bytes_received)
 
 
 class ResponseStreamOpening:
@@ -444,21 +440,3 @@ class ResponseStreamOpening:
 
 async def _let_others_run() -> None:
     await asyncio.sleep(0)
-
-
-# Of streams that nobody holds any longer; what is in here is not dropped, too.
-_telling: set[asyncio.Task[None]] = set()
-
-
-def _begin_telling(end: Callable[[], Awaitable[None]]) -> None:
-    task = asyncio.ensure_future(_tell_of_dropped(end))
-    _telling.add(task)
-    task.add_done_callback(_telling.discard)
-
-
-async def _tell_of_dropped(end: Callable[[], Awaitable[None]]) -> None:
-    """Tell an observer of a stream that has nobody whom its failure could be raised to."""
-    try:
-        await end()
-    except Exception:  # noqa: BLE001 - whatever an observer raises
-        _log.exception("on_end failed for a response stream that was never closed")

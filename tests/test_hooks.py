@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,7 +12,7 @@ import aiosmrt
 from aiosmrt.local import LocalEndpoint
 from aiosmrt.service.model import OPERATIONS, spell
 
-STATIONS = ["before_send", "after_headers", "on_retry", "on_first_part", "on_end"]
+STATIONS = ["on_start", "before_send", "after_headers", "on_retry", "on_first_part", "on_end"]
 
 
 @pytest.mark.parametrize("station", STATIONS)
@@ -30,7 +31,11 @@ async def test_every_station_is_told_in_order() -> None:
         told.append(event)
 
     hooks = aiosmrt.Hooks(
-        before_send=later, after_headers=told.append, on_first_part=later, on_end=told.append
+        on_start=later,
+        before_send=later,
+        after_headers=told.append,
+        on_first_part=later,
+        on_end=told.append,
     )
     async with (
         LocalEndpoint() as endpoint,
@@ -40,13 +45,16 @@ async def test_every_station_is_told_in_order() -> None:
         async for _ in stream:
             pass
     assert [type(event).__name__ for event in told] == [
+        "OnStart",
         "BeforeSend",
         "AfterHeaders",
         "OnFirstPart",
         "OnEnd",
     ]
+    assert len({getattr(event, "call_id", None) for event in told}) == 1
     end = told[-1]
     assert isinstance(end, aiosmrt.OnEnd)
+    assert end.call_id
     assert (end.parts_received, end.bytes_received, end.error) == (2, 3, None)
     assert "secret" not in repr(told)
 
@@ -84,27 +92,98 @@ async def test_an_added_header_cannot_break_the_request(name: str, value: str) -
 
 
 @pytest.mark.asyncio
-async def test_a_derived_client_keeps_the_hooks_that_it_was_not_given() -> None:
+async def test_a_derived_client_adds_hooks_or_replaces_them() -> None:
     told: list[tuple[str, object]] = []
 
     def tell(name: str) -> Callable[[object], None]:
         return lambda event: told.append((name, type(event)))
 
+    async def tell_later(event: object) -> None:
+        await asyncio.sleep(0)
+        told.append(("third", type(event)))
+
     hooks = aiosmrt.Hooks(after_headers=tell("client"), on_end=tell("client"))
     async with LocalEndpoint() as endpoint, endpoint.client(hooks=hooks) as client:
-        more = client.with_options(hooks=aiosmrt.Hooks(before_send=tell("derived")))
-        other = more.with_options(hooks=aiosmrt.Hooks(on_end=tell("other"), after_headers=None))
-        for one in (more, other, client):
+        second = client.with_options(hooks=aiosmrt.Hooks(on_end=tell("second")))
+        third = second.with_options(hooks=aiosmrt.Hooks(on_end=tell_later))
+        other = third.with_options(replace_hooks=aiosmrt.Hooks(on_end=tell("other")))
+        both = third.with_options(
+            replace_hooks=aiosmrt.Hooks(), hooks=aiosmrt.Hooks(on_end=tell("both"))
+        )
+        none = third.with_options(hooks=None)
+        for one in (third, other, both, none):
             await one.invoke_endpoint(endpoint_name="e", body="x")
+            told.append(("-", None))
+    rule = ("-", None)
     assert told == [
-        ("derived", aiosmrt.BeforeSend),
         ("client", aiosmrt.AfterHeaders),
         ("client", aiosmrt.OnEnd),
-        ("derived", aiosmrt.BeforeSend),
+        ("second", aiosmrt.OnEnd),
+        ("third", aiosmrt.OnEnd),
+        rule,
         ("other", aiosmrt.OnEnd),
-        ("client", aiosmrt.AfterHeaders),
-        ("client", aiosmrt.OnEnd),
+        rule,
+        ("both", aiosmrt.OnEnd),
+        rule,
+        rule,
     ]
+
+
+def test_hooks_in_place_of_others_are_hooks() -> None:
+    client = aiosmrt.SageMakerRuntimeClient()
+    wrong: Any = print
+    with pytest.raises(aiosmrt.ConfigurationError, match="hooks="):
+        client.with_options(replace_hooks=wrong)
+
+
+@pytest.mark.parametrize("station", ["on_start", "on_end"])
+@pytest.mark.asyncio
+async def test_every_hook_of_a_station_is_told_whatever_another_raises(station: str) -> None:
+    told: list[object] = []
+
+    def fail(event: object) -> None:
+        raise _OwnError("mine")
+
+    first: dict[str, Any] = {station: fail}
+    rest = aiosmrt.Hooks(on_start=told.append, on_end=told.append)
+    async with (
+        LocalEndpoint() as endpoint,
+        endpoint.client(hooks=aiosmrt.Hooks(**first)) as client,
+    ):
+        call = client.with_options(hooks=rest).invoke_endpoint(endpoint_name="e", body="x")
+        if station == "on_start":
+            with pytest.raises(_OwnError):
+                await call
+            assert not endpoint.requests
+        else:
+            await call
+    assert [type(event) for event in told] == [aiosmrt.OnStart, aiosmrt.OnEnd]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("mine"), aiosmrt.ConnectError("mine")])
+@pytest.mark.parametrize("later", [False, True], ids=["function", "coroutine function"])
+@pytest.mark.asyncio
+async def test_an_answer_is_not_lost_to_what_on_end_raises(
+    *, later: bool, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(event: object) -> None:
+        raise error
+
+    async def fail_later(event: object) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    hooks = aiosmrt.Hooks(on_end=fail_later if later else fail)
+    async with LocalEndpoint() as endpoint, endpoint.client(hooks=hooks) as client:
+        response = await client.invoke_endpoint(endpoint_name="e", body="x")
+        async with client.invoke_endpoint_with_response_stream(
+            endpoint_name="e", body="a b"
+        ) as stream:
+            assert await stream.read() == b"a b"
+        with pytest.raises(aiosmrt.ParameterError):  # as it is, not what the hook raises
+            await client.invoke_endpoint(endpoint_name="", body="x")
+    assert response.body
+    assert caplog.text.count("on_end failed for ") == 3
 
 
 class _OwnError(Exception):
@@ -112,7 +191,7 @@ class _OwnError(Exception):
 
 
 @pytest.mark.parametrize("error", [_OwnError("mine"), aiosmrt.ConnectError("mine")])
-@pytest.mark.parametrize("station", ["before_send", "after_headers", "on_first_part", "on_end"])
+@pytest.mark.parametrize("station", ["on_start", "before_send", "after_headers", "on_first_part"])
 @pytest.mark.asyncio
 async def test_a_hook_that_raises_fails_the_call_and_leaks_nothing(
     station: str, error: Exception
@@ -134,7 +213,7 @@ async def test_a_hook_that_raises_fails_the_call_and_leaks_nothing(
         assert caught.value is error
         # The only slot is free again; what a hook raises is nobody's retry.
         await asyncio.wait_for(client.invoke_endpoint(endpoint_name="e", body="x"), 5)
-        assert len(endpoint.requests) == (1 if station == "before_send" else 2)
+        assert len(endpoint.requests) == (1 if station in ("on_start", "before_send") else 2)
 
 
 @pytest.mark.asyncio
@@ -198,8 +277,125 @@ async def test_a_call_that_fails_before_it_is_sent_is_told_once(
     assert isinstance(end, aiosmrt.OnEnd)
     assert (end.operation, end.endpoint_name) == (operation, given.get("endpoint_name", "e"))
     assert end.error is caught.value
-    assert (end.outcome, end.metadata) == ("failed", None)
-    assert end.duration > 0
+    assert (end.outcome, end.metadata) == ("error", None)
+    assert end.elapsed > 0
+
+
+async def _misname(client: aiosmrt.SageMakerRuntimeClient, operation: str, way: str) -> None:
+    method: Any = getattr(client, spell(operation))
+    if way == "method":
+        await method(endpoint_name="e", bodi=b"")
+    else:
+        await client.call(cast("Any", operation), {"EndpointName": "e", "Bodi": b""})
+
+
+@pytest.mark.parametrize("way", ["method", "call"])
+@pytest.mark.parametrize("later", [False, True], ids=["function", "coroutine function"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.asyncio
+async def test_a_call_with_an_unknown_keyword_is_told(
+    *, operation: str, later: bool, way: str
+) -> None:
+    told: list[Any] = []
+
+    async def note(event: object) -> None:
+        await asyncio.sleep(0)
+        told.append(event)
+
+    hook = note if later else told.append
+    hooks = aiosmrt.Hooks(on_start=hook, on_end=hook)
+    async with aiosmrt.SageMakerRuntimeClient(region_name="eu-west-1", hooks=hooks) as client:
+        with pytest.raises(TypeError, match=r"(?i)bodi") as caught:
+            await _misname(client, operation, way)
+        for _ in range(3):
+            await asyncio.sleep(0)
+    start, end = told
+    assert (start.operation, start.endpoint_name) == (operation, "e")
+    assert (end.outcome, end.error, end.call_id) == ("error", caught.value, start.call_id)
+
+
+@pytest.mark.asyncio
+async def test_a_call_whose_on_start_is_cancelled_has_an_end() -> None:
+    told: list[object] = []
+
+    async def wait(event: object) -> None:
+        told.append(event)
+        await asyncio.sleep(3600)
+
+    hooks = aiosmrt.Hooks(on_start=wait, on_end=told.append)
+    async with aiosmrt.SageMakerRuntimeClient(region_name="eu-west-1", hooks=hooks) as client:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.invoke_endpoint(endpoint_name="e", body=b""), 0.01)
+    _, end = told
+    assert isinstance(end, aiosmrt.OnEnd)
+    assert end.outcome == "cancelled"
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["function", "coroutine function"])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_call_whose_task_or_stream_outlives_its_loop_was_left(*, later: bool) -> None:
+    told: list[object] = []
+
+    async def note(event: object) -> None:
+        told.append(event)
+
+    hook = note if later else told.append
+    client = aiosmrt.SageMakerRuntimeClient(
+        region_name="eu-west-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        hooks=aiosmrt.Hooks(on_start=hook, on_end=hook),
+    )
+
+    async def begin() -> object:
+        task = asyncio.ensure_future(
+            client.invoke_endpoint(endpoint_name="e", body=_wait_for_ever())
+        )
+        await asyncio.sleep(0.01)
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(begin())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.set_exception_handler(lambda *_: None)
+    loop.close()
+    assert len(told) == 1
+    del task
+    gc.collect()
+    _, end = told
+    assert isinstance(end, aiosmrt.OnEnd)
+    assert (end.outcome, end.error) == ("left", None)
+
+
+@pytest.mark.asyncio
+async def test_what_was_never_begun_is_not_told() -> None:
+    told: list[object] = []
+    hooks = aiosmrt.Hooks(on_start=told.append, on_end=told.append)
+    async with aiosmrt.SageMakerRuntimeClient(region_name="eu-west-1", hooks=hooks) as client:
+        with pytest.warns(RuntimeWarning, match="never opened"):
+            client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"")
+        task = asyncio.ensure_future(client.invoke_endpoint(endpoint_name="e", body=b""))
+        task.cancel()
+        await asyncio.wait([task])
+    assert told == []
+
+
+@pytest.mark.asyncio
+async def test_the_log_has_the_end_of_each_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[aiosmrt.OnEnd] = []
+    caplog.set_level("DEBUG", "aiosmrt")
+    hooks = aiosmrt.Hooks(on_end=told.append)
+    async with LocalEndpoint() as endpoint, endpoint.client(hooks=hooks) as client:
+        response = await client.invoke_endpoint(endpoint_name="e", body="x")
+        wrong = client.with_options(aws_secret_access_key="no", aws_access_key_id="local")
+        with pytest.raises(aiosmrt.ServiceError):
+            await wrong.invoke_endpoint(endpoint_name="e", body="x")
+    good, bad = (vars(record) for record in caplog.records if "ended after" in record.message)
+    assert good["request_id"] == response.metadata.request_id
+    assert (good["status"], good["error"], good["attempt"]) == (200, None, 1)
+    assert good["seconds"] > 0
+    assert (bad["status"], bad["error"]) == (403, "InvalidSignatureException")
+    assert [good["call_id"], bad["call_id"]] == [event.call_id for event in told]
 
 
 @pytest.mark.asyncio

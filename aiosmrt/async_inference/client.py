@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import time
 from collections.abc import AsyncGenerator, Iterable
 
 import attrs
@@ -40,14 +39,20 @@ class AsyncInferenceClient:
 
     async def submit(self, arguments: Arguments, prefix: str | None) -> AsyncInvocation:
         """Carry out `SageMakerRuntimeClient.invoke_endpoint_async`."""
-        began = time.perf_counter()
-        check_names(INVOKE_ENDPOINT_ASYNC, arguments.parameters.keys())
+        hooks, observation = self._builder.config.hooks, None
+        if hooks is not None:
+            observation = self._builder.observe(INVOKE_ENDPOINT_ASYNC, arguments, hooks)
+            await observation.start()
         try:
+            check_names(INVOKE_ENDPOINT_ASYNC, arguments.parameters.keys())
             place = await self._stage(arguments, prefix or self._builder.config.s3_input_prefix)
         except BaseException as error:
-            await self._builder.tell_end(INVOKE_ENDPOINT_ASYNC, arguments, error, began)
+            if observation is not None:
+                await observation.end(None, error)
             raise
-        pool, caller, call = await self._builder.begin(INVOKE_ENDPOINT_ASYNC, arguments)
+        pool, caller, call = await self._builder.begin(
+            INVOKE_ENDPOINT_ASYNC, arguments, observation
+        )
         try:
             return await caller.call(call, pool, self._judge)
         except AiosmrtError as error:

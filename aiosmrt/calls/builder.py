@@ -10,12 +10,13 @@ from urllib.parse import quote
 
 import attrs
 
-from aiosmrt.calls.call import NO_HOOKS, Call, judge_outcome, tell
+from aiosmrt.calls.call import NO_HOOKS, Call
 from aiosmrt.calls.caller import Caller, Shared
+from aiosmrt.calls.observation import Observation
 from aiosmrt.calls.request_body import collect_body
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError
-from aiosmrt.hooks import OnEnd
+from aiosmrt.hooks import Hooks
 from aiosmrt.service import (
     Arguments,
     ClientOptions,
@@ -88,57 +89,58 @@ class CallBuilder:
             )
         return derived
 
-    async def begin(self, operation: Operation, arguments: Arguments) -> tuple[Pool, Caller, Call]:
+    async def begin(
+        self, operation: Operation, arguments: Arguments, observation: Observation | None = None
+    ) -> tuple[Pool, Caller, Call]:
         """Check a call's parameters and put the call together; nothing is sent yet.
+
+        Args:
+            operation: of the call.
+            arguments: of the call.
+            observation: of a call that has begun before.
 
         Raises:
             TypeError: a keyword that the operation does not have.
             AiosmrtError: what else is wrong with the parameters, the options or the settings.
         """
         began = time.perf_counter()
-        check_names(operation, arguments.parameters.keys())
         bind_parameters(operation, self.config.params, arguments)
+        if self.config.hooks is not None:
+            observation = observation or self.observe(operation, arguments, self.config.hooks)
+            await observation.start()
         try:
-            return await self._put_together(operation, arguments, began)
+            check_names(operation, arguments.parameters.keys())
+            return await self._put_together(operation, arguments, began, observation)
         except AiosmrtError as error:
             forget_locals(error, error.__cause__)
             placed = _place(error, operation, arguments)
             try:
-                await self.tell_end(operation, arguments, placed, began)
+                if observation is not None:
+                    await observation.end(None, placed)
                 raise placed from error.__cause__
             finally:
                 del placed  # or this frame and it would keep each other
         except BaseException as error:
-            await self.tell_end(operation, arguments, error, began)
+            if observation is not None:
+                await observation.end(None, error)
             raise
 
-    async def tell_end(
-        self, operation: Operation, arguments: Arguments, error: BaseException, began: float
-    ) -> None:
-        """Tell the observer of a call that has failed before it was put together.
+    def observe(self, operation: Operation, arguments: Arguments, hooks: Hooks) -> Observation:
+        """Give what tells the observers of a call."""
+        name = arguments.parameters.get("endpoint_name", self.config.params.get("endpoint_name"))
+        return Observation(hooks, operation.name, str(name or ""))
 
-        Args:
-            operation: of the call.
-            arguments: of the call.
-            error: that has ended it.
-            began: when it began, on the performance counter.
-        """
-        hooks = self.config.hooks
-        if hooks is not None and hooks.on_end is not None:
-            event = OnEnd(
-                operation=operation.name,
-                endpoint_name=str(arguments.parameters.get("endpoint_name") or ""),
-                metadata=None,
-                error=error,
-                parts_received=None,
-                bytes_received=None,
-                outcome=judge_outcome(error),
-                duration=time.perf_counter() - began,
-            )
-            await tell(hooks.on_end, event)
+    def refuse(self, operation: Operation, arguments: Arguments, error: TypeError) -> None:
+        """Tell the observers of a call that was refused before there was anything to await."""
+        if self.config.hooks is not None:
+            self.observe(operation, arguments, self.config.hooks).refuse(error)
 
     async def _put_together(
-        self, operation: Operation, arguments: Arguments, began: float
+        self,
+        operation: Operation,
+        arguments: Arguments,
+        began: float,
+        observation: Observation | None,
     ) -> tuple[Pool, Caller, Call]:
         config, given = self.config, arguments.timeout
         timeout = config.timeout if given is None else Timeout.of(given, config.timeout)
@@ -183,6 +185,7 @@ class CallBuilder:
             limits=limits,
             hooks=config.hooks or NO_HOOKS,
             began=began,
+            observation=observation,
         )
         return pool, caller, call
 

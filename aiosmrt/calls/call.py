@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
-import inspect
+import logging
 import re
 import time
 import weakref
@@ -12,18 +11,22 @@ from typing import TypeVar
 
 import attrs
 
+from aiosmrt.calls.observation import Observation, tell
 from aiosmrt.calls.shortages import CapacityWait
 from aiosmrt.config import Credentials, Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError
-from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnEnd, OnRetry, Outcome
+from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnRetry, Outcome, Service
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.masking import Secrets
 from aiosmrt.models import Attempt, ResponseMetadata
+from aiosmrt.plain_text import to_line
 from aiosmrt.service import read_request_id
 from aiosmrt.transport import Limits
 from aiosmrt.value import Shown
 
-__all__ = ["NO_HOOKS", "Call", "judge_outcome", "tell"]
+__all__ = ["NO_HOOKS", "Call"]
+
+_log = logging.getLogger("aiosmrt")
 
 E = TypeVar("E")
 
@@ -57,6 +60,7 @@ class Call(Shown):
     capacity: CapacityWait | None = None  # its part in a want of capacity
     capacity_wait: float = 0.0  # of the attempt under way
     began: float = attrs.field(factory=time.perf_counter)
+    observation: Observation | None = attrs.field()  # None where there are no hooks
     slot_wait: float = 0.0
     credentials_wait: float = 0.0  # of the attempt under way
     time_to_first_byte: float = 0.0
@@ -69,6 +73,22 @@ class Call(Shown):
     @limits.default
     def _limit(self) -> Limits:
         return Limits(self.timeout)
+
+    @observation.default
+    def _observe(self) -> Observation | None:
+        if self.hooks is NO_HOOKS:
+            return None
+        return Observation(self.hooks, self.operation, self.endpoint_name, began=self.began)
+
+    @property
+    def call_id(self) -> str:
+        """What all events of the call, and all its requests, have in common."""
+        return self.request.headers.get("amz-sdk-invocation-id", "")
+
+    @property
+    def service(self) -> Service:
+        """Whom the call is for."""
+        return "sagemaker-runtime" if self.observation is None else self.observation.service
 
     @property
     def throttled(self) -> str:
@@ -126,6 +146,32 @@ class Call(Shown):
                 capacity_wait=self.capacity_wait,
             )
         )
+        if _log.isEnabledFor(logging.DEBUG):
+            self._log_attempt(len(self.attempts), self.attempts[-1].error, now - slot_at)
+
+    def break_attempt_off(self, error: BaseException) -> None:
+        """Note that the attempt ended with what is no failure of it, such as a cancellation."""
+        seconds = 0.0 if self._slot_at is None else time.perf_counter() - self._slot_at
+        self._log_attempt(len(self.attempts) + 1, type(error).__name__, seconds)
+
+    def _log_attempt(self, number: int, error: str | None, seconds: float) -> None:
+        """Log how an attempt ended, with its fields apart for logs that are read by programs."""
+        fields = {
+            "call_id": self.call_id,
+            "operation": self.operation,
+            "endpoint_name": self.endpoint_name,
+            "attempt": number,
+            "status": None if self.head is None else self.head.status,
+            "request_id": None if self.head is None else read_request_id(self.head),
+            "seconds": round(seconds, 6),
+            "error": None if error is None else to_line(error),
+        }
+        _log.debug(
+            "%(operation)s on %(endpoint_name)s: attempt %(attempt)d ended after %(seconds).3f s, "
+            "status %(status)s, request id %(request_id)s, error %(error)s",
+            fields,
+            extra=fields,
+        )
 
     def is_observers_own(self, error: BaseException) -> bool:
         """Tell whether a hook raised it."""
@@ -140,6 +186,8 @@ class Call(Shown):
             status=head.status,
             headers=head.headers,
             time_to_first_byte=self.time_to_first_byte,
+            call_id=self.call_id,
+            service=self.service,
         )
 
     def describe(self, head: ResponseHead) -> ResponseMetadata:
@@ -198,29 +246,29 @@ class Call(Shown):
         error: BaseException | None = None,
         parts: int | None = None,
         size: int | None = None,
-        outcome: Outcome = "done",
+        outcome: Outcome = "ok",
     ) -> None:
         """Tell the observer that the call is over, once; what an error comes to needs no word."""
-        on_end = self.hooks.on_end
-        if on_end is not None:
-            self.hooks = attrs.evolve(self.hooks, on_end=None)
-            event = OnEnd(
-                operation=self.operation,
-                endpoint_name=self.endpoint_name,
-                metadata=metadata,
-                error=error,
-                parts_received=parts,
-                bytes_received=size,
-                outcome=outcome if error is None else judge_outcome(error),
-                duration=time.perf_counter() - self.began,
-            )
-            await self.tell(on_end, event)
+        if self.observation is not None:
+            await self.observation.end(metadata, error, parts, size, outcome)
+
+    def end_detached(self, metadata: ResponseMetadata, parts: int | None, size: int) -> None:
+        """Tell the observer, where nobody waits for that, that the call was left; once."""
+        if self.observation is not None:
+            self.observation.end_detached(metadata, parts, size)
 
     async def tell_of_retry(self, error: AiosmrtError) -> None:
         """Tell the observer which failure will be followed by another attempt."""
         if self.hooks.on_retry is not None:
             self.place(error)
-            event = OnRetry(self.operation, self.endpoint_name, self.attempts[-1], error)
+            event = OnRetry(
+                operation=self.operation,
+                endpoint_name=self.endpoint_name,
+                attempt=self.attempts[-1],
+                error=error,
+                call_id=self.call_id,
+                service=self.service,
+            )
             await self.tell(self.hooks.on_retry, event)
 
     async def tell(self, hook: Hook[E], event: E) -> None:
@@ -238,18 +286,6 @@ class Call(Shown):
             ran = answered or any(attempt.may_have_run for attempt in self.attempts)
             error.may_have_run = error.may_have_run or ran
             raise
-
-
-def judge_outcome(error: BaseException) -> Outcome:
-    """Say what a call has come to that an error has ended."""
-    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-
-
-async def tell(hook: Hook[E], event: E) -> None:
-    """Call a hook, and wait for it where it is a coroutine function."""
-    outcome = hook(event)
-    if inspect.isawaitable(outcome):
-        await outcome
 
 
 def _name(error: AiosmrtError | None) -> str | None:

@@ -108,7 +108,7 @@ def configure(config: object, options: ClientOptions) -> Config:
         options = {**options, "timeout": Timeout.of(timeout, config.timeout)}
     hooks = options.get("hooks")
     if isinstance(hooks, Hooks) and config.hooks is not None:
-        options = {**options, "hooks": hooks.over(config.hooks)}
+        options = {**options, "hooks": config.hooks.followed_by(hooks)}
     configured = attrs.evolve(config, **options)
     if not isinstance(configured.hooks, Hooks | None):
         raise ConfigurationError(f"hooks={configured.hooks!r}: an aiosmrt.Hooks, or None")

@@ -548,7 +548,8 @@ async def _hooks(lab: Lab) -> None:
         client.invoke_endpoint_with_response_stream(endpoint_name="mine", body="x") as stream,
     ):
         assert await stream.read() == b"abc"
-    before, after, retried, again, success, first, end = told
+    start, before, after, retried, again, success, first, end = told
+    assert isinstance(start, aiosmrt.OnStart)
     assert isinstance(before, aiosmrt.BeforeSend)
     assert isinstance(after, aiosmrt.AfterHeaders)
     assert isinstance(retried, aiosmrt.OnRetry)
@@ -570,8 +571,10 @@ async def _logging(lab: Lab) -> None:
         for line, record in zip(lines, lab.caplog.records, strict=True)
         if record.name == "aiosmrt"
     ]
-    assert [level for level, _ in lines] == [logging.DEBUG, logging.INFO, logging.DEBUG]
-    assert "attempt 1 failed with 503" in lines[1][1]
+    debug, info = logging.DEBUG, logging.INFO
+    assert [level for level, _ in lines] == [debug, debug, info, debug, debug]
+    assert "attempt 1 failed with 503" in lines[2][1]
+    assert "attempt 2 ended" in lines[-1][1]
 
 
 # --- asynchronous inference
