@@ -7,7 +7,10 @@ told, whatever one of them raises. No event carries a body, a credential or a va
 attributes, except that `BeforeSend.headers` are the request's own headers.
 
 Every event has `call_id`, which the events of one call share (it is sent as
-`amz-sdk-invocation-id`, too), and `service`, whom the call is for.
+`amz-sdk-invocation-id`, too), and `service`, whom the call is for: `sagemaker-runtime`, or `s3` for
+each request that asynchronous inference makes there. Of these `operation` is S3's, such as
+`GetObject`, `endpoint_name` is the object, and `before_send` is not told, since what it adds is
+meant for the endpoint.
 """
 
 from __future__ import annotations

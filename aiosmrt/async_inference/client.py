@@ -147,6 +147,7 @@ class AsyncInferenceClient:
             ),
             timeout=self._builder.config.timeout,
             headers=_make_headers(self._builder.config, resolved.user_agent),
+            hooks=self._builder.config.hooks,
             put_headers={
                 name.lower(): value for name, value in self._builder.config.s3_put_headers.items()
             },

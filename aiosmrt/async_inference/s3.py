@@ -27,7 +27,7 @@ from aiosmrt.async_inference.s3_protocol import (
     quote_key,
     refuse_listing,
 )
-from aiosmrt.calls import Call, Shared, hash_body, read_refusal
+from aiosmrt.calls import NO_HOOKS, Call, Shared, hash_body, read_refusal
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError, TransportError, UnexpectedResponse
 from aiosmrt.http import Request, ResponseHead
@@ -157,7 +157,7 @@ class S3:
                 )
             call.end_attempt()
             call.goes_on = True
-            return S3Object(self, location, response, call.describe(head), start)
+            return S3Object(self, location, response, call, call.describe(head), start)
 
         request = Request("GET", "", quote_key(location.key), headers)
         return await self._call("GetObject", request, location, judge)
@@ -287,6 +287,7 @@ class S3:
                 shared=state.shared,
             )
             path = f"{base}/{request.path}" if request.path or not base else base
+            observation = connection.observe(operation, str(location))
             timeout = attrs.evolve(connection.timeout, total=None)
             call = Call(
                 operation=operation,
@@ -302,6 +303,8 @@ class S3:
                 # A stream may hold its slot for as long as it likes; no look waits for that.
                 apart=True,
                 throttled_as=f"s3://{bucket}",
+                hooks=NO_HOOKS if observation is None else observation.hooks,
+                observation=observation,
             )
             try:
                 outcome = await caller.call(call, connection.pool, look)
@@ -327,6 +330,7 @@ class S3Object:
     _s3: S3
     location: S3Location
     _response: PooledResponse
+    _call: Call
     metadata: ResponseMetadata
     received: int  # bytes, those left out included
     _failures: int = attrs.field(default=0, init=False)  # since the last byte came
@@ -348,9 +352,15 @@ class S3Object:
                 chunk = await self._response.receive()
             except TransportError as error:
                 self._response.close()
+                await self._call.end(None, error)
                 if not await self._go_on(error):
                     raise
                 continue
+            except AiosmrtError as error:
+                await self._call.end(None, error)
+                raise
+            if not chunk:
+                await self._call.end(self.metadata, size=self.received)
             self._failures = 0
             self.received += len(chunk)
             return chunk
@@ -365,12 +375,13 @@ class S3Object:
         rest = await self._s3.open(self.location, start=self.received, etag=etag)
         if rest is None:
             raise describe_replaced(self.location, ResponseHead(404, {})) from error
-        self._response = rest._response  # noqa: SLF001 - of this very class
+        self._response, self._call = rest._response, rest._call  # noqa: SLF001 - of this very class
         return True
 
     def close(self) -> None:
         """Close the connection unless all was read. Idempotent."""
         self._response.close()
+        self._call.end_detached(self.metadata, None, self.received)
 
 
 async def _check(

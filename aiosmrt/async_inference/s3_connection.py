@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import attrs
 
 from aiosmrt.async_inference.s3_protocol import S3Endpoint
-from aiosmrt.calls import Call, Caller, Shared
+from aiosmrt.calls import Call, Caller, Observation, Shared
 from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError
+from aiosmrt.hooks import Hooks
 from aiosmrt.redaction import redact
 from aiosmrt.signing import Signer
 from aiosmrt.transport import Pool
@@ -38,6 +39,15 @@ class S3Connection:
     timeout: Timeout
     headers: Mapping[str, str] = attrs.field(repr=redact)  # of every request
     put_headers: Mapping[str, str] = attrs.field(repr=redact)  # of those that store an object
+    hooks: Hooks | None = None  # of the client
+
+    def observe(self, operation: str, location: str) -> Observation | None:
+        """Give what tells the client's observers of a request; `None` where there are none."""
+        if self.hooks is None:
+            return None
+        # What an observer adds is meant for the endpoint, and may be a secret of it.
+        hooks = attrs.evolve(self.hooks, before_send=None)
+        return Observation(hooks, operation, location, "s3")
 
     def explain(self, error: AiosmrtError) -> None:
         """Let an error of a call name what is to be changed where S3 is called."""

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from aiosmrt.calls.answers import open_stream, read_body, refuse
 from aiosmrt.calls.builder import CallBuilder
-from aiosmrt.calls.call import Call
+from aiosmrt.calls.call import NO_HOOKS, Call
 from aiosmrt.calls.caller import Caller, Shared, read_refusal
+from aiosmrt.calls.observation import Observation
 from aiosmrt.calls.request_body import collect_body, hash_body
 from aiosmrt.calls.retries import FailureKind, classify, read_retry_after
 
 __all__ = [
+    "NO_HOOKS",
     "Call",
     "CallBuilder",
     "Caller",
     "FailureKind",
+    "Observation",
     "Shared",
     "classify",
     "collect_body",

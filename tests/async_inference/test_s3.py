@@ -865,3 +865,89 @@ async def test_the_expected_owner_and_the_payer_go_with_every_request(s3_of: Con
             await s3.open(PLACE)
         assert "owner" not in str(caught.value)
         assert "x-amz-expected-bucket-owner" not in server.requests[0].headers
+
+
+# --- what observers see of it
+
+
+def _count(told: list[Any]) -> list[tuple[str, str, str]]:
+    """Give operation, object and outcome of each call that has ended; each has begun, once."""
+    started = [event.call_id for event in told if isinstance(event, aiosmrt.OnStart)]
+    ended = [event for event in told if isinstance(event, aiosmrt.OnEnd)]
+    assert sorted(started) == sorted(event.call_id for event in ended)
+    assert len(set(started)) == len(started)
+    assert {event.service for event in told} <= {"s3"}
+    return [(event.operation, event.endpoint_name, event.outcome) for event in ended]
+
+
+@pytest.mark.parametrize(
+    ("replies", "expected"),
+    [
+        ([_reply(200, b"all")], ["ok"]),
+        ([_reply(404, b"<Error><Code>NoSuchKey</Code></Error>")], ["ok"]),
+        ([_error(503, "SlowDown"), _reply(200, b"all")], ["ok"]),
+        ([_error(403, "AccessDenied")], ["error"]),
+        (
+            [
+                _reply(200, b"half", length=8, etag='"1"'),
+                _reply(206, b"half", etag='"1"', content_range="bytes 4-7/8"),
+            ],
+            ["error", "ok"],
+        ),
+        ([_reply(200, b"half", length=8)], ["error"]),
+    ],
+    ids=["whole", "absent", "again", "denied", "cut, the rest by another", "cut"],
+)
+@pytest.mark.asyncio
+async def test_observers_see_requests_to_s3(
+    *, replies: list[bytes], expected: list[str], s3_of: Converse
+) -> None:
+    told: list[Any] = []
+    seen: list[object] = []
+    hooks = aiosmrt.Hooks(
+        on_start=told.append,
+        before_send=seen.append,
+        after_headers=told.append,
+        on_retry=told.append,
+        on_end=told.append,
+    )
+    async with s3_of(*replies, hooks=hooks) as (s3, server):
+        with contextlib.suppress(aiosmrt.AiosmrtError):
+            await _read(s3)
+        heads = [event for event in told if isinstance(event, aiosmrt.AfterHeaders)]
+        assert len(heads) == len(server.requests)
+    assert _count(told) == [("GetObject", "s3://bucket/key", outcome) for outcome in expected]
+    assert seen == []  # whose headers may be a secret of the endpoint
+
+
+@pytest.mark.asyncio
+async def test_observers_see_an_object_that_was_left(s3_of: Converse) -> None:
+    told: list[Any] = []
+    hooks = aiosmrt.Hooks(on_start=told.append, on_end=told.append)
+    async with s3_of(_reply(200, bytes(1 << 20)), hooks=hooks) as (s3, _):
+        found = await s3.open(PLACE)
+        assert found is not None
+        size = len(await found.receive())
+        found.close()
+        found.close()
+        await asyncio.sleep(0)
+    assert _count(told) == [("GetObject", "s3://bucket/key", "left")]
+    assert told[-1].bytes_received == size
+
+
+@pytest.mark.asyncio
+async def test_observers_can_tell_a_model_from_s3() -> None:
+    told: list[Any] = []
+    hooks = aiosmrt.Hooks(on_start=told.append, before_send=told.append, on_end=told.append)
+    async with (
+        LocalEndpoint() as endpoint,
+        endpoint.client(hooks=hooks, s3_input_prefix="s3://inputs/", poll_interval=0.01) as client,
+    ):
+        invocation = await client.invoke_endpoint_async(endpoint_name="e", body=bytes(200_000))
+        await invocation.result()
+        assert len(endpoint.requests) == 1
+    model = [event for event in told if event.service == "sagemaker-runtime"]
+    assert [type(event) for event in model] == [aiosmrt.OnStart, aiosmrt.BeforeSend, aiosmrt.OnEnd]
+    others = _count([event for event in told if event.service == "s3"])
+    assert {("PutObject", "ok"), ("GetObject", "ok")} <= {(name, end) for name, _, end in others}
+    assert {place[:5] for _, place, _ in others} == {"s3://"}
