@@ -55,6 +55,7 @@ from aiosmrt.hooks import AfterHeaders, BeforeSend, Hooks, OnEnd, OnFirstPart, O
 from aiosmrt.models import (
     AsyncInferenceOutput,
     Attempt,
+    ClientStats,
     InvokeEndpointAsyncResponse,
     InvokeEndpointResponse,
     JSONValue,
@@ -105,6 +106,7 @@ __all__ = [
     "Attempt",
     "BeforeSend",
     "ClientClosed",
+    "ClientStats",
     "Config",
     "ConfigurationError",
     "ConnectError",

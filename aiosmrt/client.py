@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from aiosmrt.calls import Call, CallBuilder, open_stream, read_body
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.hooks import Hooks
-from aiosmrt.models import InvokeEndpointResponse
+from aiosmrt.models import ClientStats, InvokeEndpointResponse
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
@@ -118,6 +118,10 @@ class SageMakerRuntimeClient:
         At first `system_clock_offset`; then what a refused signature has taught.
         """
         return self._builder.shared.clock.offset
+
+    def stats(self) -> ClientStats:
+        """Tell what the client and those derived from it are busy with now."""
+        return self._builder.pools.count()
 
     async def warm_up(self) -> None:
         """Do what the first call would have to wait for: settings and credentials.

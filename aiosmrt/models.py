@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncInferenceOutput",
     "Attempt",
+    "ClientStats",
     "InvokeEndpointAsyncResponse",
     "InvokeEndpointResponse",
     "JSONValue",
@@ -51,6 +52,20 @@ class ResponseMetadata(Value):
     slot_wait: float  # over all attempts
     time_to_first_byte: float  # from the last attempt's first byte out to its answer's head
     total: float  # from the call to its result; for a stream, so far or to its end
+
+
+@attrs.frozen(eq=False, repr=False)
+class ClientStats(Value):
+    """What a client is busy with at a moment, over all its event loops and derived clients.
+
+    Calls that wait for something else than a place (credentials, a back-off, capacity) are in none
+    of these; neither are requests to S3, which have places of their own.
+    """
+
+    in_flight: int  # calls that have a place in the pool, open streams included
+    waiting_for_slot: int  # calls that wait for a place
+    open_streams: int  # response streams whose connection is not given back yet
+    idle_connections: int  # kept for later calls; those of a `session` that was given do not count
 
 
 @attrs.frozen(eq=False, repr=False)

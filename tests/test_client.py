@@ -30,6 +30,7 @@ from starlette.datastructures import UploadFile
 from aiosmrt import (
     AsyncInvocation,
     ClientClosed,
+    ClientStats,
     Config,
     ConfigurationError,
     Credentials,
@@ -47,6 +48,7 @@ from aiosmrt import (
     ValidationError,
 )
 from aiosmrt.config import UNSIGNED
+from aiosmrt.local import InvocationRequest, LocalEndpoint
 from aiosmrt.service.model import (
     INVOKE_ENDPOINT_ASYNC,
     OPERATIONS,
@@ -55,7 +57,7 @@ from aiosmrt.service.model import (
 )
 
 if TYPE_CHECKING:
-    from tests.conftest import Answer, Connect, EventStreams, SeenRequest, Serve
+    from tests.conftest import Answer, Connect, EventStreams, SeenRequest, Serve, Until
 
     Events: TypeAlias = type[EventStreams]
 
@@ -1332,3 +1334,54 @@ async def test_an_endpoint_that_is_not_there(
         f"(environment variable AWS_REGION), endpoint_url {server.url} (argument): check its name, "
         "the region, and the account of the credentials."
     ) in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_stats_tell_what_goes_on(until: Until) -> None:
+    go_on = asyncio.Event()
+
+    async def model(request: InvocationRequest) -> AsyncIterator[str]:
+        yield "first"
+        await go_on.wait()
+        yield "last"
+
+    async with LocalEndpoint(model) as endpoint, endpoint.client(max_connections=2) as client:
+        assert client.stats() == ClientStats(0, 0, 0, 0)
+        derived = client.with_options(params={"endpoint_name": "e"})
+        stream = await derived.invoke_endpoint_with_response_stream(body="x")
+        assert client.stats() == ClientStats(1, 0, 1, 0)
+        calls = [asyncio.ensure_future(derived.invoke_endpoint(body="x")) for _ in range(3)]
+        await until(lambda: client.stats().waiting_for_slot == 2)
+        assert client.stats() == ClientStats(2, 2, 1, 0)
+        # In another thread too, where there is no loop.
+        assert await asyncio.to_thread(derived.stats) == client.stats()
+        calls[-1].cancel()
+        await asyncio.wait(calls[-1:])
+        assert client.stats() == ClientStats(2, 1, 1, 0)
+        await stream.aclose()
+        await until(lambda: not client.stats().waiting_for_slot)
+        assert client.stats() == ClientStats(2, 0, 0, 0)
+        go_on.set()
+        await asyncio.gather(*calls[:-1])
+        assert client.stats() == ClientStats(0, 0, 0, 2)
+    assert client.stats() == ClientStats(0, 0, 0, 0)
+
+
+def test_stats_are_of_all_loops(threaded_server: list[Any]) -> None:
+    client = SageMakerRuntimeClient(
+        region_name="us-east-1",
+        endpoint_url=threaded_server[0],
+        signature_version=UNSIGNED,
+    )
+
+    async def call_and_look(idle: int) -> None:
+        await client.invoke_endpoint(endpoint_name="mine", body="x")
+        assert client.stats() == ClientStats(0, 0, 0, idle)
+
+    async def call_in_two_loops() -> None:
+        await call_and_look(1)
+        await asyncio.to_thread(asyncio.run, call_and_look(2))
+        assert client.stats() == ClientStats(0, 0, 0, 1)  # the other one is closed
+        await client.aclose()
+
+    asyncio.run(call_in_two_loops())

@@ -114,6 +114,11 @@ class Connector:
         finally:
             self._idle.close()
 
+    @property
+    def idle(self) -> int:
+        """How many connections of our own nobody uses."""
+        return len(self._idle)
+
     def take_idle(self, origin: str) -> PooledConnection | None:
         """Give an idle connection, `None` where that takes waiting or another has to be made.
 

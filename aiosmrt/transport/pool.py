@@ -18,6 +18,7 @@ from yarl import URL
 
 from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError
 from aiosmrt.http import Request, ResponseHead, Session
+from aiosmrt.models import ClientStats
 from aiosmrt.redaction import Redacted, redact, show_url
 from aiosmrt.tracebacks import drop_tracebacks, forget_locals, hides_locals, walk_chain
 from aiosmrt.transport.adapter import HttpProcessingError
@@ -94,6 +95,24 @@ class Pool:
     def closed(self) -> bool:
         """Whether the pool, or the loop it belongs to, is gone."""
         return self._connector.closed or self.loop.is_closed()
+
+    def count(self) -> ClientStats:
+        """Tell what it is busy with; in any thread."""
+        slots = self._slots
+        return ClientStats(
+            in_flight=self._limit - slots.free,
+            waiting_for_slot=slots.waiting,
+            open_streams=sum(
+                response.is_left_to_its_reader(slots, self._calls)
+                for response in self._list_responses()
+            ),
+            idle_connections=self._connector.idle,
+        )
+
+    def _list_responses(self) -> list[PooledResponse]:
+        while True:
+            with suppress(RuntimeError):  # the loop, in another thread, has got one more meanwhile
+                return list(self._responses)
 
     async def keep(self) -> None:
         """Arrange for the pool to be closed when `asyncio.run` shuts its loop down.

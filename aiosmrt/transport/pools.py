@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 
+import attrs
+
 from aiosmrt.errors import ClientClosed
+from aiosmrt.models import ClientStats
 from aiosmrt.transport.pool import Pool, PoolOptions
 
 __all__ = ["Pools"]
@@ -33,6 +36,14 @@ class Pools:
         """Whether there is a pool that somebody has to close."""
         self._leave_the_parents()
         return any(not pool.closed for pool in tuple(self._pools.values()))
+
+    def count(self) -> ClientStats:
+        """Tell what those that are open are busy with."""
+        self._leave_the_parents()
+        counts = [
+            attrs.astuple(pool.count()) for pool in tuple(self._pools.values()) if not pool.closed
+        ]
+        return ClientStats(*(map(sum, zip(*counts, strict=True)) if counts else (0, 0, 0, 0)))
 
     def find(self) -> Pool | None:
         """Give the running loop's pool, `None` if there is none yet.

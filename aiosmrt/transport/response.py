@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
+from collections.abc import Collection
 
 from aiosmrt.errors import AiosmrtError, ConnectionLost, StreamClosed, TransportError
 from aiosmrt.http import ResponseHead
@@ -14,7 +15,7 @@ from aiosmrt.transport.alarm import Alarm
 from aiosmrt.transport.border import describe
 from aiosmrt.transport.exchange import Exchange
 from aiosmrt.transport.limits import Limits
-from aiosmrt.transport.slot import Slot
+from aiosmrt.transport.slot import Slot, Slots
 
 __all__ = ["PooledResponse"]
 
@@ -181,6 +182,10 @@ class PooledResponse:
         error.may_have_run = True
         self._fault = error
         self.close()
+
+    def is_left_to_its_reader(self, slots: Slots, calls: Collection[Limits]) -> bool:
+        """Tell whether it has one of these places still, and is none of these calls any longer."""
+        return self._slot.belongs_to(slots) and self._limits not in calls
 
     def close(self) -> None:
         """Close the connection unless the body was read to its end; free the slot. Idempotent."""

@@ -23,6 +23,11 @@ class Slots:
         self.free = number
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return sum(not turn.done() for turn in tuple(self._waiting))
+
     def take(self) -> Slot | None:
         """Give a free place, `None` where it takes waiting."""
         if not self.free:
@@ -61,6 +66,10 @@ class Slot:
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots
+
+    def belongs_to(self, slots: Slots) -> bool:
+        """Tell whether it is one of these, and not given back yet."""
+        return self._slots is slots
 
     def release(self) -> None:
         """Give the place back; idempotent."""
