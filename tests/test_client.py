@@ -57,7 +57,7 @@ from aiosmrt.service.model import (
 )
 
 if TYPE_CHECKING:
-    from tests.conftest import Answer, Connect, EventStreams, SeenRequest, Serve, Until
+    from tests.conftest import Answer, Connect, EventStreams, SeenRequest, Serve
 
     Events: TypeAlias = type[EventStreams]
 

@@ -329,10 +329,12 @@ def test_of_calls(run: Judge, serve: Serve, connect: Any, respond: Respond, tls:
                 "region": (_invoke(unnamed, "success"), aiosmrt.ConfigurationError),
                 "credentials": (_invoke(penniless, "success"), aiosmrt.CredentialsError),
             }
-            for hook in ("before_send", "after_headers", "on_retry", "on_end"):
+            for hook in ("on_start", "before_send", "after_headers", "on_retry", "on_end"):
                 hooks = aiosmrt.Hooks(**{hook: _complain})
                 hooked = client.with_options(hooks=hooks)
-                acts[hook] = (_invoke(hooked, "throttled"), aiosmrt.StreamClosed)
+                # What the last one raises is logged, and no more.
+                kind = aiosmrt.StreamClosed if hook != "on_end" else aiosmrt.ThrottlingException
+                acts[hook] = (_invoke(hooked, "throttled"), kind)
             await _watch(acts)
 
     run(main())

@@ -1020,7 +1020,7 @@ async def a_wrong_provider(_: Stage, wrong: dict[str, Any]) -> None:
 # --- hooks and traces
 
 
-@failure("before_send", "after_headers", "on_retry", "on_end")
+@failure("on_start", "before_send", "after_headers", "on_retry", "on_end")
 async def a_hook_that_fails(stage: Stage, name: str) -> None:
     answer = stage.respond(429, b"{}", x_amzn_errortype="ThrottlingException")
     policy, hooks = RetryPolicy(throttle_base_delay=0), Hooks(**{name: _raise})
@@ -1031,7 +1031,7 @@ async def a_hook_that_fails(stage: Stage, name: str) -> None:
 @failure()
 async def a_hook_that_fails_after_the_answer(stage: Stage) -> None:
     answer = stage.respond(200, ANSWER.encode())
-    async with stage.client_of(answer, hooks=Hooks(on_end=_raise)) as client:
+    async with stage.client_of(answer, hooks=Hooks(after_headers=_raise)) as client:
         await _call(client)
 
 
@@ -1190,6 +1190,21 @@ async def test_no_traceback_with_locals_shows_a_secret(name: str, stage: Stage) 
     assert not _find_leaks(failed), repr(failed)
     # Whatever is shown has a repr, also what is not made to its end.
     traceback.TracebackException.from_exception(failed, capture_locals=True)
+
+
+@pytest.mark.parametrize("status", [200, 403])
+@pytest.mark.asyncio
+async def test_what_is_logged_of_a_hook_that_fails_shows_no_secret(
+    status: int, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = stage.respond(status, ANSWER.encode() if status == 200 else b"{}")
+    async with stage.client_of(answer, hooks=Hooks(on_end=_raise)) as client:
+        with contextlib.suppress(AiosmrtError):
+            await _call(client)
+    (failed,) = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert failed is not None
+    assert _failed_in_the_package(failed), repr(failed)
+    assert not _find_leaks(failed), repr(failed)
 
 
 @pytest.mark.parametrize("echo", ECHOES)
