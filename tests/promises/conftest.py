@@ -5,10 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import json
 import socket
+import subprocess
+import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import aiohttp
@@ -243,3 +254,41 @@ async def _read_events(response: aiohttp.ClientResponse) -> list[ServerSentEvent
 def read_events() -> ReadEvents:
     """Give a coroutine function that reads an answer's events to their end."""
     return _read_events
+
+
+@attrs.frozen
+class Bookkeeper:
+    """The server of `counting_server.py`, in a process of its own."""
+
+    ports: dict[str, int]
+
+    def read_books(self) -> dict[str, int]:
+        """Give how often each call was received whole."""
+        with socket.create_connection(("127.0.0.1", self.ports["books"])) as connection:
+            return dict(json.loads(b"".join(iter(lambda: connection.recv(1 << 16), b""))))
+
+
+@contextlib.contextmanager
+def _keep_books(certificate: Path | None = None) -> Iterator[Bookkeeper]:
+    program = Path(__file__).with_name("counting_server.py")
+    arguments = [] if certificate is None else [str(certificate)]
+    with subprocess.Popen(
+        [sys.executable, str(program), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield Bookkeeper(json.loads(server.stdout.readline()))
+        finally:
+            server.kill()
+
+
+KeepBooks: TypeAlias = Callable[..., contextlib.AbstractContextManager[Bookkeeper]]
+
+
+@pytest.fixture
+def keep_books() -> KeepBooks:
+    """Give what runs a server that keeps books, over TLS if it is given a certificate's file."""
+    return _keep_books

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import gc
-import json
 import os
-import pathlib
-import socket
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import pytest
@@ -23,31 +17,16 @@ import uvloop
 
 import aiosmrt
 
+if TYPE_CHECKING:
+    from tests.promises.conftest import KeepBooks
+
 # `make soak` has more.
 _CALLS: Final = int(os.environ.get("AIOSMRT_OBSERVED_CALLS", "600"))
 _WORKERS: Final = 16
-_SERVER: Final = pathlib.Path(__file__).with_name("counting_server.py")
 _LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-
-
-@contextlib.contextmanager
-def _serve() -> Iterator[dict[str, int]]:
-    with subprocess.Popen(
-        [sys.executable, str(_SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        try:
-            yield json.loads(server.stdout.readline())
-        finally:
-            server.kill()
-
-
-def _read_books(ports: dict[str, int]) -> dict[str, int]:
-    with socket.create_connection(("127.0.0.1", ports["books"])) as connection:
-        return dict(json.loads(b"".join(iter(lambda: connection.recv(1 << 16), b""))))
 
 
 @attrs.define
@@ -260,14 +239,14 @@ async def _call_in_every_way(ports: dict[str, int], figures: _Figures, *, later:
 
 @pytest.mark.parametrize("later", [False, True], ids=["function", "coroutine function"])
 @pytest.mark.parametrize("loop", _LOOPS)
-def test_counters_agree_with_the_server(loop: str, *, later: bool) -> None:
+def test_counters_agree_with_the_server(loop: str, *, later: bool, keep_books: KeepBooks) -> None:
     figures = _Figures()
-    with _serve() as ports, asyncio.Runner(loop_factory=_LOOPS[loop]) as runner:
+    with keep_books() as server, asyncio.Runner(loop_factory=_LOOPS[loop]) as runner:
         with warnings.catch_warnings():
             # What is dropped, and what was never opened, warns; that is shown elsewhere.
             warnings.simplefilter("ignore", ResourceWarning)
             warnings.simplefilter("ignore", RuntimeWarning)
-            runner.run(_call_in_every_way(ports, figures, later=later))
+            runner.run(_call_in_every_way(server.ports, figures, later=later))
         expected: collections.Counter[str] = collections.Counter()
         runs = {}
         for number in range(_CALLS):
@@ -276,7 +255,7 @@ def test_counters_agree_with_the_server(loop: str, *, later: bool) -> None:
             if whole:
                 runs[str(number)] = whole
         deadline = time.monotonic() + 10  # what hangs up may be read a moment later
-        while (books := _read_books(ports)) != runs and time.monotonic() < deadline:
+        while (books := server.read_books()) != runs and time.monotonic() < deadline:
             time.sleep(0.05)
     assert books == runs
     assert figures.ran == books.keys()

@@ -17,17 +17,15 @@ import concurrent.futures
 import contextlib
 import contextvars
 import itertools
-import json
 import os
 import pathlib
 import random
 import socket
 import ssl
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import aiohttp.abc
@@ -40,10 +38,12 @@ from botocore.exceptions import HTTPClientError
 
 import aiosmrt
 
+if TYPE_CHECKING:
+    from tests.promises.conftest import KeepBooks
+
 _ROUNDS: Final = int(os.environ.get("AIOSMRT_BOOKS", "0"))
 # `make soak` has the whole number of them: 12 GB through the loopback take their time.
 _DROPPED_CALLS: Final = int(os.environ.get("AIOSMRT_DROPPED_CALLS", "64"))
-_SERVER: Final = pathlib.Path(__file__).with_name("counting_server.py")
 
 _LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
     "asyncio": asyncio.new_event_loop,
@@ -102,27 +102,6 @@ _SOME: Final = [
         itertools.product(_LOOPS, (False, True), range(2)), start=1
     )
 ]
-
-
-@contextlib.contextmanager
-def _serve(certificate: pathlib.Path | None) -> Iterator[dict[str, int]]:
-    arguments = [] if certificate is None else [str(certificate)]
-    with subprocess.Popen(
-        [sys.executable, str(_SERVER), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdout is not None
-        try:
-            yield json.loads(server.stdout.readline())
-        finally:
-            server.kill()
-
-
-def _read_books(ports: dict[str, int]) -> dict[str, int]:
-    with socket.create_connection(("127.0.0.1", ports["books"])) as connection:
-        return dict(json.loads(b"".join(iter(lambda: connection.recv(1 << 16), b""))))
 
 
 @contextlib.asynccontextmanager
@@ -271,17 +250,17 @@ def _check(runs: dict[str, int], outcomes: dict[str, _Outcome]) -> collections.C
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize("setting", _ALL if _ROUNDS else _SOME, ids=str)
 def test_the_books_agree(
-    setting: _Setting, authority: Any, tls: Any, tmp_path: pathlib.Path
+    setting: _Setting, authority: Any, tls: Any, tmp_path: pathlib.Path, keep_books: KeepBooks
 ) -> None:
     certificate = None
     if setting.secure:
         certificate = tmp_path / "certificate.pem"
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
-    with _serve(certificate) as ports:
+    with keep_books(certificate) as server:
         with asyncio.Runner(loop_factory=_LOOPS[setting.loop]) as runner:
-            outcomes = runner.run(_meet_all(setting, ports, tls.client))
+            outcomes = runner.run(_meet_all(setting, server.ports, tls.client))
         time.sleep(0.1)  # what is on its way is still counted
-        counted = _check(_read_books(ports), outcomes)
+        counted = _check(server.read_books(), outcomes)
     sys.stdout.write(f"{setting}: {dict(counted)}\n")
     assert counted["answered"]
     assert counted["lost, ran"]
@@ -328,11 +307,13 @@ def _call_and_pause_with_boto3(url: str, calls: int) -> int:
         return sum(workers.map(work, range(_WORKERS)))
 
 
-def test_a_server_that_closes_idle_connections_at_any_moment_costs_next_to_nothing() -> None:
+def test_a_server_that_closes_idle_connections_at_any_moment_costs_next_to_nothing(
+    keep_books: KeepBooks,
+) -> None:
     """What is left is the microseconds between the look and the write, which nobody can close."""
     calls = 10_000 if _ROUNDS else 800
-    with _serve(None) as ports:
-        url = f"http://127.0.0.1:{ports['closing']}"
+    with keep_books() as server:
+        url = f"http://127.0.0.1:{server.ports['closing']}"
         lost = {}
         for name, loop in _LOOPS.items():
             with asyncio.Runner(loop_factory=loop) as runner:
@@ -344,10 +325,12 @@ def test_a_server_that_closes_idle_connections_at_any_moment_costs_next_to_nothi
 
 
 @pytest.mark.parametrize("loop", _LOOPS)
-def test_a_server_that_closes_behind_each_answer_costs_nothing(loop: str) -> None:
+def test_a_server_that_closes_behind_each_answer_costs_nothing(
+    loop: str, keep_books: KeepBooks
+) -> None:
     """It has not announced it, and the next call comes before the loop can have read it."""
-    with _serve(None) as ports, asyncio.Runner(loop_factory=_LOOPS[loop]) as runner:
-        url = f"http://127.0.0.1:{ports['once']}"
+    with keep_books() as server, asyncio.Runner(loop_factory=_LOOPS[loop]) as runner:
+        url = f"http://127.0.0.1:{server.ports['once']}"
         lost = runner.run(_call_and_pause(url, 200, workers=1, pause=0))
     sys.stdout.write(f"lost of 200: {lost}\n")
     assert lost <= 2  # where the end came between the look and the write
