@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
@@ -14,6 +15,9 @@ from aiosmrt.service import (
     Operation,
 )
 from aiosmrt.version import __version__
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = ["COMMANDS", "VIEWS", "build_parser", "read_options", "read_parameters"]
 
@@ -37,12 +41,19 @@ _WAIT = 900.0  # seconds, as AsyncInvocation.result has it
 _BODY_HELP = "the text itself, @PATH for a file, - (the default) for standard input"
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        # argparse passes over what cannot be written.
+        (file or sys.stderr).write(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="aiosmrt",
         description="Talk to Amazon SageMaker Runtime endpoints, or be one.",
-        epilog="Exit status: 0, 1 when the call failed, 2 for wrong usage.",
+        epilog="Exit status: 0, 1 when the call failed, 2 for wrong usage, 3 when the "
+        "output could not be written, 130 after Ctrl-C.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"aiosmrt {__version__}")

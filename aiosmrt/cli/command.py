@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +12,7 @@ from aiosmrt.cli.arguments import COMMANDS, build_parser, read_options, read_par
 from aiosmrt.cli.chat import chat
 from aiosmrt.cli.configuration import show_configuration
 from aiosmrt.cli.demo import demonstrate
-from aiosmrt.cli.terminal import Output, complain
+from aiosmrt.cli.terminal import Output, complain, drop_output
 from aiosmrt.cli.views import read_view
 from aiosmrt.cli.waiting import wait_for_output
 from aiosmrt.client import SageMakerRuntimeClient
@@ -24,7 +22,7 @@ from aiosmrt.local import load_model, serve
 
 __all__ = ["main"]
 
-_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+_FAILED, _USAGE, _UNWRITTEN, _INTERRUPTED = 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,14 +33,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 when the call failed (one line on standard error says why and what
-        to do), 2 for wrong usage.
+        to do), 2 for wrong usage, 3 when standard output could not be written.
     """
-    parser = build_parser()
-    parsed = parser.parse_args(arguments)
+    try:
+        try:
+            return _obey(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a full disk can still be told of
+    except BrokenPipeError:
+        # Whoever read the output has gone.
+        drop_output()
+        return 0
+    except OSError as error:
+        drop_output()
+        complain(OSError(f"standard output could not be written: {error.strerror or error}"))
+        return _UNWRITTEN
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _obey(arguments: Sequence[str] | None) -> int:
+    parsed = build_parser().parse_args(arguments)
     try:
         # Files and standard input are read before there is a loop that they could block.
         calls = parsed.command in COMMANDS or parsed.command == "result"
         parameters = read_parameters(parsed) if calls else {}
+    except OSError as error:
+        complain(error)
+        return _USAGE
+    try:
         if parsed.command == "config":
             options: dict[str, Any] = read_options(parsed)
             show_configuration(Config(**options))
@@ -53,14 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AiosmrtError as error:
         complain(error)
         return _USAGE if isinstance(error, ParameterError) else _FAILED
-    except BrokenPipeError:
-        # Whoever read the output has gone; Python would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        complain(error)
-        return _USAGE
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     return 0
 
 
@@ -90,6 +101,18 @@ async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> No
     # The parser has made sure of names and types; TypedDicts cannot be built from it.
     options: dict[str, Any] = read_options(arguments)
     output = Output()
+    try:
+        await _print_call(arguments, parameters, options, output)
+    finally:
+        output.end()
+
+
+async def _print_call(
+    arguments: argparse.Namespace,
+    parameters: dict[str, Any],
+    options: dict[str, Any],
+    output: Output,
+) -> None:
     async with SageMakerRuntimeClient(**options) as client:
         if arguments.command == "invoke":
             response = await client.invoke_endpoint(**parameters)
@@ -107,8 +130,6 @@ async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> No
         else:
             invocation = await client.invoke_endpoint_async(**parameters)
             if arguments.wait is None:
-                output.write(json.dumps(json.loads(invocation.to_json()), indent=2).encode())
+                output.write(f"{invocation.to_json()}\n".encode())
             else:
                 output.write(await wait_for_output(invocation, arguments.wait))
-    if output.is_terminal:
-        output.write(b"\n")

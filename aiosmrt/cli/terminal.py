@@ -4,16 +4,63 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import copy
+import os
+import re
 import sys
 
+from aiosmrt.errors import AsyncInferenceError, ServiceError
 from aiosmrt.plain_text import strip_controls, to_line
 
-__all__ = ["Output", "complain"]
+__all__ = ["Output", "complain", "drop_output"]
+
+# What an error recommends to a program, and the same for whoever types a command. A profile has
+# words of its own, which stay.
+_FLAGS = {
+    r", credentials= or profile_name=": " or --profile",
+    r"\bs3_endpoint_url\b": "--s3-endpoint-url",
+    r"(?<!profile's )\bendpoint_url\b": "--endpoint-url",
+    r"\bregion_name\b": "--region",
+    r"\bprofile_name\b": "--profile",
+    r"\baws_access_key_id\b": "--access-key-id",
+    r"\baws_secret_access_key\b": "--secret-access-key",
+    r"\binput_location\b": "--input-location",
+    r"\bbody(?= and --input-location)": "--body",
+    r"\binvoke_endpoint_with_response_stream\b": "`aiosmrt stream`",
+    r"\binvoke_endpoint_async\b": "`aiosmrt invoke-async`",
+}
 
 
 def complain(error: Exception) -> None:
-    """Say on one line of standard error what went wrong."""
-    sys.stderr.write(f"aiosmrt: {type(error).__name__}: {to_line(str(error))}\n")
+    """Say on one line of standard error what went wrong, and what to change about the command."""
+    name, said = type(error).__name__, to_line(_advise(error))
+    line = said if re.match(rf"{name}\b", said) else f"{name}: {said}"
+    with contextlib.suppress(OSError):  # there is no other place to say it
+        sys.stderr.write(f"aiosmrt: {line}\n")
+        sys.stderr.flush()
+
+
+def _advise(error: Exception) -> str:
+    if isinstance(error, ServiceError):
+        # All but the advice is the service's or the model's.
+        error = copy.copy(error)
+        error.advice = _name_flags(error.advice)
+        return str(error)
+    return str(error) if isinstance(error, AsyncInferenceError) else _name_flags(str(error))
+
+
+def _name_flags(text: str) -> str:
+    for words, flag in _FLAGS.items():
+        text = re.sub(words, flag, text)
+    # `--region=` is said of a value that follows alone.
+    return re.sub(r"(--[a-z0-9-]+)(?:=(?=[\s,.;)]|$))?(?: to the client\b)?", r"\1", text)
+
+
+def drop_output() -> None:
+    """Let go of what standard output could not take: Python would try again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class Output:
@@ -25,12 +72,20 @@ class Output:
 
     def __init__(self) -> None:
         self.is_terminal = sys.stdout.isatty()
+        self._is_line_open = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, data: bytes) -> None:
         """Write the next bytes, in any split, at once."""
         if self.is_terminal:
             data = strip_controls(self._decoder.decode(data)).encode()
+        if data:
+            self._is_line_open = not data.endswith(b"\n")
         sys.stdout.buffer.write(data)
         with contextlib.suppress(ValueError):
             sys.stdout.buffer.flush()
+
+    def end(self) -> None:
+        """Begin a new line on a terminal, where the last one has no end."""
+        if self.is_terminal and self._is_line_open:
+            self.write(b"\n")

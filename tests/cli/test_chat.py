@@ -119,7 +119,7 @@ def test_what_is_sent_and_what_becomes_of_failures(endless: Endless) -> None:
     done = _chat(*where, *more, given="one\nfail\ntwo\n")
     assert done.returncode == 1
     assert done.stdout.splitlines() == ["word ", "word "]
-    assert done.stderr.startswith("aiosmrt: ModelError: ")
+    assert done.stderr.startswith("aiosmrt: ModelError (HTTP 424): ")
     assert done.stderr.count("\n") == 1
     first, failed, last = endless.bodies
     system = {"role": "system", "content": "Be brief."}

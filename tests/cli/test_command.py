@@ -151,7 +151,7 @@ def test_invoke_async_takes_its_body_from_standard_input(url: str) -> None:
     assert status == 0
     status, _, told = _call(url, "invoke-async", given=b"")
     assert status == 2
-    assert "one of body and input_location is required" in told
+    assert "one of --body and --input-location is required" in told
 
 
 def test_invoke_async_waits_for_the_output(url: str) -> None:
@@ -193,7 +193,7 @@ def test_serve_uses_an_s3_elsewhere(url: str) -> None:
 def test_a_call_that_fails_says_why_in_one_line(url: str) -> None:
     status, out, err = _call(url, "invoke", "--body", "fail")
     assert (status, out) == (1, b"")
-    assert err.startswith("aiosmrt: ModelError: ")
+    assert err.startswith("aiosmrt: ModelError (HTTP 424): ")
     assert err.count("\n") == 1
     assert "no such tensor" in err
     assert "request id" in err
@@ -211,6 +211,45 @@ def test_no_region() -> None:
     done = _run("invoke", "--endpoint-name", "e", "--body", "x", environment=KEYS)
     assert done.returncode == 1
     assert b"AWS_DEFAULT_REGION" in done.stderr
+    assert b"Pass --region, set" in done.stderr
+    assert b"region_name" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("invoke", "--body", "x"),
+        ("stream", "--body", "x"),
+        ("invoke-async", "--body", "x"),
+        ("config",),
+        ("demo",),
+        ("chat", "--local"),
+        ("serve",),
+        ("--help",),
+        ("invoke", "--help"),
+        ("--version",),
+    ],
+)
+def test_a_full_disk_is_not_wrong_usage(url: str, arguments: tuple[str, ...]) -> None:
+    if arguments[0] in ("invoke", "stream", "invoke-async") and "--help" not in arguments:
+        where = ("--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e")
+        arguments = (*arguments, *where)
+    elif arguments == ("config",):
+        arguments = ("config", "--region", "us-east-1")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            input=b"hello\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+            env={**os.environ, **KEYS, "PYTHONWARNINGS": "error"},
+        )
+    assert done.returncode == 3
+    assert done.stderr.decode() == (
+        "aiosmrt: OSError: standard output could not be written: No space left on device\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,7 +335,7 @@ def test_config_masks_keys() -> None:
 @pytest.mark.parametrize(
     ("environment", "wrong", "shown"),
     [
-        ({}, "region_name", {"region_name": "-", "endpoint_url": "-", "retry.mode": "standard"}),
+        ({}, "--region", {"region_name": "-", "endpoint_url": "-", "retry.mode": "standard"}),
         ({"AWS_REGION": "no region"}, "no region", {"region_name": "no region"}),
         (
             {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "ftp://x"},

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from aiosmrt.cli.terminal import Output, complain
-from aiosmrt.errors import ServiceError
+from aiosmrt.errors import ConfigurationError, ConnectError, ModelError, ServiceError
 
 # Clears the screen, sets the title, and is text in between; the last character is split.
 SAID = "\x1b[2Jgone\x1b]0;owned\x07\n\tsaid\x9bK ✓".encode()
@@ -58,3 +58,41 @@ def test_an_error_is_told_on_one_line(error: Exception, capsys: pytest.CaptureFi
     assert told.startswith(f"aiosmrt: {type(error).__name__}: ")
     assert told.endswith("gone said ✓\n")
     assert told.removesuffix("\n").isprintable()
+
+
+def test_an_error_names_its_class_once_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(ModelError("region_name= is odd", advice="use invoke_endpoint_async."))
+    complain(ConnectError("no connection; check endpoint_url"))
+    complain(ConfigurationError("Pass region_name= to the client, or s3_endpoint_url='http://x'."))
+    complain(ConfigurationError("ftp://x (the profile's endpoint_url)"))
+    first, *others = capsys.readouterr().err.splitlines()
+    # What the model has said stays as it is.
+    assert first.count("ModelError") == 1
+    assert "region_name= is odd" in first
+    assert "use `aiosmrt invoke-async`." in first
+    assert others == [
+        "aiosmrt: ConnectError: no connection; check --endpoint-url",
+        "aiosmrt: ConfigurationError: Pass --region, or --s3-endpoint-url='http://x'.",
+        "aiosmrt: ConfigurationError: ftp://x (the profile's endpoint_url)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "said", "shown"),
+    [
+        (True, b"said", b"said\n"),
+        (True, b"said\n", b"said\n"),
+        (True, b"", b""),
+        (False, b"said", b"said"),
+    ],
+)
+def test_a_line_ends_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, said: bytes, shown: bytes, *, terminal: bool
+) -> None:
+    stdout = _Stdout(terminal=terminal)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    output = Output()
+    output.write(said)
+    output.write(b"")
+    output.end()
+    assert stdout.buffer.getvalue() == shown
