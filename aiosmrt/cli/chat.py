@@ -16,6 +16,7 @@ from aiosmrt.cli.terminal import Output, complain
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.errors import AiosmrtError
 from aiosmrt.local import LocalEndpoint
+from aiosmrt.plain_text import to_line
 from aiosmrt.value import write_json
 
 __all__ = ["chat"]
@@ -23,16 +24,24 @@ __all__ = ["chat"]
 T = TypeVar("T")
 
 _FAILED = 1
+_HELP = """\
+/help   this
+/stats  tell how fast each answer came, or no longer
+/exit   leave, as Ctrl-D does
+//WORD  say /WORD to the model
+Ctrl-C  stop an answer
+"""
 
 
 def chat(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
     """Ask and print until the input ends, or `/exit`.
 
     Ctrl-C stops an answer and closes its stream; what had come of it stays in the conversation.
-    `/stats` turns the line about an answer's pace on and off.
+    `/help` says what else there is; a word with a slash that is none of it is not sent to a model.
 
     Returns:
-        The exit status: 0, or 1 when an answer failed.
+        The exit status: 0 after `/exit`, which somebody has typed who saw what failed; else 1 when
+        an answer failed or a command was unknown.
     """
     with _run_loop() as loop:
         conversation = _Conversation(arguments)
@@ -47,15 +56,17 @@ def chat(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
 def _converse(loop: asyncio.AbstractEventLoop, conversation: _Conversation) -> int:
     status = 0
     prompt = "> " if sys.stdin.isatty() else ""
+    if prompt:
+        sys.stderr.write("/help says what you can do here.\n")
     while True:
         try:
             question = input(prompt).strip()
             if question == "/exit":
-                return status
-            if question == "/stats":
-                conversation.stats = not conversation.stats
+                return 0
+            if question.startswith("/") and not question.startswith("//"):
+                status = status if _obey(conversation, question) else _FAILED
             elif question:
-                _run(loop, conversation.ask(question))
+                _run(loop, conversation.ask(question.removeprefix("/")))
         except EOFError:
             return status
         except (KeyboardInterrupt, asyncio.CancelledError):
@@ -63,6 +74,20 @@ def _converse(loop: asyncio.AbstractEventLoop, conversation: _Conversation) -> i
         except AiosmrtError as error:
             status = _FAILED
             complain(error)
+
+
+def _obey(conversation: _Conversation, question: str) -> bool:
+    """Do what a word with a slash says; false where there is no such word."""
+    if question == "/stats":
+        conversation.stats = not conversation.stats
+        sys.stderr.write(f"stats are {'on' if conversation.stats else 'off'}\n")
+    elif question == "/help":
+        sys.stderr.write(_HELP)
+    else:
+        word = to_line(question.split(maxsplit=1)[0])
+        sys.stderr.write(f"aiosmrt: there is no {word}, nothing was sent; try /help\n")
+        return False
+    return True
 
 
 class _Conversation:

@@ -96,7 +96,29 @@ def test_a_conversation_with_the_built_in_model() -> None:
     ]
     # Of the first and the last.
     line = r"\[8 tokens, \d+\.\d tokens/s, first token after \d\.\d+ s\]\n"
-    assert re.fullmatch(f"({line}){{2}}", done.stderr)
+    assert re.fullmatch(f"{line}stats are off\nstats are on\n{line}", done.stderr)
+
+
+def test_a_word_with_a_slash_is_for_the_command(endless: Endless) -> None:
+    where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
+    done = _chat(*where, given="/help\n/quit\n/etc/hosts is what?\n//slash it\n")
+    assert done.returncode == 1
+    for word in ("/help", "/stats", "/exit", "//WORD", "Ctrl-C"):
+        assert word in done.stderr
+    unknown = [line for line in done.stderr.splitlines() if line.startswith("aiosmrt: ")]
+    assert unknown == [
+        f"aiosmrt: there is no {word}, nothing was sent; try /help"
+        for word in ("/quit", "/etc/hosts")
+    ]
+    assert [body["messages"] for body in endless.bodies] == [
+        [{"role": "user", "content": "/slash it"}]
+    ]
+
+
+def test_who_leaves_has_seen_what_failed(endless: Endless) -> None:
+    where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
+    assert _chat(*where, given="fail\n/exit\n").returncode == 0
+    assert _chat(*where, given="fail\n").returncode == 1
 
 
 def test_a_pipe_gets_the_answer_as_it_is(endless: Endless) -> None:
