@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import attrs
+
+from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
     INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
     Operation,
 )
+from aiosmrt.settings import build_policy, find_settings
 from aiosmrt.version import __version__
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-__all__ = ["COMMANDS", "VIEWS", "build_parser", "read_options", "read_parameters"]
+__all__ = ["COMMANDS", "VIEWS", "build_parser", "find_exposure", "read_options", "read_parameters"]
 
 COMMANDS: dict[str, Operation] = {
     "invoke": INVOKE_ENDPOINT,
@@ -144,9 +150,31 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole call")
     group.add_argument("--access-key-id", dest="aws_access_key_id")
     group.add_argument("--secret-access-key", dest="aws_secret_access_key")
+    group.add_argument("--no-sign", action="store_true", help="send no signature")
+    group.add_argument(
+        "--retry-mode",
+        choices=("standard", "adaptive", "off"),
+        help="how to attempt again what failed",
+    )
+    group.add_argument(
+        "--max-attempts", type=int, metavar="N", help="of a call, the first one included"
+    )
+    _add_verbosity(group)
+
+
+def _add_verbosity(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "-v",
+        "--verbose",
+        dest="verbosity",
+        action="count",
+        default=0,
+        help="log what happens on standard error, twice (-vv) every attempt",
+    )
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
+    _add_verbosity(parser)
     parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0, the default, picks a free one")
     parser.add_argument("--no-auth", dest="auth", action="store_false", help="check no signature")
@@ -169,7 +197,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def read_options(arguments: argparse.Namespace) -> dict[str, object]:
-    """Give the client's options that the command line names."""
+    """Give the client's options that the command line names.
+
+    Raises:
+        ConfigurationError: an option, or what the environment says beside it, cannot be used.
+    """
     names = (
         "endpoint_url",
         "s3_endpoint_url",
@@ -179,7 +211,49 @@ def read_options(arguments: argparse.Namespace) -> dict[str, object]:
         "aws_access_key_id",
         "aws_secret_access_key",
     )
-    return _given(arguments, names)
+    options: dict[str, Any] = _given(arguments, names)
+    if arguments.no_sign:
+        options["signature_version"] = UNSIGNED
+    retry: dict[str, Any] = {"mode": arguments.retry_mode, "max_attempts": arguments.max_attempts}
+    retry = {name: value for name, value in retry.items() if value is not None}
+    if retry:
+        # What is not named here is as the environment or the profile says.
+        policy = build_policy(find_settings(Config(**options)), None)
+        options["retry"] = attrs.evolve(policy, **retry)
+    return options
+
+
+def find_exposure(arguments: argparse.Namespace) -> str:
+    """Say what is wrong with a secret among the arguments; empty where it is a local one."""
+    serves = arguments.command == "serve"
+    secret = "secret_access_key" if serves else "aws_secret_access_key"
+    if getattr(arguments, secret, None) is None:
+        return ""
+    host = arguments.host if serves else _find_host(arguments)
+    if host == "localhost" or _is_loopback(host):
+        return ""
+    instead = "choose one for it alone" if serves else "set AWS_SECRET_ACCESS_KEY, or use --profile"
+    return (
+        "--secret-access-key can be read in the list of processes and in the shell's history, "
+        f"and {host or 'AWS'} is not this machine; {instead}"
+    )
+
+
+def _find_host(arguments: argparse.Namespace) -> str:
+    if getattr(arguments, "local", False):
+        return "localhost"
+    config = Config(endpoint_url=arguments.endpoint_url, profile_name=arguments.profile_name)
+    try:
+        return urlsplit(find_settings(config).endpoint_url.value or "").hostname or ""
+    except ValueError:  # what is wrong with it the command itself tells
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def read_parameters(arguments: argparse.Namespace) -> dict[str, object]:

@@ -8,11 +8,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from aiosmrt.cli.arguments import COMMANDS, build_parser, read_options, read_parameters
+from aiosmrt.cli.arguments import (
+    COMMANDS,
+    build_parser,
+    find_exposure,
+    read_options,
+    read_parameters,
+)
 from aiosmrt.cli.chat import chat
 from aiosmrt.cli.configuration import show_configuration
 from aiosmrt.cli.demo import demonstrate
-from aiosmrt.cli.terminal import Output, complain, drop_output
+from aiosmrt.cli.terminal import Output, complain, drop_output, show_log, warn
 from aiosmrt.cli.views import read_view
 from aiosmrt.cli.waiting import wait_for_output
 from aiosmrt.client import SageMakerRuntimeClient
@@ -54,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _obey(arguments: Sequence[str] | None) -> int:
     parsed = build_parser().parse_args(arguments)
+    show_log(getattr(parsed, "verbosity", 0))
+    exposed = find_exposure(parsed)
+    if exposed:
+        warn(exposed)
     try:
         # Files and standard input are read before there is a loop that they could block.
         calls = parsed.command in COMMANDS or parsed.command == "result"

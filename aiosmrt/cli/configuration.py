@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import os
 import sys
@@ -73,7 +74,8 @@ def _list_settings(
             value = getattr(policy, name)
             given = value != getattr(RetryPolicy(), name)
             settings[f"retry.{name}"] = Setting(value, "argument" if given else "default")
-        settings["proxy"] = choose_proxy(config, found.endpoint_url.value or "https://")
+        with contextlib.suppress(ValueError):  # no URL, which is told at the end
+            settings["proxy"] = choose_proxy(config, found.endpoint_url.value or "https://")
     if resolved is not None:
         if resolved.settings.endpoint_url.value is None:
             settings["endpoint_url"] = Setting(resolved.endpoint_url, "the rules for the region")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import copy
+import logging
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ import sys
 from aiosmrt.errors import AsyncInferenceError, ServiceError
 from aiosmrt.plain_text import strip_controls, to_line
 
-__all__ = ["Output", "complain", "drop_output"]
+__all__ = ["Output", "complain", "drop_output", "show_log", "warn"]
 
 # What an error recommends to a program, and the same for whoever types a command. A profile has
 # words of its own, which stay.
@@ -54,6 +55,28 @@ def _name_flags(text: str) -> str:
         text = re.sub(words, flag, text)
     # `--region=` is said of a value that follows alone.
     return re.sub(r"(--[a-z0-9-]+)(?:=(?=[\s,.;)]|$))?(?: to the client\b)?", r"\1", text)
+
+
+def warn(text: str) -> None:
+    """Say something on a line of standard error that stops nothing."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"aiosmrt: {text}\n")
+
+
+def show_log(verbosity: int) -> None:
+    """Print what is logged on standard error: from INFO on, from DEBUG on at 2 and above."""
+    if not verbosity:
+        return
+    logger = logging.getLogger("aiosmrt")
+    printer = logging.StreamHandler(sys.stderr)
+    printer.setFormatter(_LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(printer)
+    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+
+
+class _LineFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return to_line(super().formatMessage(record))
 
 
 def drop_output() -> None:

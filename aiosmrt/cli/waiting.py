@@ -26,7 +26,8 @@ async def wait_for_output(invocation: AsyncInvocation, seconds: float) -> bytes:
     showing = asyncio.create_task(_show(invocation.output_location or ""))
     warnings = _Warnings(logging.WARNING)
     logger = logging.getLogger("aiosmrt")
-    logger.addHandler(warnings)
+    if not logger.isEnabledFor(logging.INFO):  # else it is shown with all that is logged
+        logger.addHandler(warnings)
     try:
         output = await invocation.result(timeout=seconds)
     except BaseException:

@@ -422,3 +422,63 @@ def test_a_reader_that_goes_away_is_no_error(url: str) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(10) == 0
+
+
+def test_the_log_is_shown_where_it_is_asked_for(url: str) -> None:
+    quiet = _call(url, "invoke", "--body", "x")
+    assert quiet[2] == ""
+    one = _call("http://127.0.0.1:1", "invoke", "-v", "--max-attempts", "2", "--body", "x")
+    assert " INFO " in one[2]
+    assert " DEBUG " not in one[2]
+    two = _call(url, "invoke", "-vv", "--body", "x")
+    assert two[0] == 0
+    assert two[1] == quiet[1]
+    assert " DEBUG " in two[2]
+
+
+def test_how_often_a_call_is_attempted() -> None:
+    for arguments, attempts in (
+        (("--max-attempts", "1"), 1),
+        (("--max-attempts", "2"), 2),
+        (("--retry-mode", "off"), 1),
+        (("--retry-mode", "standard"), 3),
+    ):
+        err = _call("http://127.0.0.1:1", "invoke", "--body", "x", *arguments)[2]
+        assert f"attempt {attempts}," in err
+    status, _, err = _call("http://127.0.0.1:1", "invoke", "--body", "x", "--max-attempts", "0")
+    assert (status, err.count("\n")) == (1, 1)
+    # What is not named is as the environment says.
+    done = _run(
+        *("config", "--region", "us-east-1", "--max-attempts", "4"),
+        environment={**KEYS, "AWS_RETRY_MODE": "adaptive"},
+    )
+    rows = {line.split()[0]: line.split() for line in done.stdout.decode().splitlines()}
+    assert rows["retry.mode"][1] == "adaptive"
+    assert rows["retry.max_attempts"][1] == "4"
+
+
+def test_a_call_without_a_signature(url: str) -> None:
+    where = ("--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e")
+    done = _run("invoke", *where, "--body", "x", "--no-sign", "--max-attempts", "1")
+    assert done.returncode == 1
+    assert b"MissingAuthenticationTokenException (HTTP 403)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [("127.0.0.1", False), ("localhost", False), ("[::1]", False), ("10.255.0.1", True)],
+)
+def test_a_secret_among_the_arguments_is_for_local_endpoints(host: str, *, warned: bool) -> None:
+    keys = ("--access-key-id", "I", "--secret-access-key", "my-secret")
+    done = _run("config", "--region", "us-east-1", "--endpoint-url", f"http://{host}:1", *keys)
+    assert done.returncode == 0
+    assert (b"AWS_SECRET_ACCESS_KEY" in done.stderr) is warned
+    assert b"my-secret" not in done.stderr + done.stdout
+
+
+def test_a_url_that_is_none_beside_a_secret() -> None:
+    keys = ("--access-key-id", "I", "--secret-access-key", "my-secret")
+    done = _run("config", "--region", "us-east-1", "--endpoint-url", "http://[bad", *keys)
+    assert done.returncode == 1
+    assert b"ConfigurationError" in done.stderr
+    assert b"Traceback" not in done.stderr
