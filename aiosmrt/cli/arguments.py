@@ -85,13 +85,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_chat(commands.add_parser("chat", help="talk to a chat model", allow_abbrev=False))
     _add_serve(commands.add_parser("serve", help="run a local endpoint", allow_abbrev=False))
-    _add_options(
-        commands.add_parser(
-            "config",
-            help="show what a client would work with, and where each value comes from",
-            allow_abbrev=False,
-        )
+    config = commands.add_parser(
+        "config",
+        help="show what a client would work with, and where each value comes from",
+        allow_abbrev=False,
     )
+    config.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_options(config)
     commands.add_parser(
         "demo", help="run all three operations against a local endpoint", allow_abbrev=False
     )

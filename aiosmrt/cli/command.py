@@ -74,7 +74,7 @@ def _obey(arguments: Sequence[str] | None) -> int:
     try:
         if parsed.command == "config":
             options: dict[str, Any] = read_options(parsed)
-            show_configuration(Config(**options))
+            show_configuration(Config(**options), as_json=parsed.json)
         elif parsed.command == "chat":
             return chat(parsed, read_options(parsed))
         else:

@@ -13,7 +13,7 @@ import sys
 from aiosmrt.errors import AsyncInferenceError, ServiceError
 from aiosmrt.plain_text import strip_controls, to_line
 
-__all__ = ["Output", "complain", "drop_output", "show_log", "warn"]
+__all__ = ["Output", "complain", "drop_output", "name_flags", "show_log", "warn"]
 
 # What an error recommends to a program, and the same for whoever types a command. A profile has
 # words of its own, which stay.
@@ -45,12 +45,13 @@ def _advise(error: Exception) -> str:
     if isinstance(error, ServiceError):
         # All but the advice is the service's or the model's.
         error = copy.copy(error)
-        error.advice = _name_flags(error.advice)
+        error.advice = name_flags(error.advice)
         return str(error)
-    return str(error) if isinstance(error, AsyncInferenceError) else _name_flags(str(error))
+    return str(error) if isinstance(error, AsyncInferenceError) else name_flags(str(error))
 
 
-def _name_flags(text: str) -> str:
+def name_flags(text: str) -> str:
+    """Put the command's flags in the place of the options of a Python program."""
     for words, flag in _FLAGS.items():
         text = re.sub(words, flag, text)
     # `--region=` is said of a value that follows alone.

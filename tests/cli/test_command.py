@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -303,10 +304,63 @@ def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
     assert "profile" in rows["retry.max_attempts"]
     assert rows["retry.quota"].split()[1:] == ["500", "default"]
     assert rows["retry.capacity_wait"].split()[1:] == ["0.0", "default"]
-    assert "total=9.0" in rows["timeout"]
+    assert rows["timeout.total"].split()[1:] == ["9.0", "argument"]
+    assert rows["timeout.connect"].split()[1:] == ["5.0", "default"]
     assert rows["use_ssl"].split()[1:] == ["True", "default"]
     assert "http://****@proxy:3128" in rows["proxy"]
     assert "my-password" not in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("arguments", [("config", "--region", "us-east-1"), ("config",)])
+def test_config_fits_a_terminal(arguments: tuple[str, ...], columns: int) -> None:
+    shown = _show(*arguments, columns=columns)
+    assert "timeout.first_byte" in shown
+    assert "https://runtime.sagemaker.us-east-1" in shown or arguments == ("config",)
+    # What stands on standard error is one line, which the terminal wraps.
+    lines = [line for line in shown.splitlines() if not line.startswith("aiosmrt: ")]
+    assert max(map(len, lines)) <= columns
+
+
+def _show(*arguments: str, columns: int) -> str:
+    """Give what a terminal of this width gets to show."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment, **KEYS},
+    ):
+        os.close(theirs)
+        shown = b""
+        # At its end a terminal's other side gives nothing, or an error (Linux).
+        with contextlib.suppress(OSError):
+            while some := os.read(ours, 65536):
+                shown += some
+    os.close(ours)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_config_is_json_where_that_is_asked_for() -> None:
+    done = _run("config", "--json", "--region", "us-east-1", environment=KEYS)
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert found["region_name"] == {"value": "us-east-1", "source": "argument"}
+    assert found["proxy"] == {"value": None, "source": "default"}
+    assert found["aws_secret_access_key"]["value"] == "****"
+    assert b"local-secret" not in done.stdout
+    done = _run("config", "--json", environment=KEYS)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["region_name"]["value"] is None
 
 
 def test_config_masks_keys() -> None:
