@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,7 @@ _VIEW_HELP = (
     "where PATH is openai-chat (the default), openai-completion, tgi, lmi or a JMESPath "
     "expression; without it the bytes as they come"
 )
+_JSON_HELP = "print one line of JSON with the answer, its members and its figures"
 _WAIT = 900.0  # seconds, as AsyncInvocation.result has it
 _BODY_HELP = "the text itself, @PATH for a file, - (the default) for standard input"
 
@@ -67,6 +69,15 @@ def build_parser() -> argparse.ArgumentParser:
     for name, operation in COMMANDS.items():
         command = commands.add_parser(name, help=_HELP[name], allow_abbrev=False)
         _add_operation(command, operation)
+        if name != "invoke-async":
+            command.add_argument(
+                "-i",
+                "--include",
+                action="store_true",
+                help="print the answer's members and figures before it",
+            )
+        if name != "stream":
+            command.add_argument("--json", action="store_true", help=_JSON_HELP)
         if name == "stream":
             command.add_argument("--as", dest="view", metavar="VIEW", type=_view, help=_VIEW_HELP)
         if name == "invoke-async":
@@ -119,8 +130,12 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 def _add_result(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "invocation", metavar="JSON", help="what invoke-async printed: the text, @PATH, or -"
+        "invocation",
+        metavar="JSON",
+        help="what invoke-async printed: the text, @PATH, or -; of many, a line of JSON for each "
+        "is printed as they are complete",
     )
+    parser.add_argument("--json", action="store_true", help=_JSON_HELP)
     parser.add_argument("--wait", metavar="SECONDS", type=float, default=_WAIT)
     _add_options(parser)
 
@@ -263,13 +278,31 @@ def read_parameters(arguments: argparse.Namespace) -> dict[str, object]:
         OSError: the body's file cannot be read.
     """
     if arguments.command == "result":
-        return {"saved": _read(arguments.invocation)}
+        saved = _read(arguments.invocation)
+        text = saved if isinstance(saved, str) else saved.decode("utf-8", "replace")
+        return {"saved": _split_documents(text)}
     parameters = _given(arguments, COMMANDS[arguments.command].parameters)
     # What is elsewhere is not waited for here.
     body = parameters.get("body", None if "input_location" in parameters else "-")
     if isinstance(body, str):
         parameters["body"] = _read(body)
     return parameters
+
+
+def _split_documents(text: str) -> list[str]:
+    """Take JSON Lines, or documents of several lines, apart; what is none stays as it is."""
+    decoder, documents, text = json.JSONDecoder(), [], text.strip()
+    begin = 0
+    while begin < len(text):
+        try:
+            _, end = decoder.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            end = len(text)
+        documents.append(text[begin:end])
+        begin = end
+        while text[begin : begin + 1].isspace():
+            begin += 1
+    return documents or [text]
 
 
 def _read(text: str) -> str | bytes:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from aiosmrt.async_inference import AsyncInferenceResult
 from aiosmrt.cli.arguments import (
     COMMANDS,
     build_parser,
@@ -18,6 +21,7 @@ from aiosmrt.cli.arguments import (
 from aiosmrt.cli.chat import chat
 from aiosmrt.cli.configuration import show_configuration
 from aiosmrt.cli.demo import demonstrate
+from aiosmrt.cli.records import describe, describe_body, describe_metadata, write_head, write_line
 from aiosmrt.cli.terminal import Output, complain, drop_output, show_log, warn
 from aiosmrt.cli.views import read_view
 from aiosmrt.cli.waiting import wait_for_output
@@ -25,6 +29,8 @@ from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import Config
 from aiosmrt.errors import AiosmrtError, ParameterError
 from aiosmrt.local import load_model, serve
+from aiosmrt.models import InvokeEndpointResponse
+from aiosmrt.plain_text import to_line
 
 __all__ = ["main"]
 
@@ -78,20 +84,21 @@ def _obey(arguments: Sequence[str] | None) -> int:
         elif parsed.command == "chat":
             return chat(parsed, read_options(parsed))
         else:
-            asyncio.run(_run(parsed, parameters))
+            return asyncio.run(_run(parsed, parameters))
     except AiosmrtError as error:
         complain(error)
         return _USAGE if isinstance(error, ParameterError) else _FAILED
     return 0
 
 
-async def _run(arguments: argparse.Namespace, parameters: dict[str, Any]) -> None:
+async def _run(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
     if arguments.command == "serve":
         await _serve(arguments)
     elif arguments.command == "demo":
         await demonstrate()
     else:
-        await _call(arguments, parameters)
+        return await _call(arguments, parameters)
+    return 0
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
@@ -107,12 +114,12 @@ async def _serve(arguments: argparse.Namespace) -> None:
     )
 
 
-async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> None:
+async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
     # The parser has made sure of names and types; TypedDicts cannot be built from it.
     options: dict[str, Any] = read_options(arguments)
     output = Output()
     try:
-        await _print_call(arguments, parameters, options, output)
+        return await _print_call(arguments, parameters, options, output)
     finally:
         output.end()
 
@@ -122,24 +129,67 @@ async def _print_call(
     parameters: dict[str, Any],
     options: dict[str, Any],
     output: Output,
-) -> None:
+) -> int:
     async with SageMakerRuntimeClient(**options) as client:
         if arguments.command == "invoke":
             response = await client.invoke_endpoint(**parameters)
-            output.write(response.body)
+            _print_response(response, arguments, output)
         elif arguments.command == "stream":
             async with client.invoke_endpoint_with_response_stream(**parameters) as stream:
+                if arguments.include:
+                    output.write(write_head(stream))
                 async for piece in read_view(stream, arguments.view):
                     output.write(piece)
         elif arguments.command == "result":
-            saved = parameters["saved"]
-            invocation = client.resume_async_invocation(
-                saved if isinstance(saved, str) else saved.decode("utf-8", "replace")
-            )
-            output.write(await wait_for_output(invocation, arguments.wait))
+            saved = [client.resume_async_invocation(text) for text in parameters["saved"]]
+            if arguments.json or len(saved) != 1:
+                return await _print_results(client.wait_for_results(saved, arguments.wait), output)
+            output.write(await wait_for_output(saved[0], arguments.wait))
         else:
             invocation = await client.invoke_endpoint_async(**parameters)
             if arguments.wait is None:
-                output.write(f"{invocation.to_json()}\n".encode())
+                record = json.loads(invocation.to_json())
+                if arguments.json and invocation.metadata is not None:
+                    record["metadata"] = describe_metadata(invocation.metadata)
+                output.write(write_line(record))
+            elif arguments.json:
+                results = client.wait_for_results([invocation], arguments.wait)
+                return await _print_results(results, output)
             else:
                 output.write(await wait_for_output(invocation, arguments.wait))
+    return 0
+
+
+def _print_response(
+    response: InvokeEndpointResponse, arguments: argparse.Namespace, output: Output
+) -> None:
+    if arguments.json:
+        output.write(write_line({**describe_body(response), **describe(response)}))
+        return
+    if arguments.include:
+        output.write(write_head(response))
+    elif response.new_session_id is not None:
+        # Without it the session, which was opened, could not be used.
+        warn(f"for the next call of this session: --session-id {to_line(response.new_session_id)}")
+    output.write(response.body)
+
+
+async def _print_results(results: AsyncGenerator[AsyncInferenceResult], output: Output) -> int:
+    """Print a line for each, as they are complete; 1 where one has failed."""
+    status = 0
+    async with contextlib.aclosing(results):
+        async for result in results:
+            record = json.loads(result.invocation.to_json())
+            if result.output is not None:
+                record |= describe_body(result.output)
+                record["content_type"] = result.output.content_type
+                record["metadata"] = describe_metadata(result.output.metadata)
+            if result.error is not None:
+                status = _FAILED
+                record["error"] = {
+                    "type": type(result.error).__name__,
+                    "message": str(result.error),
+                }
+                complain(result.error)
+            output.write(write_line(record))
+    return status

@@ -17,9 +17,11 @@ import pytest
 COMMAND = [sys.executable, "-m", "aiosmrt"]
 
 MODEL = """
-from aiosmrt.local import ModelFailure
+from aiosmrt.local import ModelFailure, ModelResponse
 
 async def run(request):
+    if request.session_id == "NEW_SESSION":
+        return ModelResponse(b"{}", new_session_id="5a6b")
     if request.operation == "InvokeEndpointWithResponseStream":
         return stream(request)
     if request.body == b"fail":
@@ -536,3 +538,48 @@ def test_a_url_that_is_none_beside_a_secret() -> None:
     assert done.returncode == 1
     assert b"ConfigurationError" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_an_answer_with_all_that_is_known_of_it(url: str) -> None:
+    status, out, _ = _call(url, "invoke", "--body", "x", "--json")
+    found = json.loads(out)
+    assert (status, out.count(b"\n")) == (0, 1)
+    assert json.loads(found["body"])["body"] == "x"
+    assert found["metadata"]["status"] == 200
+    assert found["metadata"]["attempts"] == 1
+    for command in ("invoke", "stream"):
+        status, out, _ = _call(url, command, "--body", "x", "-i")
+        head, _, body = out.partition(b"\n\n")
+        assert status == 0
+        assert b"request_id: " in head
+        assert b"x" in body
+    _, out, _ = _call(url, "invoke-async", "--body", "x", "--json")
+    assert json.loads(out)["metadata"]["request_id"]
+
+
+def test_a_session_that_was_opened_can_be_used(url: str) -> None:
+    arguments = ("--session-id", "NEW_SESSION", "--body", "x")
+    status, _, err = _call(url, "invoke", *arguments)
+    assert status == 0
+    assert err.startswith("aiosmrt: for the next call of this session: --session-id ")
+    session_id = err.split()[-1]
+    assert _call(url, "invoke", "--session-id", session_id, "--body", "x")[0] == 0
+    status, out, err = _call(url, "invoke", *arguments, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["new_session_id"]
+    assert b"\nnew_session_id: " in _call(url, "invoke", *arguments, "-i")[1]
+
+
+def test_many_outputs_are_awaited_at_once(url: str, tmp_path: Path) -> None:
+    saved = b"".join(_call(url, "invoke-async", "--body", body)[1] for body in ("one", "fail"))
+    assert saved.count(b"\n") == 2
+    (tmp_path / "saved").write_bytes(saved)
+    where = ("--endpoint-url", url, "--s3-endpoint-url", f"{url}/s3", "--region", "us-east-1")
+    done = _run("result", f"@{tmp_path / 'saved'}", *where, "--wait", "20", environment=KEYS)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"aiosmrt: AsyncInferenceError")
+    found = {record["inference_id"]: record for record in map(json.loads, done.stdout.splitlines())}
+    one, fail = (found[json.loads(line)["inference_id"]] for line in saved.splitlines())
+    assert json.loads(one["body"])["body"] == "one"
+    assert fail["error"]["type"] == "AsyncInferenceError"
+    assert _run("result", "nothing", *where, environment=KEYS).returncode == 2
