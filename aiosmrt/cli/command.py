@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _obey(arguments: Sequence[str] | None) -> int:
     parsed = build_parser().parse_args(arguments)
-    show_log(getattr(parsed, "verbosity", 0))
+    # Whoever serves is to see who asks.
+    show_log(getattr(parsed, "verbosity", 0) + (parsed.command == "serve"))
     exposed = find_exposure(parsed)
     if exposed:
         warn(exposed)

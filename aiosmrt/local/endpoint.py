@@ -31,6 +31,7 @@ from aiosmrt.local.objects import ObjectStore
 from aiosmrt.local.python_model import PythonModel
 from aiosmrt.local.s3 import PATH, S3, encode_s3_error
 from aiosmrt.local.storage import LocalStorage, S3Storage, Storage
+from aiosmrt.plain_text import to_line
 from aiosmrt.service import (
     INVOKE_ENDPOINT_ASYNC,
     INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
@@ -272,6 +273,10 @@ class LocalEndpoint:
             logger.exception("the local endpoint failed on %r", exchange.path)
             failure = InternalFailure("The local endpoint failed; its log says why.", status=500)
             await exchange.send_error(failure)
+        finally:
+            ended = exchange.response.status if exchange.response.prepared else "no answer"
+            path = to_line(exchange.path)
+            logger.info("%s %s: %s [%s]", exchange.method, path, ended, exchange.request_id)
 
     async def _answer(self, backend: _Backend, queue: InvocationQueue, exchange: Exchange) -> None:
         if exchange.method == "GET" and exchange.path == "/ping":

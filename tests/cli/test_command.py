@@ -178,6 +178,23 @@ def test_a_later_process_waits_on(url: str, tmp_path: Path) -> None:
         assert json.loads(done.stdout)["body"] == "later"
 
 
+def test_serve_logs_a_line_for_each_request() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "serve"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        served = server.stdout.readline().strip()
+        _call(served, "invoke", "--body", "x")
+        _call(served, "invoke", "--body", "x", "--no-sign")
+        server.send_signal(signal.SIGTERM)
+        logged = [line.split(" INFO ")[1] for line in server.stderr.read().splitlines()]
+        assert server.wait(10) == 0
+    good, refused = logged
+    assert good.startswith("POST /endpoints/e/invocations: 200 [")
+    assert refused.startswith("POST /endpoints/e/invocations: 403 [")
+
+
 def test_serve_uses_an_s3_elsewhere(url: str) -> None:
     s3 = f"{url}/s3"
     arguments = [*COMMAND, "serve", "--s3-endpoint", s3]
