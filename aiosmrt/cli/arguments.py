@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import ipaddress
 import json
 import sys
@@ -55,6 +56,22 @@ class _Parser(argparse.ArgumentParser):
         (file or sys.stderr).write(message)
 
 
+class _PrintCompletion(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - argparse passes it
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002 - argparse passes it
+    ) -> None:
+        try:
+            shtab = importlib.import_module("shtab")
+        except ModuleNotFoundError:
+            parser.error("completion is made by shtab: pip install 'aiosmrt[completion]'")
+        sys.stdout.write(shtab.complete(parser, shell=values) + "\n")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command."""
     parser = _Parser(
@@ -65,6 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"aiosmrt {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh"),
+        help="print what makes a shell complete this command; needs aiosmrt[completion]",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, operation in COMMANDS.items():
         command = commands.add_parser(name, help=_HELP[name], allow_abbrev=False)

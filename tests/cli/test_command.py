@@ -600,3 +600,20 @@ def test_many_outputs_are_awaited_at_once(url: str, tmp_path: Path) -> None:
     assert json.loads(one["body"])["body"] == "one"
     assert fail["error"]["type"] == "AsyncInferenceError"
     assert _run("result", "nothing", *where, environment=KEYS).returncode == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_the_command(shell: str) -> None:
+    pytest.importorskip("shtab")
+    done = _run("--print-completion", shell)
+    assert (done.returncode, done.stderr) == (0, b"")
+    for word in (b"invoke-async", b"--session-id", b"--no-sign"):
+        assert word in done.stdout
+
+
+def test_completion_says_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "shtab.py").write_text("raise ModuleNotFoundError('no shtab')")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = _run("--print-completion", "bash", environment={"PYTHONPATH": path})
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"pip install 'aiosmrt[completion]'" in done.stderr
