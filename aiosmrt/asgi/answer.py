@@ -234,13 +234,13 @@ async def _wait_until_left(receive: Receive) -> None:
 
 async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks and wait for their end, however often the waiting is cancelled."""
-    cancelled = None
+    was_cancelled = False
     for task in tasks:
         task.cancel()
     while pending := [task for task in tasks if not task.done()]:
         try:
             await asyncio.wait(pending)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
+        except asyncio.CancelledError:
+            was_cancelled = True
+    if was_cancelled:
+        raise asyncio.CancelledError()  # noqa: RSE102 - a name alone looks like an error that is kept

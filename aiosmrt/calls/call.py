@@ -156,13 +156,14 @@ class Call(Shown):
 
     def _log_attempt(self, number: int, error: str | None, seconds: float) -> None:
         """Log how an attempt ended, with its fields apart for logs that are read by programs."""
+        request_id = None if self.head is None else read_request_id(self.head)
         fields = {
             "call_id": self.call_id,
             "operation": self.operation,
             "endpoint_name": self.endpoint_name,
             "attempt": number,
             "status": None if self.head is None else self.head.status,
-            "request_id": None if self.head is None else read_request_id(self.head),
+            "request_id": None if request_id is None else to_line(request_id),
             "seconds": round(seconds, 6),
             "error": None if error is None else to_line(error),
         }

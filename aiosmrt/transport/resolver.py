@@ -16,6 +16,9 @@ __all__ = ["Resolver"]
 _USABLE: Final = socket.AI_ADDRCONFIG
 _OWN: Final = "localhost"
 
+# Windows has none of it, and no such fault.
+_OTHER_FAULT: Final = getattr(socket, "EAI_SYSTEM", socket.EAI_FAIL)
+
 _NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
@@ -46,7 +49,13 @@ class Resolver(AbstractResolver):
 
 def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
     flags = 0 if host.lower() == _OWN else _USABLE
-    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags)
+    try:
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags)
+    except socket.gaierror:
+        raise
+    except OSError as error:
+        # The number is of whatever the system did last, and may say something else.
+        raise socket.gaierror(_OTHER_FAULT, error.strerror) from error
     return [
         ResolveResult(
             hostname=host,

@@ -17,7 +17,6 @@ from collections.abc import (
     Callable,
     Iterator,
     MutableMapping,
-    Sequence,
 )
 from pathlib import Path
 from typing import Any, TypeAlias
