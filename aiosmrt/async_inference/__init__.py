@@ -9,7 +9,7 @@ from aiosmrt.async_inference.client import AsyncInferenceClient, S3State
 from aiosmrt.async_inference.invocation import AsyncInferenceTimeout, AsyncInvocation, read_output
 from aiosmrt.async_inference.results import AsyncInferenceResult
 from aiosmrt.async_inference.s3 import S3
-from aiosmrt.async_inference.s3_protocol import S3Location
+from aiosmrt.async_inference.s3_protocol import S3Location, parse_xml
 
 __all__ = [
     "S3",
@@ -19,5 +19,6 @@ __all__ = [
     "AsyncInvocation",
     "S3Location",
     "S3State",
+    "parse_xml",
     "read_output",
 ]

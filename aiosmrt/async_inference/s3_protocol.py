@@ -32,6 +32,7 @@ __all__ = [
     "find_region",
     "may_be_absent",
     "parse_listing",
+    "parse_xml",
     "quote_key",
     "refuse_listing",
 ]
@@ -153,7 +154,7 @@ def parse_listing(head: ResponseHead, body: bytes) -> tuple[list[str], str | Non
         UnexpectedResponse: it is none.
     """
     try:
-        root = _parse(body)
+        root = parse_xml(body)
         written = [_text(item, "Key") for item in _find(root, "Contents")]
         keys = [unquote_plus(key, errors="strict") for key in written]
         if not _find(root, "EncodingType"):
@@ -171,7 +172,12 @@ class _Builder(ET.TreeBuilder):
         raise ValueError("it declares a document type")
 
 
-def _parse(body: bytes) -> ET.Element:
+def parse_xml(body: bytes) -> ET.Element:
+    """Read a document of S3's, or one that is sent to it.
+
+    Raises:
+        ValueError: it is no XML, or declares a document type.
+    """
     parser = ET.XMLParser(target=_Builder())  # noqa: S314 - no document type, so no entities
     try:
         parser.feed(body)
@@ -218,7 +224,7 @@ def describe_replaced(location: S3Location, head: ResponseHead) -> UnexpectedRes
 
 def _read_fields(body: bytes) -> dict[str, str]:
     try:
-        return {child.tag.rpartition("}")[2]: child.text or "" for child in _parse(body)}
+        return {child.tag.rpartition("}")[2]: child.text or "" for child in parse_xml(body)}
     except ValueError:
         return {}
 

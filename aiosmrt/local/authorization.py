@@ -1,4 +1,4 @@
-"""Signature Version 4 as services check it: an `Authorization` header, one key pair. Pure.
+"""Signature Version 4 as services check it, in a header or in the query: one key pair. Pure.
 
 Written against AWS' description of the signing process ("Create a signed AWS API request"), not
 on top of `aiosmrt.signing.sigv4`, so that a slip in the one is no slip in the other.
@@ -6,6 +6,7 @@ on top of `aiosmrt.signing.sigv4`, so that a slip in the one is no slip in the o
 
 from __future__ import annotations
 
+import base64
 import datetime
 import hashlib
 import hmac
@@ -26,15 +27,29 @@ __all__ = [
     "SignedRequest",
     "SigningRules",
     "check_authorization",
-    "read_region",
+    "names_signature",
+    "read_scope",
 ]
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
-_SCOPE = re.compile(r"Credential=[^,]*/[0-9]{8}/(?P<region>[a-z0-9-]+)/[a-z0-9]+/aws4_request")
+_SCOPE = re.compile(r"/[0-9]{8}/(?P<region>[a-z0-9-]+)/(?P<service>[a-z0-9-]+)/aws4_request")
 
 UNSIGNED_PAYLOADS = ("UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
 """What `x-amz-content-sha256` may say in place of a hash; the second means `aws-chunked`."""
+
+# Of a URL that is signed in the way that was before this one, as boto3 does it where it was not
+# told otherwise: HMAC-SHA1 ("Signing and authenticating REST requests", S3 developer guide).
+_FORMER = ("AWSAccessKeyId", "Signature", "Expires")
+# Parameters that such a signature covers.
+_FORMER_SUBRESOURCES = frozenset(
+    (
+        *("delete", "location", "partNumber", "uploadId", "uploads"),
+        *("response-cache-control", "response-content-disposition", "response-content-encoding"),
+        *("response-content-language", "response-content-type", "response-expires"),
+    )
+)
+_LONGEST = 604_800  # seconds, a week, for which a URL can be signed
 
 
 @attrs.frozen
@@ -88,6 +103,11 @@ class SignedRequest:
     headers: Mapping[str, str] = attrs.field(repr=redact)
     body: bytes = attrs.field(repr=redact)
 
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters behind the path, decoded; of several of one name the last."""
+        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
+
 
 @attrs.frozen
 class _Authorization:
@@ -97,6 +117,8 @@ class _Authorization:
     service: str
     signed_headers: tuple[str, ...]
     signature: str
+    signed_at: str  # yyyymmddThhmmssZ
+    seconds: int | None = None  # for which a signature in the query holds; None: in a header
 
     @property
     def scope(self) -> str:
@@ -117,20 +139,27 @@ def check_authorization(
     Raises:
         ServiceError: 400 or 403, under the service's names.
     """
-    header = request.headers.get("authorization")
-    if header is None:
+    header, query = request.headers.get("authorization"), request.query
+    if header is None and rules.like_s3 and "AWSAccessKeyId" in query:
+        _check_former(request, credentials, now, rules)
+        return
+    if header is not None:
+        authorization = _parse(header, request.headers.get("x-amz-date", ""), rules)
+    elif "X-Amz-Signature" in query:
+        authorization = _parse_query(query, rules)
+    else:
         raise _refuse(
             rules.missing,
-            "Missing Authentication Token: the request has no Authorization header.",
+            "Missing Authentication Token: the request has no Authorization header, and no "
+            "signature in its query.",
         )
-    authorization = _parse(header, rules)
     if authorization.access_key_id != credentials.access_key_id:
         raise _refuse(
             rules.unknown_key,
             "The security token included in the request is invalid. The local endpoint knows the "
             f"access key id {credentials.access_key_id!r}, not {authorization.access_key_id!r}.",
         )
-    date = _check_date(request, authorization, now, rules)
+    date = _check_date(authorization, now, rules)
     canonical = _canonicalize(request, authorization, rules)
     to_sign = "\n".join((_ALGORITHM, date, authorization.scope, _hash(canonical)))
     expected = _sign(credentials.secret_access_key, authorization, to_sign)
@@ -144,17 +173,26 @@ def check_authorization(
         )
 
 
-def read_region(header: str | None) -> str:
-    """Give the region in the credential scope of an `Authorization` header, us-east-1 if none."""
-    match = _SCOPE.search(header or "")
-    return match["region"] if match else "us-east-1"
+def read_scope(request: SignedRequest) -> tuple[str, str | None]:
+    """Give region and service of a signature's credential scope: us-east-1 and None without one."""
+    query = request.query
+    header = request.headers.get("authorization")
+    match = _SCOPE.search(query.get("X-Amz-Credential", "") if header is None else header)
+    if match is not None:
+        return match["region"], match["service"]
+    return "us-east-1", "s3" if header is None and "AWSAccessKeyId" in query else None
+
+
+def names_signature(name: str, query: Mapping[str, str]) -> bool:
+    """Tell whether a parameter of the query belongs to a signature, or is a header in disguise."""
+    return name.lower().startswith("x-amz-") or (name in _FORMER and "AWSAccessKeyId" in query)
 
 
 def _refuse(code: str, message: str, status: int = 403) -> ServiceError:
     return ServiceError(message, code=code, status=status)
 
 
-def _parse(header: str, rules: SigningRules) -> _Authorization:
+def _parse(header: str, signed_at: str, rules: SigningRules) -> _Authorization:
     algorithm, _, rest = header.partition(" ")
     fields = {}
     for field in rest.split(","):
@@ -169,21 +207,98 @@ def _parse(header: str, rules: SigningRules) -> _Authorization:
         problems = [f"Authorization header must begin with {_ALGORITHM!r}, not {algorithm!r}."]
     if problems:
         raise _refuse(rules.malformed, " ".join(problems), rules.malformed_status)
+    signed = tuple(fields["SignedHeaders"].split(";"))
+    credential = _parse_credential(fields["Credential"], rules)
+    return _Authorization(*credential, signed, fields["Signature"], signed_at)
+
+
+def _parse_query(query: Mapping[str, str], rules: SigningRules) -> _Authorization:
+    names = ("Credential", "Date", "Expires", "SignedHeaders", "Signature")
+    missing = [f"X-Amz-{name}" for name in names if not query.get(f"X-Amz-{name}")]
+    seconds = query.get("X-Amz-Expires", "")
+    if missing or query.get("X-Amz-Algorithm") != _ALGORITHM:
+        problem = f"the query lacks {', '.join(missing)}" if missing else "X-Amz-Algorithm"
+        raise _refuse(
+            rules.malformed,
+            f"A signature in the query takes X-Amz-Algorithm={_ALGORITHM} and the parameters "
+            f"X-Amz-{', X-Amz-'.join(names)}: {problem}.",
+            rules.malformed_status,
+        )
+    if not re.fullmatch("[0-9]{1,6}", seconds) or not 1 <= int(seconds) <= _LONGEST:
+        raise _refuse(
+            rules.malformed,
+            f"X-Amz-Expires must be 1 to {_LONGEST} seconds, not {seconds!r}.",
+            rules.malformed_status,
+        )
+    return _Authorization(
+        *_parse_credential(query["X-Amz-Credential"], rules),
+        tuple(query["X-Amz-SignedHeaders"].split(";")),
+        query["X-Amz-Signature"],
+        query["X-Amz-Date"],
+        int(seconds),
+    )
+
+
+def _parse_credential(text: str, rules: SigningRules) -> tuple[str, str, str, str]:
     # From the right: an access key id may contain a slash, the scope's four words may not.
-    match fields["Credential"].rsplit("/", 4):
+    match text.rsplit("/", 4):
         case [key_id, date, region, service, "aws4_request"]:
-            signed = tuple(fields["SignedHeaders"].split(";"))
-            return _Authorization(key_id, date, region, service, signed, fields["Signature"])
+            return key_id, date, region, service
     raise _refuse(
         rules.malformed,
         "Credential must be <access key id>/<yyyymmdd>/<region>/<service>/aws4_request, not "
-        f"{fields['Credential']!r}.",
+        f"{text!r}.",
         rules.malformed_status,
     )
 
 
-def _check_date(
+def _check_former(
     request: SignedRequest,
+    credentials: Credentials,
+    now: datetime.datetime,
+    rules: SigningRules,
+) -> None:
+    """Check a URL that is signed by Signature Version 2."""
+    query, headers = request.query, request.headers
+    if query["AWSAccessKeyId"] != credentials.access_key_id:
+        raise _refuse(
+            rules.unknown_key,
+            f"The local endpoint knows the access key id {credentials.access_key_id!r}, not "
+            f"{query['AWSAccessKeyId']!r}.",
+        )
+    expires = query.get("Expires", "")
+    if not re.fullmatch("[0-9]{1,12}", expires) or int(expires) < now.timestamp():
+        raise _refuse("AccessDenied", "Request has expired")
+    amazon = "".join(
+        f"{name}:{' '.join(value.split())}\n"
+        for name, value in sorted(headers.items())
+        if name.startswith("x-amz-")
+    )
+    path = request.target.partition("?")[0]
+    asked = "&".join(
+        f"{name}={value}" if value else name
+        for name, value in sorted(query.items())
+        if name in _FORMER_SUBRESOURCES
+    )
+    said = (request.method, headers.get("content-md5", ""), headers.get("content-type", ""))
+    # The resource begins with the bucket; whoever knows of no other place signs all of the path.
+    for resource in {path, re.sub("^/s3(?=/)", "", path)}:
+        told = f"{resource}?{asked}" if asked else resource
+        to_sign = "\n".join((*said, expires, amazon + told))
+        secret = _encode(credentials.secret_access_key)
+        digest = hmac.digest(secret, _encode(to_sign), "sha1")
+        if hmac.compare_digest(
+            base64.b64encode(digest), _encode(query.get("Signature", "").replace(" ", "+"))
+        ):
+            return
+    raise _refuse(
+        rules.mismatch,
+        "The request signature we calculated does not match the signature you provided. Check your "
+        "AWS Secret Access Key and signing method.",
+    )
+
+
+def _check_date(
     authorization: _Authorization,
     now: datetime.datetime,
     rules: SigningRules,
@@ -194,7 +309,7 @@ def _check_date(
             f"Credential should be scoped to correct service: {rules.service!r}, not "
             f"{authorization.service!r}.",
         )
-    text = request.headers.get("x-amz-date", "")
+    text = authorization.signed_at
     try:
         date = datetime.datetime.strptime(text, _DATE_FORMAT).replace(tzinfo=datetime.UTC)
     except ValueError:
@@ -211,6 +326,10 @@ def _check_date(
         )
     present, minutes = now.strftime(_DATE_FORMAT), rules.tolerance // datetime.timedelta(minutes=1)
     earliest, latest = now - rules.tolerance, now + rules.tolerance
+    if authorization.seconds is not None:
+        earliest = now - datetime.timedelta(seconds=authorization.seconds)
+        if date < earliest:
+            raise _refuse("AccessDenied" if rules.like_s3 else rules.skewed, "Request has expired")
     if date < earliest:
         raise _refuse(
             rules.skewed,
@@ -230,7 +349,10 @@ def _canonicalize(
     request: SignedRequest, authorization: _Authorization, rules: SigningRules
 ) -> str:
     signed = authorization.signed_headers
-    wanted = ("host", "x-amz-date", *(["x-amz-content-sha256"] if rules.like_s3 else []))
+    in_query = authorization.seconds is not None
+    by_header = () if in_query else ("x-amz-date",)
+    hashed = ("x-amz-content-sha256",) if rules.like_s3 and not in_query else ()
+    wanted = ("host", *by_header, *hashed)
     missing = [name for name in wanted if name not in signed]
     if missing:
         raise _refuse(rules.mismatch, f"SignedHeaders must name {' and '.join(missing)}.")
@@ -244,6 +366,7 @@ def _canonicalize(
     pairs = sorted(
         (quote(name, safe="~"), quote(value, safe="~"))
         for name, value in parse_qsl(query, keep_blank_values=True)
+        if not (in_query and name == "X-Amz-Signature")
     )
     if rules.like_s3:
         # A client may send as it is what it signs encoded.
@@ -268,7 +391,8 @@ def _canonicalize(
 
 
 def _read_payload_hash(request: SignedRequest) -> str:
-    told = request.headers["x-amz-content-sha256"]
+    # A URL is signed before there is anything to send.
+    told = request.headers.get("x-amz-content-sha256", UNSIGNED_PAYLOADS[0])
     if told not in UNSIGNED_PAYLOADS and not re.fullmatch("[0-9a-f]{64}", told):
         raise _refuse(
             "NotImplemented",

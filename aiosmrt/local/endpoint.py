@@ -21,6 +21,7 @@ from aiosmrt.local.authorization import (
     SignedRequest,
     SigningRules,
     check_authorization,
+    read_scope,
 )
 from aiosmrt.local.container import Container, open_session
 from aiosmrt.local.exchange import Exchange
@@ -142,7 +143,7 @@ class LocalEndpoint:
         )
         self._keep_requests = keep_requests
         self._workers = workers
-        self._s3 = S3(self.objects, s3_list_permission)
+        self._s3 = S3(self.objects, list_permission=s3_list_permission)
         self._s3_url = s3_endpoint_url
         self._given_keys = (access_key_id, secret_access_key)
         self._url: str | None = None
@@ -261,7 +262,7 @@ class LocalEndpoint:
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
-            if self._s3_url is None and f"{exchange.path}/".startswith(f"{PATH}/"):
+            if self._s3_url is None and self._is_for_s3(exchange):
                 await self._answer_s3(exchange)
             else:
                 await self._answer(backend, queue, exchange)
@@ -308,6 +309,16 @@ class LocalEndpoint:
             answer = encode_s3_error(error, exchange.path, exchange.request_id)
         headers = {"x-amz-request-id": exchange.request_id, **answer.headers}
         await exchange.send(answer.status, headers, answer.body)
+
+    def _is_for_s3(self, exchange: Exchange) -> bool:
+        """Tell whether it is S3 that is asked: by the place, or the service that it is signed for.
+
+        So one URL is enough for a client of both (`AWS_ENDPOINT_URL`).
+        """
+        if f"{exchange.path}/".startswith(f"{PATH}/"):
+            return True
+        request = SignedRequest(exchange.method, exchange.target, exchange.headers, b"")
+        return read_scope(request)[1] == S3_SIGNING.service
 
     def _check(self, exchange: Exchange, body: bytes, rules: SigningRules) -> SignedRequest:
         request = SignedRequest(exchange.method, exchange.target, exchange.headers, body)

@@ -21,7 +21,7 @@ from aiosmrt.local.answers import (
     name_content_type,
     write_headers,
 )
-from aiosmrt.local.authorization import read_region
+from aiosmrt.local.authorization import SignedRequest, read_scope
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC
 from aiosmrt.value import Shown
@@ -90,7 +90,8 @@ class Exchange(Shown):
 
     async def send_error(self, error: ServiceError) -> None:
         """Answer with an error in the service's shape."""
-        headers, body = encode_error(error, read_region(self.headers.get("authorization")))
+        asked = SignedRequest(self.method, self.target, self.headers, b"")
+        headers, body = encode_error(error, read_scope(asked)[0])
         await self.send(error.status, headers, body)
 
     async def send_queued(self, queued: QueuedInvocation) -> None:

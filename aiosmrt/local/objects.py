@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections.abc import Mapping
 
 import attrs
 
@@ -19,16 +20,23 @@ def _now() -> datetime.datetime:
 
 @attrs.frozen(repr=False)
 class StoredObject(Shown):
-    """A body with what S3 tells about it; making one hashes the body."""
+    """A body with what S3 tells about it; making one hashes the body, unless its tag is given."""
 
     body: bytes = attrs.field(repr=False)
     content_type: str = "binary/octet-stream"  # what S3 says where nothing was said
     last_modified: datetime.datetime = attrs.field(factory=_now)  # UTC, whole seconds as in HTTP
-    etag: str = attrs.field(init=False)  # the body's MD5 in hex, in quotation marks
+    # What else was said of it, names in lower case: `cache-control` and its like, `x-amz-meta-*`.
+    headers: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
+    etag: str = attrs.field(kw_only=True)  # the body's MD5 in hex, in quotation marks
 
     @etag.default
     def _hash(self) -> str:
         return f'"{hashlib.md5(self.body, usedforsecurity=False).hexdigest()}"'
+
+    @property
+    def modified(self) -> str:
+        """When it was stored, as S3's XML has it."""
+        return f"{self.last_modified:%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 class ObjectStore:
@@ -44,6 +52,33 @@ class ObjectStore:
     def make_bucket(self, bucket: str) -> None:
         """Let an empty bucket exist; one that exists stays as it is."""
         self._buckets.setdefault(bucket, {})
+
+    def find_buckets(self) -> list[str]:
+        """Give the names of all buckets, in order."""
+        return sorted(self._buckets)
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Have a bucket that is empty exist no longer.
+
+        Raises:
+            ServiceError: 404 NoSuchBucket; 409 BucketNotEmpty.
+        """
+        if self._open(bucket):
+            raise ServiceError(
+                f"The bucket you tried to delete is not empty: {bucket}",
+                code="BucketNotEmpty",
+                status=409,
+            )
+        del self._buckets[bucket]
+
+    def delete(self, location: str) -> None:
+        """Have an object exist no longer; one that does not exist is none.
+
+        Raises:
+            ServiceError: 404 NoSuchBucket; 400 InvalidURI.
+        """
+        bucket, key = _split(location)
+        self._open(bucket).pop(key, None)
 
     def put(self, location: str, stored: StoredObject) -> None:
         """Store an object, in place of the one that may be there.

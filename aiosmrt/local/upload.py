@@ -16,7 +16,18 @@ from aiosmrt.errors import ServiceError
 from aiosmrt.local.authorization import UNSIGNED_PAYLOADS
 from aiosmrt.local.objects import StoredObject
 
-__all__ = ["decode_chunks", "read_upload"]
+__all__ = ["decode_chunks", "read_kept_headers", "read_upload"]
+
+# What describes an object, and is given back with it ("System-defined object metadata").
+_KEPT = frozenset(
+    (
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "expires",
+    )
+)
 
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n")
 
@@ -64,7 +75,21 @@ def read_upload(headers: Mapping[str, str], body: bytes) -> StoredObject:
     for name, digest in _DIGESTS.items():
         if name in headers and headers[name] != base64.b64encode(digest(body)).decode():
             raise _refuse("BadDigest", f"The {name} you specified did not match what we received.")
-    return StoredObject(body, headers.get("content-type", "binary/octet-stream"))
+    content_type = headers.get("content-type", "binary/octet-stream")
+    return StoredObject(body, content_type, headers=read_kept_headers(headers))
+
+
+def read_kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Give those headers of an upload that are stored with the object, but its content type."""
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name in _KEPT or name.startswith("x-amz-meta-")
+    }
+    # The encoding of the transfer is none of the object.
+    codings = [coding.strip() for coding in kept.pop("content-encoding", "").split(",")]
+    coding = ",".join(coding for coding in codings if coding not in {"", "aws-chunked"})
+    return {**kept, "content-encoding": coding} if coding else kept
 
 
 def decode_chunks(body: bytes) -> tuple[bytes, dict[str, str]]:

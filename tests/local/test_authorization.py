@@ -18,7 +18,7 @@ from aiosmrt.local.authorization import (
     S3_SIGNING,
     SignedRequest,
     check_authorization,
-    read_region,
+    read_scope,
 )
 
 Change: TypeAlias = Callable[[SignedRequest], SignedRequest]
@@ -205,10 +205,13 @@ def test_a_clock_that_is_off_is_named(off_by: datetime.timedelta, message: str) 
 
 
 def test_a_region_is_read_from_the_scope() -> None:
-    assert read_region(_sign().headers["authorization"]) == "eu-central-1"
-    assert read_region(_sign(key_id="a/20261122/b").headers["authorization"]) == "eu-central-1"
-    assert read_region("Bearer abc") == "us-east-1"
-    assert read_region(None) == "us-east-1"
+    assert read_scope(_sign()) == ("eu-central-1", "sagemaker")
+    assert read_scope(_sign(key_id="a/20261122/b")) == ("eu-central-1", "sagemaker")
+    assert read_scope(_sign_s3()) == ("eu-central-1", "s3")
+    for headers in ({"authorization": "Bearer abc"}, {}):
+        assert read_scope(SignedRequest("GET", "/", headers, b"")) == ("us-east-1", None)
+    former = SignedRequest("GET", "/b/k?AWSAccessKeyId=a&Signature=b&Expires=1", {}, b"")
+    assert read_scope(former) == ("us-east-1", "s3")
 
 
 def _sign_s3(path: str = "/s3/bucket/key", **headers: str) -> SignedRequest:
