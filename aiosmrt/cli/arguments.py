@@ -232,6 +232,21 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="an S3 for asynchronous inputs and outputs, instead of the one under /s3; it is asked "
         "with the key pair where one is given, else with your own credentials",
     )
+    parser.add_argument(
+        "--service-limits",
+        action="store_true",
+        help="end what the service would: answers after 60 seconds or above 6 MB, streams after 8 "
+        "minutes",
+    )
+    encrypted = parser.add_mutually_exclusive_group()
+    encrypted.add_argument(
+        "--tls",
+        action="store_true",
+        help="https, with a certificate made for this run; AWS_CA_BUNDLE=... on standard error "
+        "says whom to trust (extra aiosmrt[tls])",
+    )
+    encrypted.add_argument("--tls-cert", metavar="FILE", help="https, with this certificate (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the key of --tls-cert, if apart (PEM)")
 
 
 def read_options(arguments: argparse.Namespace) -> dict[str, object]:

@@ -6,8 +6,11 @@ import argparse
 import asyncio
 import contextlib
 import json
+import ssl
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 from aiosmrt.async_inference import AsyncInferenceResult
@@ -28,7 +31,7 @@ from aiosmrt.cli.waiting import wait_for_output
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import Config
 from aiosmrt.errors import AiosmrtError, ParameterError
-from aiosmrt.local import load_model, serve
+from aiosmrt.local import ServiceLimits, load_certificate, load_model, make_certificate, serve
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.plain_text import to_line
 
@@ -103,6 +106,23 @@ async def _run(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
+    with contextlib.ExitStack() as stack:
+        await _serve_with(arguments, _find_tls(arguments, stack))
+
+
+def _find_tls(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> ssl.SSLContext | None:
+    if arguments.tls_cert is not None:
+        return load_certificate(arguments.tls_cert, arguments.tls_key)
+    if not arguments.tls:
+        return None
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiosmrt-")))
+    context, bundle = make_certificate(arguments.host, folder)
+    sys.stderr.write(f"AWS_CA_BUNDLE={bundle}\n")
+    sys.stderr.flush()
+    return context
+
+
+async def _serve_with(arguments: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
     await serve(
         load_model(arguments.model) if arguments.model else None,
         upstream=arguments.upstream,
@@ -112,6 +132,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
         access_key_id=arguments.access_key_id,
         secret_access_key=arguments.secret_access_key,
         s3_endpoint_url=arguments.s3_endpoint_url,
+        service_limits=ServiceLimits() if arguments.service_limits else None,
+        tls=tls,
     )
 
 

@@ -6,10 +6,12 @@
         return {"length": len(request.body)}
 
     async with LocalEndpoint(model) as endpoint:
-        ...  # any SDK, pointed at endpoint.url; S3 is at f"{endpoint.url}/s3", in path style
+        ...  # any SDK, pointed at endpoint.url; its S3 has the same URL, in path style
 """
 
+from aiosmrt.local.certificate import load_certificate, make_certificate
 from aiosmrt.local.endpoint import LocalEndpoint
+from aiosmrt.local.limits import ServiceLimits
 from aiosmrt.local.model import (
     InvocationRequest,
     Model,
@@ -27,7 +29,10 @@ __all__ = [
     "ModelFailure",
     "ModelResponse",
     "ObjectStore",
+    "ServiceLimits",
     "StoredObject",
+    "load_certificate",
     "load_model",
+    "make_certificate",
     "serve",
 ]

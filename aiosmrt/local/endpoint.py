@@ -8,13 +8,13 @@ import datetime
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from aiohttp import web
 
 from aiosmrt.config import Credentials
 from aiosmrt.errors import ConfigurationError, InternalFailure, ServiceError
-from aiosmrt.local.answers import BUCKET, Answer, make_service_unavailable
+from aiosmrt.local.answers import BUCKET, make_service_unavailable
 from aiosmrt.local.authorization import (
     S3_SIGNING,
     SAGEMAKER_SIGNING,
@@ -27,6 +27,7 @@ from aiosmrt.local.container import Container, open_session
 from aiosmrt.local.exchange import Exchange
 from aiosmrt.local.invocation import find_operation, read_invocation
 from aiosmrt.local.invocation_queue import InvocationQueue
+from aiosmrt.local.limits import Backend, LimitedBackend, ServiceLimits
 from aiosmrt.local.model import InvocationRequest, Model, echo
 from aiosmrt.local.objects import ObjectStore
 from aiosmrt.local.python_model import PythonModel
@@ -40,6 +41,8 @@ from aiosmrt.service import (
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from aiosmrt.client import SageMakerRuntimeClient
 
 __all__ = ["LocalEndpoint"]
@@ -52,16 +55,6 @@ _THREADS = 32
 
 # Seconds for a connection that is neither idle nor in a call: one whose rest is being discarded.
 _LINGER = 0.5
-
-
-class _Backend(Protocol):
-    """What stands behind the endpoint."""
-
-    async def is_ready(self) -> bool: ...
-
-    def answer(
-        self, request: InvocationRequest
-    ) -> contextlib.AbstractAsyncContextManager[Answer]: ...
 
 
 class LocalEndpoint:
@@ -94,6 +87,8 @@ class LocalEndpoint:
         s3_endpoint_url: of an S3 to use in path style instead of one in memory, with the key pair
             where one is given, else with the credentials that a client finds. Outputs go into its
             bucket `aiosmrt-local`, which is made where it is missing.
+        service_limits: what a model may take and give; `None`, the default, is no limit.
+        tls: a server's context, for https.
 
     Attributes:
         requests: the `InvocationRequest`s that passed signature and validation, oldest first.
@@ -118,6 +113,8 @@ class LocalEndpoint:
         workers: int = 4,
         s3_list_permission: bool = True,
         s3_endpoint_url: str | None = None,
+        service_limits: ServiceLimits | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         if model is not None and upstream is not None:
             raise ConfigurationError("model and upstream exclude each other")
@@ -145,6 +142,8 @@ class LocalEndpoint:
         self._workers = workers
         self._s3 = S3(self.objects, list_permission=s3_list_permission)
         self._s3_url = s3_endpoint_url
+        self._limits = service_limits
+        self._tls = tls
         self._given_keys = (access_key_id, secret_access_key)
         self._url: str | None = None
         self._stack = contextlib.AsyncExitStack()
@@ -185,6 +184,8 @@ class LocalEndpoint:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             backend = await self._open_backend(stack)
+            if self._limits is not None:
+                backend = LimitedBackend(backend, self._limits)
             storage = await self._open_storage(stack)
             await storage.make_bucket(BUCKET)
             queue = InvocationQueue(backend.answer, storage, self._workers)
@@ -204,7 +205,7 @@ class LocalEndpoint:
             runner = web.ServerRunner(server, shutdown_timeout=_LINGER)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, self._host, self._port)
+            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._tls)
             try:
                 await site.start()
             except OSError as error:
@@ -212,7 +213,8 @@ class LocalEndpoint:
                     f"cannot listen on {self._host} port {self._port}: {error}"
                 ) from error
             stack.push_async_callback(self._end_calls, site)
-            self._url = _make_url(*runner.addresses[0][:2])
+            scheme = "http" if self._tls is None else "https"
+            self._url = _make_url(scheme, *runner.addresses[0][:2])
             self._stack = stack.pop_all()
         return self
 
@@ -225,7 +227,7 @@ class LocalEndpoint:
         self._url = None
         await self._stack.aclose()
 
-    async def _open_backend(self, stack: contextlib.AsyncExitStack) -> _Backend:
+    async def _open_backend(self, stack: contextlib.AsyncExitStack) -> Backend:
         if self._upstream is not None:
             session = await stack.enter_async_context(open_session())
             return Container(self._upstream.rstrip("/"), session)
@@ -256,7 +258,7 @@ class LocalEndpoint:
                 call.cancel()
             await asyncio.wait(self._calls)
 
-    async def _handle(self, backend: _Backend, queue: InvocationQueue, exchange: Exchange) -> None:
+    async def _handle(self, backend: Backend, queue: InvocationQueue, exchange: Exchange) -> None:
         call = asyncio.current_task()
         assert call is not None  # noqa: S101 - for mypy: this is a coroutine
         self._calls.add(call)
@@ -279,7 +281,7 @@ class LocalEndpoint:
             path = to_line(exchange.path)
             logger.info("%s %s: %s [%s]", exchange.method, path, ended, exchange.request_id)
 
-    async def _answer(self, backend: _Backend, queue: InvocationQueue, exchange: Exchange) -> None:
+    async def _answer(self, backend: Backend, queue: InvocationQueue, exchange: Exchange) -> None:
         if exchange.method == "GET" and exchange.path == "/ping":
             if not await backend.is_ready():
                 raise make_service_unavailable("The model container does not answer its /ping.")
@@ -328,7 +330,7 @@ class LocalEndpoint:
         return request
 
 
-def _make_url(host: str, port: int) -> str:
+def _make_url(scheme: str, host: str, port: int) -> str:
     # Nobody can connect to "every address"; the loopback one is among them.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from aiosmrt.errors import ServiceError
-from aiosmrt.local.answers import Answer, adopt_error, make_model_error, make_new_session_id
+from aiosmrt.local.answers import (
+    Answer,
+    adopt_error,
+    encode_value,
+    make_model_error,
+    make_new_session_id,
+)
 from aiosmrt.local.model import InvocationRequest, Model, ModelFailure, ModelResponse
 from aiosmrt.value import write_json
 
@@ -141,6 +147,7 @@ async def _guard(
     try:
         async for part in source:
             if isinstance(part, bytes | str):
+                encode_value(part)  # half of a surrogate pair has no bytes
                 yield part
             elif isinstance(part, bytearray | memoryview):
                 yield bytes(part)

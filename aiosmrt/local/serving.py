@@ -6,9 +6,14 @@ import asyncio
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from aiosmrt.local.endpoint import LocalEndpoint
+from aiosmrt.local.limits import ServiceLimits
 from aiosmrt.local.model import Model
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["serve"]
 
@@ -25,6 +30,8 @@ async def serve(
     access_key_id: str | None = None,
     secret_access_key: str | None = None,
     s3_endpoint_url: str | None = None,
+    service_limits: ServiceLimits | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Run a `LocalEndpoint` until SIGINT, SIGTERM or cancellation; a signal is a normal return.
 
@@ -46,6 +53,8 @@ async def serve(
         access_key_id=access_key_id,
         secret_access_key=secret_access_key,
         s3_endpoint_url=s3_endpoint_url,
+        service_limits=service_limits,
+        tls=tls,
         keep_requests=0,
     )
     watched = _watch(stop)

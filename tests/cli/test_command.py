@@ -195,6 +195,30 @@ def test_serve_logs_a_line_for_each_request() -> None:
     assert refused.startswith("POST /endpoints/e/invocations: 403 [")
 
 
+def test_serve_has_a_certificate_of_its_own(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--tls", "--service-limits"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        name, _, bundle = server.stderr.readline().strip().partition("=")
+        served = server.stdout.readline().strip()
+        assert served.startswith("https://127.0.0.1:")
+        done = _run(
+            *("invoke", "--endpoint-url", served, "--region", "us-east-1"),
+            *("--endpoint-name", "e", "--body", "x"),
+            environment={**KEYS, name: bundle},
+        )
+        assert (done.returncode, json.loads(done.stdout)["echo"]) == (0, "x")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_serve_uses_an_s3_elsewhere(url: str) -> None:
     s3 = f"{url}/s3"
     arguments = [*COMMAND, "serve", "--s3-endpoint", s3]

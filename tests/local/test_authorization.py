@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import attrs
 import pytest
-from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given, settings
@@ -327,3 +327,26 @@ def test_s3_takes_a_clock_that_is_fifteen_minutes_off() -> None:
         with pytest.raises(ServiceError, match=r"[+-] 15 min\.") as caught:
             _check_s3(request, off_by)
         assert (caught.value.status, caught.value.code) == (403, "RequestTimeTooSkewed")
+
+
+@pytest.mark.parametrize("broken", [None, "X-Amz-Expires=60", "X-Amz-Algorithm=AWS4-HMAC-SHA256"])
+def test_a_request_may_be_signed_in_its_query(broken: str | None) -> None:
+    """As boto3's presigned requests are, for any service."""
+    request = AWSRequest("POST", "http://h/endpoints/e/invocations")
+    pair = BotocoreCredentials("local", "local-secret", "token")
+    SigV4QueryAuth(pair, "sagemaker", "eu-central-1", expires=60).add_auth(request)
+    target = str(request.url).removeprefix("http://h")
+    if broken is not None:
+        target = target.replace(broken, "x=y")
+    seen = SignedRequest("POST", target, {"host": "h"}, b"")  # botocore signs no body in this way
+    now = datetime.datetime.now(datetime.UTC)
+    if broken is not None:
+        with pytest.raises(ServiceError, match="takes X-Amz-Algorithm"):
+            check_authorization(seen, _PAIR, now)
+        return
+    assert read_scope(seen) == ("eu-central-1", "sagemaker")
+    check_authorization(seen, _PAIR, now)
+    with pytest.raises(ServiceError, match="does not match"):
+        check_authorization(attrs.evolve(seen, body=b"other"), _PAIR, now)
+    with pytest.raises(ServiceError, match="has expired"):
+        check_authorization(seen, _PAIR, now + 2 * _MINUTE)

@@ -68,7 +68,7 @@ def test_anything_else_is_an_unknown_operation(method: str, path: str) -> None:
             INVOKE_ENDPOINT_ASYNC,
             "e",
             {"x-amzn-sagemaker-inputlocation": "s3://b/k"},
-            b"{}",
+            b'{"x": 1}',
             "body and input_location exclude each other",
         ),
     ],
@@ -92,3 +92,20 @@ def test_every_problem_is_told_at_once() -> None:
 
 def test_an_empty_body_is_a_body_where_one_is_required() -> None:
     assert read_invocation(INVOKE_ENDPOINT, "e", {}, b"").body == b""
+
+
+def test_an_empty_document_beside_a_location_is_no_body() -> None:
+    """SDKs whose model of the operation has no body send one all the same."""
+    headers = {"x-amzn-sagemaker-inputlocation": "s3://b/k"}
+    request = read_invocation(INVOKE_ENDPOINT_ASYNC, "e", headers, b"{}")
+    assert request.input_location == "s3://b/k"
+    assert request.body == b""
+    # Without a location it is what it says.
+    assert read_invocation(INVOKE_ENDPOINT_ASYNC, "e", {}, b"{}").body == b"{}"
+
+
+@pytest.mark.parametrize("name", [".", "..", "%2e%2e", "a..b"])
+def test_dots_are_no_name(name: str) -> None:
+    operation, endpoint_name = find_operation("POST", f"/endpoints/{name}/invocations")
+    with pytest.raises(ValidationError, match="endpoint_name must match"):
+        read_invocation(operation, endpoint_name, {}, b"x")

@@ -374,3 +374,19 @@ async def test_blocking_models_leave_the_pool_of_the_loop_alone(
         calls = [asyncio.create_task(call()) for _ in range(31)]
         await asyncio.to_thread(together.wait, 10)
         assert await asyncio.gather(*calls) == ["met"] * 31
+
+
+@pytest.mark.parametrize("body", ["\ud800", ["\ud800"], float("nan"), {"x": float("inf")}])
+@pytest.mark.asyncio
+async def test_what_cannot_be_written_is_a_failure_of_the_model(
+    body: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def model(request: InvocationRequest) -> object:
+        return iter(body) if isinstance(body, list) else body
+
+    async with LocalEndpoint(model) as endpoint, endpoint.client() as client:
+        with pytest.raises(ModelError) as caught:
+            await client.invoke_endpoint(endpoint_name="e", body="x")
+        said = str(caught.value)
+        assert "surrogates" in said if isinstance(body, str | list) else "JSON" in said
+    assert "the model failed" in caplog.text
