@@ -176,8 +176,8 @@ class ResponseStream:
     def iter_json(self, *, max_document_length: int = DEFAULT_MAX_LENGTH) -> View[JSONValue]:
         """Give the value of each JSON document: lines of them, or any that follow each other.
 
-        A document is parsed in one step, which holds the event loop for some 20 ms a MiB; a thread
-        would hold it, too, because Python's parser lets no other one run.
+        A document of more than 128 KiB is parsed in steps, between which others run on the event
+        loop.
 
         Args:
             max_document_length: the most bytes of a document.

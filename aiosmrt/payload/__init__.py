@@ -20,8 +20,8 @@ is a bug. The work is linear in the bytes, however they are split.
 
 A call does all the work that its bytes make, and meanwhile nothing else runs on an event loop. With
 `slice_length` bytes a call at most, as the views have it, that is some milliseconds, whatever the
-bytes are. Only what is longer than that itself, and complete now, may take more: a JSON document of
-a MiB some 20 ms.
+bytes are. A JSON document that is longer than that itself takes some 20 ms a MiB; where its decoder
+is told to, it leaves the document in `large`, in steps that its caller takes, as the views do.
 
 A byte order mark is no part of the text: it is passed over at the beginning of a payload, before
 each JSON document, and before each field of an event.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from aiosmrt.errors import InvalidJSON, PayloadError
 from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH, name_too_large
+from aiosmrt.payload.large_document import LARGE, LargeDocument
 from aiosmrt.payload.text import BYTE_ORDER_MARK, DECODED_MARK, name_invalid_text
 from aiosmrt.tracebacks import drop_tracebacks
 
@@ -49,17 +50,24 @@ class JSONDocumentDecoder:
 
     Args:
         max_document_length: the most bytes of a document.
+
+    Attributes:
+        large: a document whose steps are to be taken before the next call, which gives its value.
     """
 
     __slots__ = (
+        "_begin",
         "_begins",
+        "_behind",
         "_depth",
         "_document",
         "_error",
         "_in_string",
+        "_leaves_large",
         "_max_document_length",
         "_offset",
         "_skip",
+        "large",
     )
 
     slice_length: Final = 4 * 1024  # bytes; measured: 4 ms, of empty documents
@@ -73,6 +81,10 @@ class JSONDocumentDecoder:
         self._skip = 0  # bytes of an escape sequence still to come
         self._begins: list[int] = []  # of the documents that came complete last
         self._error: PayloadError | None = None
+        self._leaves_large = False
+        self.large: LargeDocument | None = None
+        self._begin = 0  # bytes of the payload before it
+        self._behind = b""  # bytes that came behind it
 
     def receive(self, data: bytes) -> list[JSONValue]:
         """Take the next bytes and give the values of the documents that they complete.
@@ -120,6 +132,10 @@ class JSONDocumentDecoder:
             )
         return self.receive(b" ")  # white space is the end of a number or a literal
 
+    def leave_large(self) -> None:
+        """Leave documents that are too long for one step in `large`, from now on."""
+        self._leaves_large = True
+
     def locate(self, index: int) -> int:
         """Give the bytes of the payload before the document of a value that came last.
 
@@ -129,6 +145,15 @@ class JSONDocumentDecoder:
         return self._begins[index]
 
     def _take(self, data: bytes, values: list[JSONValue]) -> None:
+        if self.large is not None:
+            data = self._behind + data
+            self._behind = b""
+            large, self.large = self.large, None
+            try:
+                values.append(large.finish())
+            except (ValueError, RecursionError) as error:
+                raise _name_invalid_json(error, large.text, self._begin) from error
+            self._begins.append(self._begin)
         end = len(data)
         position = 0
         while True:
@@ -148,8 +173,9 @@ class JSONDocumentDecoder:
                     self._max_document_length,
                     self._offset,
                 )
-            if stop is not None:
-                self._complete(values)
+            if stop is not None and not self._complete(values):
+                self._behind = data[stop:]
+                return
 
     def _find_end(self, data: bytes, position: int) -> int | None:
         """Give the end of the document that goes on or begins at `position`, `None` for later."""
@@ -194,8 +220,8 @@ class JSONDocumentDecoder:
         end = _match_scalar(data, position).end()
         return None if end == len(data) else end
 
-    def _complete(self, values: list[JSONValue]) -> None:
-        """Parse the document."""
+    def _complete(self, values: list[JSONValue]) -> bool:
+        """Parse the document, and tell whether it is not left in `large` for that."""
         document, self._document = self._document, bytearray()
         offset = self._offset
         self._offset += len(document)
@@ -207,17 +233,26 @@ class JSONDocumentDecoder:
             text = text[1:]
             offset += len(BYTE_ORDER_MARK)
             if not text:  # the document is still to come
-                return
+                return True
+        if self._leaves_large and len(text) > LARGE:
+            self.large, self._begin = LargeDocument(text), offset
+            return False
         try:
             values.append(_parse(text))
             self._begins.append(offset)
         except (ValueError, RecursionError) as error:  # or a number of too many digits, or too deep
-            position, reason = 0, str(error)
-            if isinstance(error, json.JSONDecodeError):
-                position, reason = error.pos, error.msg
-            offset += len(text[:position].encode())
-            raise InvalidJSON(
-                f"malformed JSON at byte {offset} of the payload: {reason}; it goes on with"
-                f" {text[position : position + _EXCERPT]!r}",
-                offset=offset,
-            ) from error
+            raise _name_invalid_json(error, text, offset) from error
+        return True
+
+
+def _name_invalid_json(error: Exception, text: str, offset: int) -> InvalidJSON:
+    """Say what is wrong with the document at that byte of the payload, and where."""
+    position, reason = 0, str(error)
+    if isinstance(error, json.JSONDecodeError):
+        position, reason = error.pos, error.msg
+    offset += len(text[:position].encode())
+    return InvalidJSON(
+        f"malformed JSON at byte {offset} of the payload: {reason}; it goes on with"
+        f" {text[position : position + _EXCERPT]!r}",
+        offset=offset,
+    )

@@ -7,7 +7,7 @@ one document each. What the pieces of text are called differs; a JMESPath expres
 from __future__ import annotations
 
 import copy
-from typing import Final
+from typing import Final, cast
 
 from aiosmrt.errors import (
     AiosmrtError,
@@ -18,8 +18,9 @@ from aiosmrt.errors import (
 )
 from aiosmrt.payload.documents import JSONDocumentDecoder
 from aiosmrt.payload.failures import find_failure
+from aiosmrt.payload.large_document import LargeDocument
 from aiosmrt.payload.presets import DONE
-from aiosmrt.payload.reports import IDLE, ReportDecoder, find_named_failure, parse_data
+from aiosmrt.payload.reports import IDLE, DataLeft, ReportDecoder, find_named_failure, parse_data
 from aiosmrt.payload.sse import ServerSentEvent
 from aiosmrt.payload.text import BYTE_ORDER_MARK, replace_halves
 from aiosmrt.payload.text_path import TextPath
@@ -76,6 +77,7 @@ class TokenDecoder:
         self._events = ReportDecoder()
         self._decoder: JSONDocumentDecoder | ReportDecoder | None = None
         self._mark = b""  # what has come of a byte order mark before that byte
+        self._left: list[ServerSentEvent] = []  # the first of them for its steps to be taken
         self._number = 0  # of the document that is looked at
         self._half = ""  # of a surrogate pair, at the end of the last piece
         self._fault: AiosmrtError | None = None
@@ -89,6 +91,9 @@ class TokenDecoder:
         """
         if self._fault is not None:
             raise copy.copy(self._fault)
+        if self._left:
+            left, self._left = self._left, []
+            return self._extract(self._events, left)
         if self._decoder is None:
             data = self._mark + data
             rest = data.replace(BYTE_ORDER_MARK, b" ").lstrip(_SPACE)
@@ -114,6 +119,8 @@ class TokenDecoder:
             self._decoder.receive(self._mark)
         if self._decoder is not None:
             tokens = self._extract(self._decoder, self._decoder.finish())
+            if self._decoder.large is not None:
+                return tokens
         if self._half and self._fault is None:
             self._half = ""
             tokens.append(_REPLACEMENT)
@@ -122,6 +129,16 @@ class TokenDecoder:
             if self._fault is not None:
                 raise copy.copy(self._fault)
         return tokens
+
+    def leave_large(self) -> None:
+        """Leave documents that are too long for one step in `large`, from now on."""
+        self._documents.leave_large()
+        self._events.leave_large()
+
+    @property
+    def large(self) -> LargeDocument | None:
+        """A document whose steps are to be taken before the next call, which gives its text."""
+        return None if self._decoder is None else self._decoder.large
 
     def _judge_end(self) -> AiosmrtError | None:
         """Give what is wrong with a payload that has ended, and of which all was sound."""
@@ -176,6 +193,9 @@ class TokenDecoder:
                     tokens.append(text)
                 if failure is not None:
                     raise copy.copy(failure)  # this frame keeps the other
+        except DataLeft:  # by the first: only what is longer than a slice is
+            self._left = cast("list[ServerSentEvent]", documents)
+            self._number -= 1
         except (PayloadError, ModelStreamError) as error:
             self._fault = drop_tracebacks(copy.copy(error))
             if not tokens:
@@ -201,14 +221,14 @@ class TokenDecoder:
         """Give the text in a document or an event, and the failure that it reports."""
         by_event = isinstance(document, ServerSentEvent)
         if isinstance(document, ServerSentEvent):
-            failure = find_named_failure(document)
+            failure = find_named_failure(document, self._events.decode)
             if failure is not None:
                 return None, failure
             data = document.data.strip(IDLE)
             if data in ("", DONE, self._done):
                 self._missing = self._missing and data != self._done
                 return None, None
-            document = parse_data(document)
+            document = parse_data(document, self._events.decode)
         document = self._path.select(document)
         try:
             text = self._path.find(document)

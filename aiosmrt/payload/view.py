@@ -7,12 +7,14 @@ import functools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from aiosmrt.errors import AiosmrtError, TruncatedStream
 from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH
+from aiosmrt.payload.large_document import LargeDocument
 from aiosmrt.payload.reports import (
     IDLE,
+    DataLeft,
     ReportDecoder,
     find_named_failure,
     find_told_failure,
@@ -40,6 +42,18 @@ class Decoder(Protocol[T_co]):
         """Take note of the proven end, and give what it completes."""
 
 
+@runtime_checkable
+class SteppingDecoder(Protocol):
+    """A decoder whose documents may be too long for one step."""
+
+    def leave_large(self) -> None:
+        """Leave such documents in `large`, from now on."""
+
+    @property
+    def large(self) -> LargeDocument | None:
+        """A document whose steps are to be taken before the next call, which gives what it has."""
+
+
 # Seconds. A consumer that never waits, since the next value is always there, lets others run so
 # often; `PooledResponse` does the same, but what it gives at once may take long to decode.
 _TURN: Final = 0.002
@@ -57,7 +71,8 @@ class View(Generic[T]):
     """The values that a decoder finds in the parts of a stream, in order.
 
     However long a part is and whatever it holds, the decoder takes it in slices that hold the
-    event loop for some milliseconds each, and others run in between.
+    event loop for some milliseconds each, and others run in between. So they do between the steps
+    of a document that is long itself.
     """
 
     __slots__ = (
@@ -72,6 +87,7 @@ class View(Generic[T]):
         "_receive",
         "_rest",
         "_slice_length",
+        "_stepping",
         "_unwatched",
         "drop",
     )
@@ -87,12 +103,16 @@ class View(Generic[T]):
         self._receive = receive  # gives the next part, `None` at the proven end
         self._decoder = decoder
         self._slice_length = decoder.slice_length
+        self._stepping = decoder if isinstance(decoder, SteppingDecoder) else None
+        if self._stepping is not None:
+            self._stepping.leave_large()
         self._fail = fail  # takes what the decoder refuses, and gives the error to raise
         self._let_others_run = let_others_run
         self._close = close  # closes what gives the parts
         self._ready: deque[T] = deque()
         self._ask_again = False
-        self._rest: deque[memoryview] = deque()  # of a part that is taken in slices
+        # Of a part that is taken in slices, and behind it what is taken before.
+        self._rest: deque[memoryview | LargeDocument] = deque()
         self._unwatched = 0  # bytes since the last look at the clock
         self._ran_at = time.monotonic()  # when others ran last, as far as is known here
         self._ended = False
@@ -120,20 +140,20 @@ class View(Generic[T]):
                     self._rest.append(memoryview(data))
                     continue
             try:
-                if data is None:
-                    values = self._decoder.finish()
-                    self._ended = not values
-                else:
-                    values = self._decoder.receive(data)
+                values = self._decoder.finish() if data is None else self._decoder.receive(data)
             except AiosmrtError as error:
                 self._ask_again = False  # the stream repeats what was raised
                 self._rest.clear()
                 raise await self._fail(error) from error.__cause__
+            self._ended = data is None and not values
             if values:
                 self._ready.extend(values)
                 self._ask_again = True
-            else:
-                self._ask_again = False
+                continue
+            self._ask_again = False
+            if self._stepping is not None and self._stepping.large is not None:
+                self._rest.append(self._stepping.large)
+                self._ended = False
         return self._ready.popleft()
 
     async def aclose(self) -> None:
@@ -148,17 +168,32 @@ class View(Generic[T]):
 
     async def _take_slice(self) -> bytes:
         """Let others run if it is time, and give the next bytes of a part."""
+        rest = self._rest[-1]
+        if isinstance(rest, LargeDocument):
+            await self._take_steps(rest)
+            return b""  # the decoder has it
         if time.monotonic() - self._ran_at > _TURN:
             await self._let_others_run()
             self._ran_at = time.monotonic()
         if not self._rest:  # somebody has closed the stream meanwhile
             return b""
-        rest = self._rest.pop()
+        self._rest.pop()
         if len(rest) > self._slice_length:
             self._rest.append(rest[self._slice_length :])
         data = bytes(rest[: self._slice_length])
         self._unwatched = len(data)
         return data
+
+    async def _take_steps(self, document: LargeDocument) -> None:
+        """Let others run between the steps of a document."""
+        for _ in document.steps:
+            if time.monotonic() - self._ran_at > _TURN:
+                await self._let_others_run()
+                self._ran_at = time.monotonic()
+                if not self._rest:  # somebody has closed the stream meanwhile
+                    self._decoder = _Closed()
+                    return
+        self._rest.pop()
 
 
 def _clear(*queues: deque[Any]) -> None:
@@ -226,9 +261,10 @@ class MarkedEventDecoder:
             raise ValueError("require_done needs done: the data of the event that marks the end")
         decoder = ReportDecoder if raise_on_error else EventDecoder
         self._decoder = decoder(drop_incomplete=drop_incomplete, max_event_length=max_event_length)
+        self._reports = self._decoder if isinstance(self._decoder, ReportDecoder) else None
         self._done = done and done.strip(IDLE)
         self._missing = require_done
-        self._raise_on_error = raise_on_error
+        self._left: list[ServerSentEvent] = []  # the first of them for its steps to be taken
         self._fault: AiosmrtError | None = None
 
     def receive(self, data: bytes) -> list[ServerSentEvent]:
@@ -239,6 +275,9 @@ class MarkedEventDecoder:
             ModelStreamError: the model sent an error, and errors are to be raised.
         """
         self._repeat()
+        if self._left:
+            left, self._left = self._left, []
+            return self._select(left)
         return self._select(self._decoder.receive(data))
 
     def finish(self) -> list[ServerSentEvent]:
@@ -249,12 +288,22 @@ class MarkedEventDecoder:
         """
         self._repeat()
         events = self._select(self._decoder.finish())
-        if self._missing and not events:
+        if self._missing and not events and self.large is None:
             self._fault = TruncatedStream(
                 f"the stream ended without the event {self._done!r}: the model stopped early"
             )
             raise copy.copy(self._fault)
         return events
+
+    def leave_large(self) -> None:
+        """Leave data that are too long for one step to the caller, where they are looked at."""
+        if self._reports is not None:
+            self._reports.leave_large()
+
+    @property
+    def large(self) -> LargeDocument | None:
+        """Data whose steps are to be taken before the next call, which gives their event."""
+        return None if self._reports is None else self._reports.large
 
     def _repeat(self) -> None:
         if self._fault is not None:
@@ -263,8 +312,14 @@ class MarkedEventDecoder:
     def _select(self, events: list[ServerSentEvent]) -> list[ServerSentEvent]:
         selected: list[ServerSentEvent] = []
         for event in events:
-            if self._raise_on_error:
-                self._fault = find_named_failure(event) or find_told_failure(event)
+            if self._reports is not None:
+                decode = self._reports.decode
+                try:
+                    self._fault = find_named_failure(event, decode)
+                    self._fault = self._fault or find_told_failure(event, decode)
+                except DataLeft:  # by the first: only what is longer than a slice is
+                    self._left = events
+                    break
                 if self._fault is not None:
                     if not selected:
                         raise copy.copy(self._fault)

@@ -8,7 +8,7 @@ import functools
 import json
 import time
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -23,8 +23,10 @@ from aiosmrt.errors import (
 )
 from aiosmrt.models import PayloadPart
 from aiosmrt.payload.documents import JSONDocumentDecoder
+from aiosmrt.payload.large_document import LargeDocument
 from aiosmrt.payload.lines import LineDecoder
 from aiosmrt.payload.text import TextDecoder
+from aiosmrt.payload.tokens import TokenDecoder
 from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 from aiosmrt.sse import EventDecoder, ServerSentEvent, encode
 
@@ -288,6 +290,126 @@ async def test_the_decoders_of_views_say_how_much_they_take() -> None:
         (_mark(), EventDecoder()),
     ):
         assert decoder.slice_length == same.slice_length
+
+
+# --- documents that are too long for one step
+
+LONG = json.dumps({"a": "long", "rest": [{"t": "x" * 50}] * 5000}).encode()
+SMALL = b'{"a": "small"}'
+
+
+def _read_documents(kind: str, *documents: bytes) -> tuple[_Source, View[Any]]:
+    """Give a view that parses documents, and what it gives parts of."""
+    events = b"".join(b"data: " + document + b"\n\n" for document in documents)
+    source = _Source(b"\n".join(documents) if kind.endswith("documents") else events)
+    decoder: Decoder[Any] = JSONDocumentDecoder()
+    if kind == "events":
+        decoder = MarkedEventDecoder(raise_on_error=True)
+    elif kind != "documents":
+        decoder = TokenDecoder("a")
+    return source, source.view(decoder)
+
+
+@pytest.fixture(params=["documents", "tokens of documents", "tokens of events", "events"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("payload", [[LONG], [LONG, SMALL, LONG], [*[SMALL] * 60, LONG, SMALL]])
+@pytest.mark.asyncio
+async def test_others_run_between_the_steps_of_a_long_document(
+    monkeypatch: pytest.MonkeyPatch, kind: str, payload: list[bytes]
+) -> None:
+    monkeypatch.setattr("aiosmrt.payload.view._TURN", -1)  # at once
+    passes = 0
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    _, view = _read_documents(kind, *payload)
+    got, error = await _collect(view)
+    other.cancel()
+    assert error is None
+    texts = [json.loads(document)["a"] for document in payload]
+    if kind.startswith("tokens"):
+        assert got == texts
+    elif kind == "events":
+        assert [json.loads(event.data)["a"] for event in got] == texts
+    else:
+        assert got == [json.loads(document) for document in payload]
+    slices = sum(map(len, payload)) // view._decoder.slice_length
+    steps = payload.count(LONG) * (len(LONG) // (16 * 1024))
+    assert passes > slices + steps * 0.9
+
+
+@pytest.mark.asyncio
+async def test_a_fault_in_a_long_document_is_the_one_that_it_has_in_one_step(kind: str) -> None:
+    wrong = LONG[:-2] + b",]}"
+    source, view = _read_documents(kind, SMALL, wrong, SMALL)
+    values, error = await _collect(view)
+    if kind == "events":  # which need not be documents
+        assert (len(values), error) == (3, None)
+        return
+    decoder = view._decoder
+    assert isinstance(decoder, JSONDocumentDecoder | TokenDecoder)
+    alike = type(decoder)("a") if isinstance(decoder, TokenDecoder) else JSONDocumentDecoder()
+    payload = _read_documents(kind, SMALL, wrong, SMALL)[0].left[0].bytes
+    alike.receive(payload)
+    with pytest.raises(InvalidJSON) as caught:
+        alike.receive(b"")
+    assert isinstance(error, InvalidJSON)
+    assert (len(values), error.args, error.offset) == (1, caught.value.args, caught.value.offset)
+    assert repr(error.__cause__) == repr(caught.value.__cause__)
+    assert source.asked == 1
+
+
+@pytest.mark.asyncio
+async def test_a_read_that_is_cancelled_inside_a_long_document_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    whole = await _collect(_read_documents(kind, SMALL, LONG, SMALL)[1])
+    monkeypatch.setattr("aiosmrt.payload.view._TURN", -1)
+    view = _read_documents(kind, SMALL, LONG, SMALL)[1]
+    values = [await anext(view)]
+    for _ in range(len(LONG) // view._decoder.slice_length + 10):
+        with pytest.raises(asyncio.CancelledError):
+            _pause(view).throw(asyncio.CancelledError())
+    got, error = await _collect(view)
+    assert (values + got, error) == whole
+    assert len(got) == 2
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.asyncio
+async def test_a_long_document_that_is_dropped_between_its_steps_is_not_given(
+    *, monkeypatch: pytest.MonkeyPatch, kind: str, cancelled: bool
+) -> None:
+    monkeypatch.setattr("aiosmrt.payload.view._TURN", -1)
+    source, view = _read_documents(kind, LONG)
+    step = _pause(view)
+    while not isinstance(view._rest[-1], LargeDocument):
+        step.send(None)
+    source.fault = StreamClosed("closed")
+    if cancelled:
+        with pytest.raises(asyncio.CancelledError):
+            step.throw(asyncio.CancelledError())
+    view.drop()
+    with pytest.raises(StreamClosed):
+        await (anext(view) if cancelled else _resume(step))
+
+
+async def _resume(step: Coroutine[object, None, T]) -> T:
+    return _go_on(step)
+
+
+@pytest.mark.asyncio
+async def test_a_decoder_that_no_view_drives_gives_a_long_document_at_once() -> None:
+    assert JSONDocumentDecoder().receive(LONG) == [json.loads(LONG)]
+    assert TokenDecoder("a").receive(b"data: " + LONG + b"\n\n") == ["long"]
 
 
 # --- markers and errors in server-sent events
