@@ -108,6 +108,17 @@ SIXTY_SECONDS_ADVICE = (
 )
 
 
+# Signs that end a sentence, those of Chinese and Japanese among them.
+_SENTENCE_ENDS = (".", "!", "?", "…", "\u3002", "\uff01", "\uff1f")
+
+
+def _join_sentences(*sentences: str) -> str:
+    """Join what is not empty; what others have said may have no full stop at its end."""
+    *before, last = [sentence.strip() for sentence in sentences if sentence.strip()]
+    ended = [text if text.endswith(_SENTENCE_ENDS) else f"{text}." for text in before]
+    return " ".join([*ended, last])
+
+
 @attrs.frozen
 class Attempt:
     """One request of a call, times in seconds."""
@@ -323,10 +334,14 @@ class ServiceError(AiosmrtError):
         self.fields = dict(fields or {})
         self.advice = advice
 
+    @property
+    def _title(self) -> str:
+        # The status of a stream that had begun says nothing of what went wrong in it.
+        failed = self.status and not 200 <= self.status < 300  # noqa: PLR2004 - the class of successes
+        return f"{self.code} (HTTP {self.status})" if failed else self.code
+
     def _summary(self) -> str:
-        where = f" (HTTP {self.status})" if self.status else ""
-        advice = f" {self.advice}" if self.advice else ""
-        return f"{self.code}{where}: {self.message or _NOTHING}{advice}"
+        return _join_sentences(f"{self._title}: {self.message or _NOTHING}", self.advice)
 
 
 class ValidationError(ServiceError):
@@ -401,11 +416,11 @@ class ModelError(ServiceError):
         )
 
     def _summary(self) -> str:
-        status = "" if self.original_status_code is None else f" {self.original_status_code}"
+        status = self.original_status_code
+        did = "did not answer" if status == 0 else f"answered {'' if status is None else status}"
         said = _essence(self.original_json) or self.original_message or self.message or _NOTHING
-        log = f" Log: {self.log_url or self.log_stream_arn}" if self.log_stream_arn else ""
-        advice = f" {self.advice}" if self.advice else ""
-        return f"{self.code} (HTTP {self.status}): the model answered{status}: {said}{advice}{log}"
+        log = f"Log: {self.log_url or self.log_stream_arn}" if self.log_stream_arn else ""
+        return _join_sentences(f"{self._title}: the model {did.strip()}: {said}", self.advice, log)
 
 
 _LOG_ARN = r"arn:(?P<partition>[^:]+):logs:(?P<region>[^:]+):[^:]*:log-group:(?P<group>[^:]+)"
@@ -446,8 +461,7 @@ class ModelStreamError(ServiceError):
 
     def _summary(self) -> str:
         reason = f" {self.error_code}:" if self.error_code else ""
-        advice = f" {self.advice}" if self.advice else ""
-        return f"{self.code}:{reason} {self.message or _NOTHING}{advice}"
+        return _join_sentences(f"{self._title}:{reason} {self.message or _NOTHING}", self.advice)
 
 
 class InternalStreamFailure(ServiceError):
@@ -512,7 +526,7 @@ class FirstByteTimeout(TimeLimitError):
     def _summary(self) -> str:
         # A limit below the service's own says nothing of the model.
         at_fault = self.operation == "InvokeEndpoint" and self.seconds >= _MODEL_SECONDS
-        return f"{super()._summary()}. {SIXTY_SECONDS_ADVICE}" if at_fault else super()._summary()
+        return _join_sentences(super()._summary(), SIXTY_SECONDS_ADVICE if at_fault else "")
 
 
 class IdleTimeout(TimeLimitError):

@@ -38,6 +38,7 @@ from aiosmrt import (
     FirstByteTimeout,
     Hooks,
     InvokeEndpointResponse,
+    ModelError,
     ParameterError,
     ResponseStream,
     RetryPolicy,
@@ -1385,3 +1386,30 @@ def test_stats_are_of_all_loops(threaded_server: list[Any]) -> None:
         await client.aclose()
 
     asyncio.run(call_in_two_loops())
+
+
+@pytest.mark.parametrize("waited", [True, False])
+@pytest.mark.asyncio
+async def test_a_model_is_said_to_have_had_its_time_where_that_passed(
+    *,
+    waited: bool,
+    serve: Serve,
+    connect: Connect,
+    respond: Respond,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aiosmrt.service.failures._MODEL_SECONDS", 0.05 if waited else 59.0)
+    said = b'{"Message": "Received server error from primary", "OriginalStatusCode": 0}'
+
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.06)
+        writer.write(respond(424, said, x_amzn_errortype="ModelError"))
+
+    async with serve(answer) as server, connect(server) as client:
+        with pytest.raises(ModelError) as caught:
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        assert ("The model had 60 seconds" in str(caught.value)) is waited
+        opening = client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x")
+        with pytest.raises(ModelError) as caught:
+            await opening
+        assert "60 seconds" not in str(caught.value)

@@ -20,6 +20,7 @@ from aiosmrt.errors import (
     ConnectionLost,
     ConnectTimeout,
     FirstByteTimeout,
+    InternalStreamFailure,
     InvalidLength,
     ModelError,
     ModelStreamError,
@@ -247,12 +248,41 @@ def test_an_unexpected_response_shows_what_came() -> None:
 
 def test_a_service_error_says_code_status_message_and_advice() -> None:
     error = ServiceError("Too bad", code="AccessDeniedException", status=403, advice="Allow it.")
-    assert str(error) == "AccessDeniedException (HTTP 403): Too bad Allow it."
+    assert str(error) == "AccessDeniedException (HTTP 403): Too bad. Allow it."
     assert error.message == "Too bad"
     assert error.advice == "Allow it."
     bare = ValidationError("")
     assert bare.code == "ValidationError"
     assert str(bare) == "ValidationError: the service gave no message"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("no", "no. Do less."),
+        ("no.", "no. Do less."),
+        ("Why? ", "Why? Do less."),
+        ("wait…\n", "wait… Do less."),
+        ("\u8d85\u65f6\u3002", "\u8d85\u65f6\u3002 Do less."),
+        ("", "the service gave no message. Do less."),
+    ],
+)
+@pytest.mark.parametrize("kind", [ServiceError, ModelError, ModelStreamError])
+def test_advice_is_a_sentence_of_its_own(kind: type[ServiceError], said: str, shown: str) -> None:
+    assert str(kind(said, advice="Do less.")).endswith(f": {shown}")
+
+
+def test_a_success_is_no_status_of_an_error() -> None:
+    assert str(InternalStreamFailure("no", status=200)) == "InternalStreamFailure: no"
+    assert str(ModelError("no", status=200)) == "ModelError: the model answered: no"
+
+
+def test_a_container_that_did_not_answer_has_not_answered() -> None:
+    error = _model_error(OriginalStatusCode=0, LogStreamArn="arn:aws:s3:::b")
+    assert str(error) == (
+        "ModelError (HTTP 424): the model did not answer: Received server error from primary. "
+        "Log: arn:aws:s3:::b"
+    )
 
 
 def test_a_service_error_keeps_its_own_copy_of_what_came() -> None:
@@ -278,7 +308,7 @@ def test_a_model_error_says_what_the_container_said() -> None:
     assert error.original_json == {"code": 500, "message": "prediction failure"}
     assert error.fields["ErrorCode"] == "CLIENT_ERROR_FROM_MODEL"
     assert str(error) == (
-        "ModelError (HTTP 424): the model answered 404: prediction failure Log: "
+        "ModelError (HTTP 424): the model answered 404: prediction failure. Log: "
         "https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1"
         "#logsV2:log-groups/log-group/$252Faws$252Fsagemaker$252FEndpoints$252Fdemo"
     )
@@ -321,7 +351,7 @@ def test_a_model_error_without_anything_still_says_something() -> None:
     assert error.log_stream_arn is None
     assert str(error) == "ModelError (HTTP 424): the model answered: the service gave no message"
     assert ModelError("", advice="Do less.").args == ("",)
-    assert str(ModelError("m", advice="Do less.")).endswith(": m Do less.")
+    assert str(ModelError("m")) == "ModelError: the model answered: m"
 
 
 @pytest.mark.parametrize("fields", [{"OriginalStatusCode": "500"}, {"LogStreamArn": 5}])
@@ -372,7 +402,7 @@ def test_a_stream_error_has_its_code() -> None:
     assert str(error) == "ModelStreamError: ModelInvocationTimeExceeded: it took too long"
     bare = ModelStreamError("", fields={"ErrorCode": 5}, advice="Ask for less.")
     assert bare.error_code is None
-    assert str(bare) == "ModelStreamError: the service gave no message Ask for less."
+    assert str(bare) == "ModelStreamError: the service gave no message. Ask for less."
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -27,13 +27,13 @@ from aiosmrt.calls.retries import (
 )
 from aiosmrt.calls.shortages import CapacityWait, Shortages, find_place
 from aiosmrt.config import RetryPolicy
-from aiosmrt.errors import AiosmrtError, ServiceError
+from aiosmrt.errors import SIXTY_SECONDS_ADVICE, AiosmrtError, ServiceError
 from aiosmrt.hooks import BeforeSend, Hook
 from aiosmrt.http import Request, Response
 from aiosmrt.plain_text import to_line
 from aiosmrt.randomness import make_uuid
 from aiosmrt.redaction import Redacted
-from aiosmrt.service import check_headers, lacks_endpoint
+from aiosmrt.service import INVOKE_ENDPOINT, check_headers, lacks_endpoint, took_its_time
 from aiosmrt.signing import Clock, CredentialProvider, Signer
 from aiosmrt.transport import MalformedContent, Pool, PooledResponse, Slot, decode_body
 
@@ -315,6 +315,8 @@ class Caller:
                 f"It was looked for at {self.place}: check its name, the region, and the account "
                 "of the credentials."
             )
+        if call.operation == INVOKE_ENDPOINT.name and took_its_time(error, call.time_to_first_byte):
+            error.advice = SIXTY_SECONDS_ADVICE
         number = len(call.attempts) + 1 - call.uncounted
         one_time = isinstance(call.request.body, OneTimeBody)
         quota = self.shared.quotas[call.throttled]

@@ -5,7 +5,12 @@ Pure: it neither waits nor opens anything.
 
 from __future__ import annotations
 
-from aiosmrt.service.failures import LATE_REQUEST_CODES, lacks_capacity, lacks_endpoint
+from aiosmrt.service.failures import (
+    LATE_REQUEST_CODES,
+    lacks_capacity,
+    lacks_endpoint,
+    took_its_time,
+)
 from aiosmrt.service.model import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -63,4 +68,5 @@ __all__ = [
     "read_request_id",
     "respell",
     "spell",
+    "took_its_time",
 ]

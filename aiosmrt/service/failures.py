@@ -23,7 +23,14 @@ from aiosmrt.errors import (
 from aiosmrt.service.model import THROTTLING_CODES, Operation
 from aiosmrt.value import JSONValue
 
-__all__ = ["LATE_REQUEST_CODES", "build_error", "find_code", "lacks_capacity", "lacks_endpoint"]
+__all__ = [
+    "LATE_REQUEST_CODES",
+    "build_error",
+    "find_code",
+    "lacks_capacity",
+    "lacks_endpoint",
+    "took_its_time",
+]
 
 _ERRORS: dict[str, type[ServiceError]] = {
     kind.__name__: kind
@@ -70,8 +77,8 @@ LATE_REQUEST_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
 _CREDENTIALS_ADVICE = "Check which credentials the client uses and that they have not expired."
 _ADVICE = {
     "AccessDeniedException": (
-        "Allow the action (sagemaker:InvokeEndpoint, sagemaker:InvokeEndpointAsync) on this "
-        "endpoint for the identity that signs."
+        "Allow the action (sagemaker:InvokeEndpoint, sagemaker:InvokeEndpointAsync, "
+        "sagemaker:InvokeEndpointWithResponseStream) on this endpoint for the identity that signs."
     ),
     "ExpiredTokenException": "The session token has expired: fetch new credentials.",
     "ExpiredToken": "The session token has expired: fetch new credentials.",
@@ -88,6 +95,11 @@ _ADVICE = {
     ),
     "UnrecognizedClientException": _CREDENTIALS_ADVICE,
 }
+# This machine's clock and the service's need not run alike.
+_MODEL_SECONDS = 59.0
+_STREAM_TIME_ADVICE = (
+    "The model was too slow for a stream: ask it for less at a time, or use invoke_endpoint_async."
+)
 _THROTTLING_ADVICE = (
     "Lower the number of calls in flight (max_connections), or scale the endpoint out."
 )
@@ -131,8 +143,7 @@ def build_error(
         advice = _THROTTLING_ADVICE
     if kind is ValidationError and _NO_CAPACITY.search(message):
         advice = _NO_CAPACITY_ADVICE
-    if _ran_out_of_time(operation, code, message, fields):
-        advice = SIXTY_SECONDS_ADVICE
+    advice = _advise_on_time(operation, code, message, fields) or advice
     error = kind(
         message,
         code=code or str(status),
@@ -184,15 +195,29 @@ def lacks_endpoint(error: AiosmrtError) -> TypeGuard[ServiceError]:
     )
 
 
-def _ran_out_of_time(
-    operation: Operation, code: str, message: str, fields: Mapping[str, JSONValue]
-) -> bool:
-    if code == "ModelStreamError":
-        return fields.get("ErrorCode") == "ModelInvocationTimeExceeded"
-    # The service reports a container that did not answer in time with original status 0, "Your
-    # invocation timed out while waiting for a response from container primary".
+def took_its_time(error: AiosmrtError, seconds: float) -> TypeGuard[ModelError]:
+    """Tell whether a container that did not answer was given all the time that a model has.
+
+    One that crashes, or that is not reached, is reported with original status 0, too.
+
+    Args:
+        error: of an InvokeEndpoint.
+        seconds: from the first byte of the request to the head of the answer.
+    """
     return (
-        code == "ModelError"
-        and operation.name == "InvokeEndpoint"
-        and (fields.get("OriginalStatusCode") == 0 or "invocation timed out" in message.lower())
+        isinstance(error, ModelError)
+        and error.original_status_code == 0
+        and seconds >= _MODEL_SECONDS
     )
+
+
+def _advise_on_time(
+    operation: Operation, code: str, message: str, fields: Mapping[str, JSONValue]
+) -> str:
+    """Name the way out where the service says that the model's time was over."""
+    if code == "ModelStreamError" and fields.get("ErrorCode") == "ModelInvocationTimeExceeded":
+        return _STREAM_TIME_ADVICE
+    # "Your invocation timed out while waiting for a response from container primary".
+    if code == "ModelError" and "invocation timed out" in message.lower():
+        return SIXTY_SECONDS_ADVICE if operation.name == "InvokeEndpoint" else _STREAM_TIME_ADVICE
+    return ""

@@ -146,7 +146,7 @@ def answers(respond: Respond, events: type[EventStreams]) -> Answers:
                     b"",
                 )
             ),
-            "said red on two lines and reversed (HTTP 200): said red on two lines and reversed",
+            "said red on two lines and reversed: said red on two lines and reversed",
         ),
         "a kind of message": (
             STREAM,

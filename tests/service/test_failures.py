@@ -8,8 +8,8 @@ import pytest
 
 from aiosmrt.errors import AiosmrtError, ConnectionLost
 from aiosmrt.http import ResponseHead
-from aiosmrt.service import lacks_capacity, lacks_endpoint, parse_error
-from aiosmrt.service.model import INVOKE_ENDPOINT
+from aiosmrt.service import lacks_capacity, lacks_endpoint, parse_error, took_its_time
+from aiosmrt.service.model import INVOKE_ENDPOINT, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 
 NO_CAPACITY = (
     "Inference Component has no capacity to process this request. ApplicationAutoScaling may be "
@@ -63,3 +63,30 @@ def test_a_stream_that_has_begun_does_not_want_capacity() -> None:
 )
 def test_an_endpoint_that_is_not_there(error: AiosmrtError, *, lacks: bool) -> None:
     assert lacks_endpoint(error) is lacks
+
+
+@pytest.mark.parametrize(
+    ("code", "original", "seconds", "took"),
+    [
+        ("ModelError", 0, 60.2, True),
+        ("ModelError", 0, 2.0, False),  # a crash, a container that was not reached
+        ("ModelError", 500, 61.0, False),
+        ("ModelError", None, 61.0, False),
+        ("InternalFailure", 0, 61.0, False),
+    ],
+)
+def test_a_container_that_had_its_time(
+    code: str, original: int | None, seconds: float, *, took: bool
+) -> None:
+    body = json.dumps({"OriginalStatusCode": original}).encode()
+    error = parse_error(INVOKE_ENDPOINT, ResponseHead(424, {"x-amzn-errortype": code}), body)
+    assert took_its_time(error, seconds) is took
+
+
+def test_a_stream_that_did_not_begin_in_time_is_not_sent_to_streams() -> None:
+    body = b'{"Message": "Your invocation timed out while waiting for a response from container"}'
+    head = ResponseHead(424, {"x-amzn-errortype": "ModelError"})
+    said = str(parse_error(INVOKE_ENDPOINT_WITH_RESPONSE_STREAM, head, body))
+    assert "invoke_endpoint_async" in said
+    assert "60 seconds" not in said
+    assert "invoke_endpoint_with_response_stream" not in said

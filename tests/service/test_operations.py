@@ -226,14 +226,16 @@ class TestError:
         assert "r-1" in text
 
     def test_a_model_that_ran_out_of_its_sixty_seconds_is_told_the_ways_out(self) -> None:
-        error = _error(424, {"OriginalStatusCode": 0}, x_amzn_errortype="ModelError")
-        assert "invoke_endpoint_async" in str(error)
         said = "Your invocation timed out while waiting for a response from container primary."
         error = _error(424, {"Message": said}, x_amzn_errortype="ModelError")
-        assert "invoke_endpoint_with_response_stream" in str(error)
+        assert "had 60 seconds: use invoke_endpoint_with_response_stream" in str(error)
         # What the model says of a time-out of its own is something else.
         error = _error(424, {"Message": "database timed out"}, x_amzn_errortype="ModelError")
         assert "invoke_endpoint_with_response_stream" not in str(error)
+        # A container that crashed has the same status.
+        error = _error(424, {"OriginalStatusCode": 0}, x_amzn_errortype="ModelError")
+        assert "60 seconds" not in str(error)
+        assert "the model did not answer: " in str(error)
 
     @pytest.mark.parametrize("body", [{"message": None}, {}, b""])
     def test_throttling_without_a_message_is_readable(self, body: object) -> None:
@@ -353,6 +355,21 @@ class TestMessage:
             b'{"ErrorCode": "ModelInvocationTimeExceeded"}',
         )
         assert "invoke_endpoint_async" in str(error)
+        assert "60 seconds" not in str(error)
+        assert "invoke_endpoint_with_response_stream" not in str(error)
+
+    @pytest.mark.parametrize(
+        "code",
+        ["InternalStreamFailure", "ModelStreamError", "ModelError", "ThrottlingException", "X"],
+    )
+    def test_an_error_inside_a_stream_has_no_status_of_a_success(self, code: str) -> None:
+        error = self._parse(
+            {":message-type": "exception", ":exception-type": code}, b'{"Message": "no"}'
+        )
+        assert isinstance(error, ServiceError)
+        assert error.status == 200
+        assert str(error).startswith(f"{code}: ")
+        assert "HTTP" not in str(error)
 
     def test_internal_stream_failure_without_a_payload(self) -> None:
         error = self._parse(
