@@ -33,6 +33,7 @@ from aiosmrt import (
     ClientStats,
     Config,
     ConfigurationError,
+    ConnectionLost,
     Credentials,
     CredentialsError,
     FirstByteTimeout,
@@ -49,6 +50,7 @@ from aiosmrt import (
     ValidationError,
 )
 from aiosmrt.config import UNSIGNED
+from aiosmrt.eventstream import encode_message
 from aiosmrt.local import InvocationRequest, LocalEndpoint
 from aiosmrt.service.model import (
     INVOKE_ENDPOINT_ASYNC,
@@ -1413,3 +1415,50 @@ async def test_a_model_is_said_to_have_had_its_time_where_that_passed(
         with pytest.raises(ModelError) as caught:
             await opening
         assert "60 seconds" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"],
+    ids=["HTTP/1.0", "HTTP/1.1"],
+)
+@pytest.mark.parametrize(
+    "operation", ["InvokeEndpoint", "InvokeEndpointAsync", "InvokeEndpointWithResponseStream"]
+)
+@pytest.mark.asyncio
+async def test_an_answer_without_a_length_says_what_the_server_has_to_send(
+    operation: Any, head: bytes, serve: Serve, connect: Connect
+) -> None:
+    stream = b"content-type: application/vnd.amazon.eventstream\r\n\r\n"
+    body = b'{"InferenceId": "i"}'
+    if operation == "InvokeEndpointWithResponseStream":
+        head = head.removesuffix(b"\r\n") + stream
+        body = encode_message({":message-type": "event", ":event-type": "PayloadPart"}, b"x")
+
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + body)
+        writer.close()
+
+    async def ask(client: SageMakerRuntimeClient) -> None:
+        response = await client.call(operation, {"EndpointName": "e", "Body": b"x"})
+        await response.read()  # of a stream
+
+    async with serve(answer) as server, connect(server) as client:
+        with pytest.raises(ConnectionLost) as caught:
+            await ask(client)
+    assert "whether the answer is whole cannot be known" in str(caught.value)
+    assert "send Content-Length or, in HTTP/1.1, Transfer-Encoding: chunked" in str(caught.value)
+    assert caught.value.may_have_run
+
+
+@pytest.mark.asyncio
+async def test_an_error_without_a_length_is_told_as_far_as_it_came(
+    serve: Serve, connect: Connect
+) -> None:
+    async def answer(request: SeenRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'HTTP/1.0 400 No\r\n\r\n{"message": "bad tensor"}')
+        writer.close()
+
+    async with serve(answer) as server, connect(server) as client:
+        with pytest.raises(ServiceError, match="bad tensor"):
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")

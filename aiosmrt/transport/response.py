@@ -143,7 +143,8 @@ class PooledResponse:
             return
         self._fault = ConnectionLost(
             "the body's end was shown only by the connection closing, which a cut looks like too, "
-            f"after {self._received} bytes"
+            f"after {self._received} bytes: whether the answer is whole cannot be known. Let the "
+            "server send Content-Length or, in HTTP/1.1, Transfer-Encoding: chunked"
         )
         self._fault.may_have_run = True
         self.close()
