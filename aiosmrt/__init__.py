@@ -51,7 +51,18 @@ from aiosmrt.errors import (
     ValidationError,
     WriteTimeout,
 )
-from aiosmrt.hooks import AfterHeaders, BeforeSend, Hooks, OnEnd, OnFirstPart, OnRetry, OnStart
+from aiosmrt.hooks import (
+    AfterHeaders,
+    BeforeSend,
+    Hook,
+    Hooks,
+    OnEnd,
+    OnFirstPart,
+    OnRetry,
+    OnStart,
+    Outcome,
+    Service,
+)
 from aiosmrt.models import (
     AsyncInferenceOutput,
     Attempt,
@@ -61,6 +72,15 @@ from aiosmrt.models import (
     JSONValue,
     PayloadPart,
     ResponseMetadata,
+)
+from aiosmrt.service import (
+    BinaryFile,
+    Body,
+    CallOptions,
+    ClientOptions,
+    InvokeEndpointAsyncParameters,
+    InvokeEndpointParameters,
+    InvokeEndpointWithResponseStreamParameters,
 )
 from aiosmrt.version import __version__
 
@@ -105,7 +125,11 @@ __all__ = [
     "AsyncInvocation",
     "Attempt",
     "BeforeSend",
+    "BinaryFile",
+    "Body",
+    "CallOptions",
     "ClientClosed",
+    "ClientOptions",
     "ClientStats",
     "Config",
     "ConfigurationError",
@@ -117,6 +141,7 @@ __all__ = [
     "CredentialsTimeout",
     "EventStreamError",
     "FirstByteTimeout",
+    "Hook",
     "Hooks",
     "IdleTimeout",
     "InternalDependencyException",
@@ -126,8 +151,11 @@ __all__ = [
     "InvalidJSON",
     "InvalidLength",
     "InvalidText",
+    "InvokeEndpointAsyncParameters",
     "InvokeEndpointAsyncResponse",
+    "InvokeEndpointParameters",
     "InvokeEndpointResponse",
+    "InvokeEndpointWithResponseStreamParameters",
     "JSONValue",
     "MessageChecksumMismatch",
     "ModelError",
@@ -137,6 +165,7 @@ __all__ = [
     "OnFirstPart",
     "OnRetry",
     "OnStart",
+    "Outcome",
     "ParameterError",
     "PayloadError",
     "PayloadPart",
@@ -147,6 +176,7 @@ __all__ = [
     "ResponseStreamOpening",
     "RetryPolicy",
     "SageMakerRuntimeClient",
+    "Service",
     "ServiceError",
     "ServiceUnavailable",
     "SlotTimeout",

@@ -42,7 +42,7 @@ import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import attrs
@@ -384,7 +384,7 @@ class ModelError(ServiceError):
         return message if isinstance(message, str) else ""
 
     @property
-    def original_json(self) -> object:
+    def original_json(self) -> Any:  # noqa: ANN401 - as `json.loads` has it
         """`original_message` parsed, `None` where it is not JSON."""
         try:
             return json.loads(self.original_message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 
@@ -98,8 +98,10 @@ class _Whole(Value):
 
         return _decode(LineDecoder(), self.body)
 
-    def iter_json(self) -> Generator[JSONValue]:
+    def iter_json(self) -> Generator[Any]:
         """Give the value of each JSON document in the body: JSON lines, or concatenated.
+
+        They are typed as those of `json`.
 
         Raises:
             InvalidJSON: a document is none, after those before it were given.
@@ -119,17 +121,20 @@ class _Whole(Value):
         return _decode(EventDecoder(), self.body)
 
     @hides_locals
-    def json(self) -> JSONValue:
+    def json(self) -> Any:  # noqa: ANN401 - see below
         """Parse the whole body as one JSON document.
+
+        It is typed as what `json.loads` gives: only its reader knows what a model answers, and a
+        union of all that JSON has would have each index narrowed. Who wants that has it with
+        `answer: aiosmrt.JSONValue = response.json()`.
 
         Raises:
             ValueError: the body is not one JSON document.
         """
         try:
-            parsed: JSONValue = json.loads(self.body)
+            return json.loads(self.body)
         except RecursionError as error:
             raise ValueError("the body is nested too deeply to be parsed") from error
-        return parsed
 
 
 @attrs.frozen(eq=False, repr=False)

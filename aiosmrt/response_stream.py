@@ -8,7 +8,7 @@ import logging
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Generator
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -39,7 +39,6 @@ from aiosmrt.payload import (
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import Operation, parse_message
 from aiosmrt.tracebacks import drop_tracebacks, forget_locals
-from aiosmrt.value import JSONValue
 
 __all__ = ["ResponseStream", "ResponseStreamOpening"]
 
@@ -173,11 +172,12 @@ class ResponseStream:
         """
         return self._view("lines", LineDecoder(max_line_length=max_line_length))
 
-    def iter_json(self, *, max_document_length: int = DEFAULT_MAX_LENGTH) -> View[JSONValue]:
+    def iter_json(self, *, max_document_length: int = DEFAULT_MAX_LENGTH) -> View[Any]:
         """Give the value of each JSON document: lines of them, or any that follow each other.
 
         A document of more than 128 KiB is parsed in steps, between which others run on the event
-        loop.
+        loop. Values are typed as `json.loads` types them: only their reader knows what a model
+        answers.
 
         Args:
             max_document_length: the most bytes of a document.

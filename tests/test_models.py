@@ -16,6 +16,7 @@ from aiosmrt.models import (
     Attempt,
     InvokeEndpointAsyncResponse,
     InvokeEndpointResponse,
+    JSONValue,
     PayloadPart,
     ResponseMetadata,
 )
@@ -182,3 +183,11 @@ def test_parts_are_values() -> None:
 def test_an_attempt_may_be_without_an_answer() -> None:
     assert (ATTEMPT.status, ATTEMPT.error, ATTEMPT.request_id) == (None, None, None)
     assert (ATTEMPT.may_have_run, ATTEMPT.delay) == (False, None)
+
+
+def test_decoded_json_is_used_without_a_cast() -> None:
+    """Which type checkers see to: this is typed."""
+    response = _response(b'{"predictions": [1.5]}')
+    first: float = response.json()["predictions"][0]
+    whole: JSONValue = response.json()
+    assert [first, whole] == [1.5, {"predictions": [1.5]}]

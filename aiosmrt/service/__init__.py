@@ -33,6 +33,9 @@ from aiosmrt.service.operations import (
 )
 from aiosmrt.service.parameters import (
     Arguments,
+    BinaryFile,
+    Body,
+    CallOptions,
     ClientOptions,
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
@@ -49,6 +52,9 @@ __all__ = [
     "OPERATIONS",
     "THROTTLING_CODES",
     "Arguments",
+    "BinaryFile",
+    "Body",
+    "CallOptions",
     "ClientOptions",
     "InvokeEndpointAsyncParameters",
     "InvokeEndpointParameters",

@@ -6,17 +6,14 @@ They are keyword arguments in the service's words, in snake_case. A test compare
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterable, Awaitable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
+from typing import Any, Protocol, TypeAlias, TypedDict
 
 from aiosmrt.config import CredentialsSource, Path, RetryPolicy, Timeout
 from aiosmrt.hooks import Hooks
 from aiosmrt.http import Session
 from aiosmrt.redaction import redact
-
-if TYPE_CHECKING:
-    import ssl
-
 
 __all__ = [
     "Arguments",
