@@ -141,8 +141,10 @@ class SageMakerRuntimeClient:
 
         Args:
             parameters: `endpoint_name` and `body` (up to 6,291,456 bytes; text is sent as UTF-8)
-                and the other members of InvokeEndpoint; `headers` for a field newer than this
-                release; `timeout` for this call, a number being its total in seconds.
+                and the other members of InvokeEndpoint; in place of `body`, `json` is a value to
+                be written as JSON, of `application/json` unless `content_type` or a header says
+                otherwise, and `None` is none; `headers` for a field newer than this release;
+                `timeout` for this call, a number being its total in seconds.
 
         Raises:
             TypeError: a keyword that the operation does not have.
@@ -176,9 +178,9 @@ class SageMakerRuntimeClient:
         Args:
             s3_input_prefix: `s3://bucket/prefix/`, under which a body above 128,000 bytes is
                 stored first; `None` leaves it to the client's option of that name.
-            parameters: `endpoint_name`, exactly one of `body` (up to 128,000 bytes travel inline)
-                and `input_location`, and the other members of InvokeEndpointAsync; `headers` and
-                `timeout` as for `invoke_endpoint`.
+            parameters: `endpoint_name`, exactly one of `body` (up to 128,000 bytes travel inline),
+                `json` and `input_location`, and the other members of InvokeEndpointAsync; `json`,
+                `headers` and `timeout` as for `invoke_endpoint`.
 
         Raises:
             AiosmrtError: as `invoke_endpoint`.
@@ -234,7 +236,7 @@ class SageMakerRuntimeClient:
         awaited. Both wait for the first frame, so an early failure is raised there.
 
         Args:
-            parameters: `endpoint_name` and `body`, as for `invoke_endpoint`.
+            parameters: `endpoint_name` and `body` or `json`, as for `invoke_endpoint`.
 
         Raises:
             TypeError: a keyword that the operation does not have; everything else when opened,
@@ -287,7 +289,8 @@ class SageMakerRuntimeClient:
         Args:
             operation: `InvokeEndpoint`, `InvokeEndpointAsync` or
                 `InvokeEndpointWithResponseStream`.
-            parameters: such as `{"EndpointName": "my-endpoint", "Body": b"..."}`.
+            parameters: such as `{"EndpointName": "my-endpoint", "Body": b"..."}`; what the service
+                has no name for (`json`, `headers`, `timeout`) is for the methods.
 
         Returns:
             What the method of that name gives; a response stream is open, and yours to close.

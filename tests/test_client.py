@@ -9,6 +9,7 @@ import datetime
 import gc
 import http.server
 import io
+import json
 import logging
 import os
 import pickle
@@ -1462,3 +1463,71 @@ async def test_an_error_without_a_length_is_told_as_far_as_it_came(
     async with serve(answer) as server, connect(server) as client:
         with pytest.raises(ServiceError, match="bad tensor"):
             await client.invoke_endpoint(endpoint_name="e", body=b"x")
+
+
+_METHODS = (
+    "invoke_endpoint",
+    "invoke_endpoint_async",
+    "invoke_endpoint_with_response_stream",
+)
+
+
+@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.asyncio
+async def test_a_value_is_sent_as_json(method: str) -> None:
+    seen: list[InvocationRequest] = []
+
+    async def model(request: InvocationRequest) -> bytes:
+        seen.append(request)
+        return b"ok"
+
+    async with LocalEndpoint(model) as endpoint, endpoint.client() as client:
+        others = {"body": b"of all", "content_type": "text/csv"}
+        for caller in (client, client.with_options(params=others)):
+            answer = await getattr(caller, method)(endpoint_name="e", json={"inputs": "ä"})
+            if method == "invoke_endpoint_async":
+                await answer.result(timeout=5)
+            elif method != "invoke_endpoint":
+                await answer.read()
+        assert [request.content_type for request in seen] == ["application/json", "text/csv"]
+        assert [json.loads(request.body) for request in seen] == [{"inputs": "ä"}] * 2
+
+
+@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"json": [float("nan")]}, "which JSON cannot say"),
+        ({"json": {1j}}, "Object of type set"),
+        ({"json": 1, "body": b"x"}, "body and json exclude each other"),
+        ({"json": "x" * 7_000_000}, "body must be at most"),
+    ],
+    ids=["NaN", "set", "both", "large"],
+)
+@pytest.mark.asyncio
+async def test_json_that_cannot_be_sent_is_refused_before_a_byte_goes_out(
+    method: str, given: Any, problem: str, serve: Serve, connect: Connect
+) -> None:
+    async with serve(None) as server, connect(server) as client:
+        call = getattr(client, method)
+        with pytest.raises(ParameterError, match=problem) as caught:
+            await call(endpoint_name="e", **given)
+        assert server.connections == 0
+    assert caught.value.endpoint_name == "e"
+    assert not caught.value.may_have_run
+
+
+@pytest.mark.asyncio
+async def test_an_input_location_takes_no_json_beside_it(serve: Serve, connect: Connect) -> None:
+    async with serve(None) as server, connect(server) as client:
+        with pytest.raises(ParameterError, match="exclude each other"):
+            await client.invoke_endpoint_async(endpoint_name="e", json=1, input_location="s3://b/k")
+
+
+@pytest.mark.asyncio
+async def test_json_is_no_parameter_of_the_service(connect: Connect, serve: Serve) -> None:
+    async with serve(None) as server, connect(server) as client:
+        with pytest.raises(TypeError, match="InvokeEndpoint has no parameter 'json'"):
+            await client.call("InvokeEndpoint", {"EndpointName": "e", "json": 1})
+        with pytest.raises(TypeError, match="did you mean 'json'"):
+            await client.invoke_endpoint(endpoint_name="e", jsn=1)  # type: ignore[call-arg]

@@ -13,7 +13,7 @@ from aiosmrt.async_inference.results import AsyncInferenceResult, wait_for_resul
 from aiosmrt.async_inference.s3 import S3
 from aiosmrt.async_inference.s3_connection import OWNER, S3Connection, S3State
 from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
-from aiosmrt.calls import Call, CallBuilder, read_body, refuse
+from aiosmrt.calls import Call, CallBuilder, read_body, refuse, write_json_body
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError, ValidationError
 from aiosmrt.redaction import Redacted
@@ -67,11 +67,12 @@ class AsyncInferenceClient:
         bind_parameters(operation, config.params, arguments)
         constraints = choose_constraints(config.parameter_validation)
         unlimited = "max" not in constraints
-        if arguments.parameters.get("body") is None or (prefix is None and unlimited):
-            return None
         timeout = arguments.timeout
         limits = Limits(config.timeout if timeout is None else Timeout.of(timeout, config.timeout))
         try:
+            write_json_body(arguments, config.headers)
+            if arguments.parameters.get("body") is None or (prefix is None and unlimited):
+                return None
             return await stage_body(self.s3, arguments, prefix, limits, constraints)
         except AiosmrtError as error:
             forget_locals(error, error.__cause__)

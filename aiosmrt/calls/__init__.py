@@ -10,7 +10,7 @@ from aiosmrt.calls.builder import CallBuilder
 from aiosmrt.calls.call import NO_HOOKS, Call
 from aiosmrt.calls.caller import Caller, Shared, read_refusal
 from aiosmrt.calls.observation import Observation
-from aiosmrt.calls.request_body import collect_body, hash_body
+from aiosmrt.calls.request_body import collect_body, hash_body, write_json_body
 from aiosmrt.calls.retries import FailureKind, classify, read_retry_after
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "read_refusal",
     "read_retry_after",
     "refuse",
+    "write_json_body",
 ]

@@ -13,7 +13,7 @@ import attrs
 from aiosmrt.calls.call import NO_HOOKS, Call
 from aiosmrt.calls.caller import Caller, Shared
 from aiosmrt.calls.observation import Observation
-from aiosmrt.calls.request_body import collect_body
+from aiosmrt.calls.request_body import collect_body, write_json_body
 from aiosmrt.config import Config, Timeout
 from aiosmrt.errors import AiosmrtError
 from aiosmrt.hooks import Hooks
@@ -110,6 +110,8 @@ class CallBuilder:
             await observation.start()
         try:
             check_names(operation, arguments.parameters.keys())
+            if arguments.json is not None:
+                write_json_body(arguments, self.config.headers)
             return await self._put_together(operation, arguments, began, observation)
         except AiosmrtError as error:
             forget_locals(error, error.__cause__)

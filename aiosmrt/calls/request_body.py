@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 
 from aiosmrt.errors import ParameterError
 from aiosmrt.http import Request
 from aiosmrt.redaction import Redacted
+from aiosmrt.service import Arguments
 from aiosmrt.threads import run_in_thread
+from aiosmrt.tracebacks import hides_locals
+from aiosmrt.value import write_json
 
-__all__ = ["HASHED_APART", "OneTimeBody", "collect_body", "hash_body"]
+__all__ = ["HASHED_APART", "OneTimeBody", "collect_body", "hash_body", "write_json_body"]
 
 HASHED_APART = 1 << 17
 """Bytes above which a body is hashed in a thread.
@@ -29,6 +32,40 @@ class OneTimeBody(bytes):
     """A body whose source cannot be read again: it is sent once, whatever comes of that."""
 
     __slots__ = ()
+
+
+@hides_locals
+def write_json_body(arguments: Arguments, header_names: Iterable[str]) -> None:
+    """Make the body of what a call was given as `json`, if anything.
+
+    It is written here and now: a thread would hold the event loop up as long, because Python's
+    writer lets no other one run.
+
+    Args:
+        arguments: of the call; they become those with a body, of `application/json` unless the
+            call's type is given.
+        header_names: of the headers that the client sends with every call.
+
+    Raises:
+        ParameterError: there is a body, too; or JSON has no words for something in the value.
+    """
+    if arguments.json is None:
+        return
+    if arguments.parameters.get("body") is not None:
+        raise ParameterError("body and json exclude each other")
+    try:
+        problem, body = "", write_json(arguments.json).encode()
+    except ParameterError as error:
+        problem, body = str(error), b""
+    except (TypeError, ValueError, RecursionError) as error:
+        problem, body = f"{error}: make JSON's values of it, or give it written, as body=", b""
+    if problem:
+        raise ParameterError(f"json: {problem}")  # not above: the frames there have its parts
+    arguments.json = None
+    arguments.parameters["body"] = body
+    named = {str(name).lower() for name in (*header_names, *arguments.headers)}
+    if arguments.parameters.get("content_type") is None and "content-type" not in named:
+        arguments.parameters["content_type"] = "application/json"
 
 
 async def collect_body(body: object, limit: int | None, advice: str = "") -> object:

@@ -44,7 +44,7 @@ __all__ = [
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 
-_CALL_OPTIONS = ("headers", "timeout")
+_CALL_OPTIONS = ("headers", "json", "timeout")
 
 # How much of a body that is not ours goes into an error's text.
 _EXCERPT = 200

@@ -45,6 +45,7 @@ class CallOptions(TypedDict, total=False):
 
     headers: Mapping[str, str] | None  # more headers, for a field newer than this release
     timeout: Timeout | float | None  # for this call; a number is the total, in seconds
+    json: object  # written as the body; None is none
 
 
 class _Common(CallOptions, total=False):
@@ -94,14 +95,16 @@ class Arguments:
             they are complete.
         headers: more headers.
         timeout: for this call; a number is the total, in seconds.
+        json: what is still to be written as the body; None where nothing is.
     """
 
-    __slots__ = ("headers", "parameters", "timeout")
+    __slots__ = ("headers", "json", "parameters", "timeout")
 
     def __init__(self, given: CallOptions) -> None:
         self.parameters: dict[str, Any] = {**given}
         self.headers: Mapping[str, str] = self.parameters.pop("headers", None) or {}
         self.timeout: Timeout | float | None = self.parameters.pop("timeout", None)
+        self.json: object = self.parameters.pop("json", None)
 
     def __repr__(self) -> str:
         return f"Arguments({redact(getattr(self, 'parameters', None))})"

@@ -151,9 +151,14 @@ def refuse_pool_options(options: ClientOptions) -> None:
 def bind_parameters(
     operation: Operation, params: Mapping[str, object], arguments: Arguments
 ) -> None:
-    """Lay what a call was given over those of `params` that its operation has."""
+    """Lay what a call was given over those of `params` that its operation has.
+
+    What is to be written as JSON stands in the place of a body.
+    """
     if params:
         bound = {name: value for name, value in params.items() if name in operation.parameters}
+        if arguments.json is not None:
+            bound.pop("body", None)
         arguments.parameters = {**bound, **arguments.parameters}
 
 

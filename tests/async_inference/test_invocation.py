@@ -107,6 +107,18 @@ async def test_a_body_goes_inline_or_through_s3_by_its_size(size: int) -> None:
             assert bed.endpoint.objects.get(request.input_location).content_type == "text/csv"
 
 
+@pytest.mark.parametrize("size", [3, 200_000])
+@pytest.mark.asyncio
+async def test_json_goes_inline_or_through_s3_by_its_size(size: int) -> None:
+    async with _bed(s3_input_prefix="s3://inputs/") as bed:
+        invocation = await bed.client.invoke_endpoint_async(endpoint_name="e", json="x" * size)
+        assert json.loads((await invocation.result()).body) == {"length": size + 2}
+        place = bed.endpoint.requests[0].input_location
+        assert (place is None) == (size == 3)
+        if place is not None:
+            assert bed.endpoint.objects.get(place).content_type == "application/json"
+
+
 @pytest.mark.asyncio
 async def test_a_call_whose_body_goes_through_s3_has_its_own_options() -> None:
     async with _bed(s3_input_prefix="s3://inputs/") as bed:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import array
 import asyncio
+import datetime
 import io
+import json
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pytest
 from starlette.datastructures import UploadFile
 
-from aiosmrt.calls.request_body import OneTimeBody, collect_body
+from aiosmrt.calls.request_body import OneTimeBody, collect_body, write_json_body
 from aiosmrt.errors import ParameterError
+from aiosmrt.service import Arguments
 
 _SIX_MB = 6 * 1024 * 1024
 
@@ -269,3 +272,76 @@ async def test_what_a_source_raises_is_raised() -> None:
 
     with pytest.raises(OSError, match="tape"):
         await collect_body(Broken(), None)
+
+
+@pytest.mark.parametrize("value", [{"a": [1, "ä"]}, [], {}, "", 0, False, "text"])
+def test_json_is_written_as_the_body(value: object) -> None:
+    arguments = Arguments({"json": value})
+    write_json_body(arguments, ())
+    body = arguments.parameters["body"]
+    assert type(body) is bytes
+    assert json.loads(body) == value
+    assert arguments.parameters["content_type"] == "application/json"
+    write_json_body(arguments, ())  # there is nothing left to write
+    assert arguments.parameters["body"] is body
+
+
+def test_no_json_is_no_body() -> None:
+    arguments = Arguments({"json": None})
+    write_json_body(arguments, ())
+    assert arguments.parameters == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "content_type"),
+    [
+        ({"content_type": "application/jsonlines"}, (), "application/jsonlines"),
+        ({"content_type": ""}, (), ""),
+        ({"content_type": None}, (), "application/json"),
+        ({"headers": {"Content-TYPE": "a/b"}}, (), None),
+        ({}, ("CONTENT-type",), None),
+        ({"headers": None}, ("accept",), "application/json"),
+    ],
+)
+def test_json_has_its_type_unless_another_is_given(
+    given: Any, names: Iterable[str], content_type: str | None
+) -> None:
+    arguments = Arguments(given | {"json": 1})
+    write_json_body(arguments, names)
+    assert arguments.parameters.get("content_type") == content_type
+
+
+_CIRCLE: list[object] = []
+_CIRCLE.append(_CIRCLE)
+_DEEP: list[object] = []
+for _ in range(100_000):
+    _DEEP = [_DEEP]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ({"a": [float("nan")]}, "json: the value at ['a'][0] is nan, which JSON cannot say"),
+        (float("-inf"), "json: the value is -inf"),
+        ({float("inf"): 1}, "json: a key is inf"),
+        ({"secret"}, "json: Object of type set is not JSON serializable: make JSON's values of it"),
+        (datetime.date(2030, 1, 1), "json: Object of type date is not JSON serializable"),
+        ({b"a": 1}, "json: keys must be str, int, float, bool or None, not bytes"),
+        (_CIRCLE, "json: Circular reference detected"),
+        (_DEEP, "json: maximum recursion depth exceeded"),
+    ],
+    ids=["NaN", "infinity", "key", "set", "date", "bytes", "circle", "deep"],
+)
+def test_what_json_cannot_say_is_refused(value: object, problem: str) -> None:
+    arguments = Arguments({"json": value})
+    with pytest.raises(ParameterError) as caught:
+        write_json_body(arguments, ())
+    assert str(caught.value).startswith(problem)
+    assert "secret" not in str(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("body", [b"", b"x", "text"])
+def test_json_and_a_body_exclude_each_other(body: bytes | str) -> None:
+    with pytest.raises(ParameterError, match="body and json exclude each other"):
+        write_json_body(Arguments({"body": body, "json": 1}), ())  # type: ignore[typeddict-unknown-key]

@@ -54,6 +54,7 @@ def test_an_operation_takes_its_members_and_the_options_of_a_call(
 def test_a_call_has_options_of_its_own() -> None:
     assert get_type_hints(CallOptions) == {
         "headers": Mapping[str, str] | None,
+        "json": object,
         "timeout": Timeout | float | None,
     }
 
