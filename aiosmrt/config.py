@@ -64,7 +64,14 @@ def _check_end(_: object, __: attrs.Attribute[datetime.datetime | None], value: 
 
 @attrs.frozen(eq=False, repr=False)
 class Credentials(Value):
-    """A key pair, for a session also its token; `expires_at` is an aware datetime or `None`."""
+    """A key pair, for a session also its token; `expires_at` is an aware datetime or `None`.
+
+    Attributes:
+        access_key_id: the public half of the key pair.
+        secret_access_key: its secret half.
+        session_token: of temporary keys.
+        expires_at: when they end, a datetime with its zone; `None` for keys that do not.
+    """
 
     access_key_id: str
     secret_access_key: str = attrs.field(repr=False)
@@ -93,21 +100,25 @@ class Timeout(Partial):
 
     The service gives a model 60 seconds and advises a client to wait 70 (service model,
     InvokeEndpoint).
+
+    Attributes:
+        connect: seconds for name look-up, TCP, TLS and proxy.
+        write: seconds that the socket may take no more of the request.
+        first_byte: seconds to the head of the answer, and again to a stream's first frame.
+        idle: seconds between later bytes; it stops while the consumer of a stream is busy.
+        slot: seconds of waiting for a place in the connection pool.
+        total: seconds of the whole call, its retries and, for a stream, its reading
+            included.
+        credentials: seconds of waiting for credentials that are being fetched, in which no
+            place in the pool is held.
     """
 
-    # name look-up, TCP, TLS and proxy
     connect: float | None = attrs.field(default=5.0, validator=_check_limit)
-    # the wait for the socket to take more of the request
     write: float | None = attrs.field(default=60.0, validator=_check_limit)
-    # the wait for the head of the answer, and again for a stream's first frame
     first_byte: float | None = attrs.field(default=70.0, validator=_check_limit)
-    # the wait between later bytes; it stops while the consumer of a stream is busy
     idle: float | None = attrs.field(default=120.0, validator=_check_limit)
-    # the wait for a place in the connection pool
     slot: float | None = attrs.field(default=None, validator=_check_limit)
-    # the whole call, its retries and, for a stream, its reading included
     total: float | None = attrs.field(default=None, validator=_check_limit)
-    # the wait for credentials that are being fetched, in which no place in the pool is held
     credentials: float | None = attrs.field(default=60.0, validator=_check_limit)
 
     @classmethod
@@ -131,34 +142,40 @@ class RetryPolicy(Value):
 
     The defaults are those of the SDKs' retry specification 2.1, with one difference: what may have
     run the model is not attempted again unless that is asked for.
+
+    Attributes:
+        max_attempts: how many attempts there may be, the first one included.
+        mode: `standard`; `adaptive`, which also slows the client down when it is throttled;
+            `off`.
+        base_delay: seconds of the longest first delay, doubled from attempt to attempt.
+        throttle_base_delay: seconds of the same after throttling.
+        max_delay: seconds where the doubling ends; what the service asks for may add 5.
+        backoff: (number of the failed attempt, its error) -> seconds, in place of the three
+            above; `None` stops.
+        retry_may_have_run: whether to retry after a 500, 502, 504, a read time limit or a
+            lost connection: the model may then run, and cost, more than once.
+        retry_model_error: the container's statuses, or a test, for which a `ModelError` is
+            retried although the model ran.
+        quota: how many tokens retries on one endpoint may use up, 14 each and 5 after
+            throttling, before successes give them back; `None` is no limit.
+        capacity_wait: seconds that a call waits for capacity that is being made: of a
+            component that was scaled to zero, of a model that is being loaded; attempts
+            meanwhile do not count; 0 does not wait.
     """
 
-    # attempts, the first one included
     max_attempts: int = attrs.field(default=3)
-    # adaptive: like standard, and the client slows down when it is throttled
     mode: Literal["standard", "adaptive", "off"] = attrs.field(default="standard")
-    # the longest first delay, doubled from attempt to attempt
     base_delay: float = attrs.field(default=0.05)
-    # the same after throttling
     throttle_base_delay: float = attrs.field(default=1.0)
-    # where the doubling ends; what the service asks for may add 5 seconds
     max_delay: float = attrs.field(default=20.0)
-    # (number of the failed attempt, its error) -> seconds, in place of the three above; None stops
     backoff: Callable[[int, AiosmrtError], float | None] | None = attrs.field(default=None)
-    # whether to retry after a 500, 502, 504, a read time limit or a lost connection: the model may
-    # then run, and cost, more than once
     retry_may_have_run: bool = attrs.field(default=False)
-    # the container's statuses, or a test, for which a ModelError is retried although the model ran
     retry_model_error: ModelErrorTest | Collection[int] | None = attrs.field(
         default=None, converter=_freeze_statuses
     )
 
-    # tokens that retries on one endpoint may use up, 14 each and 5 after throttling, before
-    # successes give them back; None is no limit
     quota: int | None = attrs.field(default=500)
 
-    # seconds that a call waits for capacity that is being made: of a component that was scaled to
-    # zero, of a model that is being loaded; attempts meanwhile do not count; 0 does not wait
     capacity_wait: float = attrs.field(default=0.0)
 
     @property
@@ -392,7 +409,56 @@ def _check_pause(_: object, attribute: attrs.Attribute[float], value: object) ->
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Config(Value):
-    """Everything a client can be told; `None` leaves it to the environment and the profile."""
+    """Everything a client can be told; `None` leaves it to the environment and the profile.
+
+    Attributes:
+        region_name: the region whose endpoints are called.
+        endpoint_url: where SageMaker Runtime is, such as `http://localhost:8080`.
+        aws_access_key_id: the public half of a key pair.
+        aws_secret_access_key: its secret half.
+        aws_session_token: of temporary keys.
+        profile_name: the profile of the shared files.
+        credentials: `aiosmrt.Credentials`, an async function that gives some, or
+            credentials or a session of botocore or boto3; in place of all that is looked
+            for.
+        use_ssl: whether the URLs that are not given begin with `https`.
+        verify: whether certificates are checked, or a CA bundle's path, or a whole context.
+        use_fips_endpoint: whether the endpoint is one of FIPS.
+        use_dualstack_endpoint: whether the endpoint has IPv6, too.
+        max_connections: calls on the wire at a time, and as many requests to S3; further
+            ones wait for a slot.
+        session: an aiohttp session whose connections to use; its headers, cookies and the
+            like are not.
+        timeout: limits in seconds; a number is the total.
+        retry: which failures are attempted again.
+        parameter_validation: which constraints of the service model are checked: all, none,
+            or some of "min", "max", "pattern", "enum".
+        params: parameters of every call; a call's own win.
+        headers: headers of every call; a call's own win.
+        api_version: "latest" or "2017-05-13", which is the same.
+        signature_version: "v4", or `aiosmrt.UNSIGNED`.
+        correct_clock_skew: whether a signature refused for its time is made anew by the
+            time of the service.
+        system_clock_offset: seconds to add to this machine's time.
+        proxy: a URL; `None` leaves it to HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+        proxy_headers: headers for the proxy itself.
+        proxy_verify: as `verify`, towards a proxy that speaks TLS; where neither this nor
+            `proxy_client_cert` is given, `verify` and `client_cert` count for it, too.
+        proxy_client_cert: as `client_cert`, towards such a proxy.
+        client_cert: a client certificate's PEM file, or the files of certificate and key.
+        hooks: functions to call at the stations of every call.
+        user_agent_extra: text that is added to the User-Agent header.
+        user_agent_appid: an application's name, for the same header.
+        s3_endpoint_url: where outputs of asynchronous invocations are read, and large
+            inputs put.
+        s3_input_prefix: "s3://bucket/prefix/", for inputs too large to travel inline.
+        s3_put_headers: headers of the requests that put them there, such as x-amz-server-
+            side-encryption; of these x-amz-request-payer goes with every request to S3.
+        s3_expected_bucket_owner: the account whose buckets these must be, 12 digits; S3
+            refuses others.
+        poll_interval: seconds between the first two looks for an output.
+        max_poll_interval: the most seconds between any two looks.
+    """
 
     region_name: str | None = attrs.field(default=None, validator=_check_text)
     endpoint_url: str | None = attrs.field(default=None, validator=_check_text, repr=show_url)
@@ -402,7 +468,6 @@ class Config(Value):
     profile_name: str | None = attrs.field(default=None, validator=_check_text)
     credentials: CredentialsSource | None = attrs.field(default=None, repr=False)
     use_ssl: bool = attrs.field(default=True, validator=_check_switch)
-    # whether certificates are checked, or a CA bundle's path, or a whole context
     verify: bool | str | ssl.SSLContext | None = attrs.field(default=None, converter=_to_verify)
     use_fips_endpoint: bool | None = attrs.field(
         default=None, validator=attrs.validators.optional(_check_switch)
@@ -410,57 +475,37 @@ class Config(Value):
     use_dualstack_endpoint: bool | None = attrs.field(
         default=None, validator=attrs.validators.optional(_check_switch)
     )
-    # calls on the wire at a time, and as many requests to S3; further ones wait for a slot
     max_connections: int = attrs.field(default=100, validator=_check_connections)
-    # an aiohttp session whose connections to use; its headers, cookies and the like are not
     session: Session | None = attrs.field(default=None, repr=False)
     timeout: Timeout = attrs.field(default=None, converter=_to_timeout)
     retry: RetryPolicy | None = attrs.field(default=None, validator=_check_policy)
-    # which constraints of the service model are checked: all, none, or some of
-    # "min", "max", "pattern", "enum"
     parameter_validation: bool | Collection[str] = True
-    # parameters and headers of every call; a call's own win
     params: Mapping[str, object] = attrs.field(factory=dict, repr=redact, validator=_check_mapping)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=redact, validator=_check_mapping)
-    # "latest" or "2017-05-13", which is the same
     api_version: str = attrs.field(default="latest", validator=_check_api_version)
     signature_version: object = attrs.field(default="v4", converter=_to_signature_version)
-    # whether a signature refused for its time is made anew by the time of the service
     correct_clock_skew: bool = attrs.field(default=True, validator=_check_switch)
-    # seconds to add to this machine's time
     system_clock_offset: float = attrs.field(default=0.0, validator=_check_offset)
-    # a URL; None leaves it to HTTPS_PROXY, HTTP_PROXY and NO_PROXY
     proxy: str | None = attrs.field(default=None, validator=_check_proxy, repr=show_url)
-    # headers for the proxy itself
     proxy_headers: Mapping[str, str] = attrs.field(
         factory=dict, repr=redact, validator=_check_mapping
     )
-    # as verify and client_cert, towards a proxy that speaks TLS; where neither is given, those
-    # two count for it, too
     proxy_verify: bool | str | ssl.SSLContext | None = attrs.field(
         default=None, converter=_to_proxy_verify
     )
     proxy_client_cert: str | tuple[str, str] | None = attrs.field(
         default=None, converter=_to_proxy_client_cert
     )
-    # a client certificate's PEM file, or the files of certificate and key
     client_cert: str | tuple[str, str] | None = attrs.field(default=None, converter=_to_client_cert)
     hooks: Hooks | None = None
-    # added to the User-Agent header: text, and an application's name
     user_agent_extra: str | None = attrs.field(default=None, validator=_check_agent)
     user_agent_appid: str | None = attrs.field(default=None, validator=_check_agent)
-    # where outputs of asynchronous invocations are read, and large inputs put
     s3_endpoint_url: str | None = attrs.field(default=None, validator=_check_text, repr=show_url)
-    # "s3://bucket/prefix/", for inputs too large to travel inline
     s3_input_prefix: str | None = attrs.field(default=None, validator=_check_prefix)
-    # headers of the requests that put them there, such as x-amz-server-side-encryption; of these
-    # x-amz-request-payer goes with every request to S3
     s3_put_headers: Mapping[str, str] = attrs.field(
         factory=dict, repr=redact, validator=_check_mapping
     )
-    # the account whose buckets these must be; S3 refuses others
     s3_expected_bucket_owner: str | None = attrs.field(default=None, validator=_check_owner)
-    # seconds between the first two looks for an output, and the most between any two
     poll_interval: float = attrs.field(default=0.5, validator=_check_pause)
     max_poll_interval: float = attrs.field(default=15.0, validator=_check_pause)
 

@@ -121,21 +121,38 @@ def _join_sentences(*sentences: str) -> str:
 
 @attrs.frozen
 class Attempt:
-    """One request of a call, times in seconds."""
+    """One request of a call, times in seconds.
 
-    number: int  # counts from 1
-    # UTC; when it began to wait for its pace, for credentials, or else for a slot
+    Attributes:
+        number: counts from 1.
+        started_at: when it began to wait for its pace, for credentials, or else for a slot;
+            in UTC.
+        slot_wait: seconds of waiting for a place in the connection pool.
+        duration: seconds from the slot to the end of the attempt.
+        status: the HTTP status; `None` where no answer came.
+        error: the service's error code, or the class of what went wrong; `None` for a
+            success.
+        request_id: the service's id of the request.
+        may_have_run: whether the model may have done the work in this attempt.
+        delay: seconds of the pause before the next attempt; `None` for the last one.
+        credentials_wait: seconds of waiting for credentials, which holds no slot.
+        pace_wait: seconds of waiting for the pace that throttling has left, in adaptive
+            mode.
+        capacity_wait: seconds of waiting for an endpoint's capacity.
+    """
+
+    number: int
     started_at: datetime.datetime
-    slot_wait: float  # waiting for a place in the connection pool
-    duration: float  # from the slot to the end of the attempt
-    status: int | None = None  # HTTP status, None when no answer came
-    error: str | None = None  # the service's error code, or the class of what went wrong
+    slot_wait: float
+    duration: float
+    status: int | None = None
+    error: str | None = None
     request_id: str | None = None
-    may_have_run: bool = False  # whether the model may have done the work in this attempt
-    delay: float | None = None  # the pause before the next attempt, None for the last one
-    credentials_wait: float = 0.0  # waiting for credentials, which holds no slot
-    pace_wait: float = 0.0  # waiting for the pace that throttling has left, in adaptive mode
-    capacity_wait: float = 0.0  # waiting for an endpoint's capacity
+    may_have_run: bool = False
+    delay: float | None = None
+    credentials_wait: float = 0.0
+    pace_wait: float = 0.0
+    capacity_wait: float = 0.0
 
 
 class AiosmrtError(Exception):

@@ -54,22 +54,37 @@ class OnStart(Value):
     """A call has begun, and nothing of it was looked at yet; an `OnEnd` will follow.
 
     The call of a response stream begins when that is opened.
+
+    Attributes:
+        operation: the service's name of the operation.
+        endpoint_name: the endpoint that is called; `""` where none was given.
+        call_id: what all events of a call, and its requests, have in common.
+        service: whom the call is for.
     """
 
     operation: str
-    endpoint_name: str  # "" where none was given
+    endpoint_name: str
     call_id: str
     service: Service
 
 
 @attrs.frozen(eq=False, repr=False)
 class BeforeSend(Value):
-    """An attempt is about to be signed and sent."""
+    """An attempt is about to be signed and sent.
+
+    Attributes:
+        operation: the service's name of the operation.
+        endpoint_name: the endpoint that is called.
+        attempt: the attempt's number, which counts from 1.
+        headers: of the unsigned request, names in lower case; what is added here is signed
+            and sent.
+        call_id: what all events of a call, and its requests, have in common.
+        service: whom the call is for.
+    """
 
     operation: str
     endpoint_name: str
-    attempt: int  # counts from 1
-    # The unsigned request's headers, names in lower case; what is added here is signed and sent.
+    attempt: int
     headers: dict[str, str] = attrs.field(repr=redact)
     call_id: str
     service: Service
@@ -77,25 +92,46 @@ class BeforeSend(Value):
 
 @attrs.frozen(eq=False, repr=False)
 class AfterHeaders(Value):
-    """The head of an answer has come, a refusal's too."""
+    """The head of an answer has come, a refusal's too.
+
+    Attributes:
+        operation: the service's name of the operation.
+        endpoint_name: the endpoint that is called.
+        attempt: the attempt's number, which counts from 1.
+        status: the HTTP status.
+        headers: of the answer, names in lower case.
+        time_to_first_byte: seconds from the first byte of the request to the head of the
+            answer.
+        call_id: what all events of a call, and its requests, have in common.
+        service: whom the call is for.
+    """
 
     operation: str
     endpoint_name: str
     attempt: int
-    status: int  # HTTP status
-    headers: Mapping[str, str] = attrs.field(repr=redact)  # names in lower case
-    time_to_first_byte: float  # seconds since the first byte of the request went out
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=redact)
+    time_to_first_byte: float
     call_id: str
     service: Service
 
 
 @attrs.frozen(eq=False, repr=False)
 class OnRetry(Value):
-    """An attempt has failed, and there will be another one."""
+    """An attempt has failed, and there will be another one.
+
+    Attributes:
+        operation: the service's name of the operation.
+        endpoint_name: the endpoint that is called.
+        attempt: the one that failed; its `delay` is the pause before the next, in seconds.
+        error: what it failed with.
+        call_id: what all events of a call, and its requests, have in common.
+        service: whom the call is for.
+    """
 
     operation: str
     endpoint_name: str
-    attempt: Attempt  # the failed one; its `delay` is the pause before the next, in seconds
+    attempt: Attempt
     error: AiosmrtError
     call_id: str
     service: Service
@@ -103,12 +139,21 @@ class OnRetry(Value):
 
 @attrs.frozen(eq=False, repr=False)
 class OnFirstPart(Value):
-    """The first part of a response stream has come."""
+    """The first part of a response stream has come.
+
+    Attributes:
+        operation: the service's name of the operation.
+        endpoint_name: the endpoint that is called.
+        elapsed: seconds since the call began.
+        size: bytes of the part.
+        call_id: what all events of a call, and its requests, have in common.
+        service: whom the call is for.
+    """
 
     operation: str
     endpoint_name: str
-    elapsed: float  # seconds since the call began
-    size: int  # bytes of the part
+    elapsed: float
+    size: int
     call_id: str
     service: Service
 
@@ -120,16 +165,29 @@ class OnEnd(Value):
     Its outcome is `ok`, for a stream at its proven end; `error` or `cancelled`, with the error; or
     `left`, where a stream was closed before its end, or it or the call's task was dropped. Of what
     was dropped its event loop tells soon after; where that is closed, whoever drops it.
+
+    Attributes:
+        operation: the service's name of the operation.
+        endpoint_name: the endpoint that is called.
+        metadata: what is known of the call; `None` where no answer was a success.
+        error: what the call ended with; `None` for what is `ok` or `left`.
+        parts_received: how many parts of a stream have come; `None` for what is none.
+        bytes_received: how many bytes of a stream's payload, or of an object's body in S3,
+            have come; else `None`.
+        outcome: `ok`, `error`, `cancelled` or `left`.
+        elapsed: seconds from the beginning of the call to its end.
+        call_id: what all events of a call, and its requests, have in common.
+        service: whom the call is for.
     """
 
     operation: str
     endpoint_name: str
-    metadata: ResponseMetadata | None  # None where no answer was a success
-    error: BaseException | None  # None for what is `ok` or `left`
-    parts_received: int | None  # of a stream
-    bytes_received: int | None  # of a stream, payload bytes; of an object's body in S3
+    metadata: ResponseMetadata | None
+    error: BaseException | None
+    parts_received: int | None
+    bytes_received: int | None
     outcome: Outcome
-    elapsed: float  # seconds from the beginning of the call to its end
+    elapsed: float
     call_id: str
     service: Service
 
@@ -166,6 +224,15 @@ class Hooks(Value):
     """Functions to call at the stations of every call; `None` for none.
 
     Those that a derived client is given are called behind those of the client.
+
+    Attributes:
+        on_start: told that a call begins.
+        before_send: told that an attempt is about to be signed and sent, whose headers it
+            may add to.
+        after_headers: told that the head of an answer has come.
+        on_retry: told that there will be another attempt.
+        on_first_part: told that the first part of a stream has come.
+        on_end: told that a call is over, once.
     """
 
     on_start: Hook[OnStart] | None = attrs.field(default=None, validator=_check_hook)

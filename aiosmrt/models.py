@@ -43,15 +43,26 @@ class _Decoder(Protocol[T_co]):
 
 @attrs.frozen(eq=False, repr=False)
 class ResponseMetadata(Value):
-    """What is known of a call beside its result, times in seconds."""
+    """What is known of a call beside its result, times in seconds.
+
+    Attributes:
+        request_id: the service's id of the last request.
+        status: the HTTP status.
+        headers: of the answer, names in lower case.
+        attempts: what was tried, one entry per request that was begun.
+        slot_wait: seconds of waiting for a place in the connection pool, over all attempts.
+        time_to_first_byte: seconds from the last attempt's first byte out to its answer's
+            head.
+        total: seconds from the call to its result; for a stream, so far or to its end.
+    """
 
     request_id: str | None
-    status: int  # HTTP status
-    headers: Mapping[str, str] = attrs.field(repr=redact)  # names in lower case
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=redact)
     attempts: tuple[Attempt, ...]
-    slot_wait: float  # over all attempts
-    time_to_first_byte: float  # from the last attempt's first byte out to its answer's head
-    total: float  # from the call to its result; for a stream, so far or to its end
+    slot_wait: float
+    time_to_first_byte: float
+    total: float
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -60,12 +71,19 @@ class ClientStats(Value):
 
     Calls that wait for something else than a place (credentials, a back-off, capacity) are in none
     of these; neither are requests to S3, which have places of their own.
+
+    Attributes:
+        in_flight: calls that have a place in the pool, open streams included.
+        waiting_for_slot: calls that wait for a place.
+        open_streams: response streams whose connection is not given back yet.
+        idle_connections: connections kept for later calls; those of a `session` that was
+            given do not count.
     """
 
-    in_flight: int  # calls that have a place in the pool, open streams included
-    waiting_for_slot: int  # calls that wait for a place
-    open_streams: int  # response streams whose connection is not given back yet
-    idle_connections: int  # kept for later calls; those of a `session` that was given do not count
+    in_flight: int
+    waiting_for_slot: int
+    open_streams: int
+    idle_connections: int
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -139,37 +157,66 @@ class _Whole(Value):
 
 @attrs.frozen(eq=False, repr=False)
 class InvokeEndpointResponse(_Whole):
-    """The answer of InvokeEndpoint."""
+    """The answer of InvokeEndpoint.
+
+    Attributes:
+        body: the bytes of it.
+        content_type: its media type; `None` where none was named.
+        invoked_production_variant: the variant that answered.
+        custom_attributes: what the container has said beside its answer; the service calls
+            it sensitive.
+        new_session_id: of the session that was opened, the id alone.
+        new_session_expires_at: when that session ends, in UTC.
+        closed_session_id: of the session that was closed.
+        metadata: what is known of the call beside its result.
+    """
 
     invoked_production_variant: str | None
-    custom_attributes: str | None = attrs.field(repr=False)  # the model calls it sensitive
-    new_session_id: str | None  # the id alone
-    new_session_expires_at: datetime.datetime | None  # UTC
+    custom_attributes: str | None = attrs.field(repr=False)
+    new_session_id: str | None
+    new_session_expires_at: datetime.datetime | None
     closed_session_id: str | None
     metadata: ResponseMetadata
 
 
 @attrs.frozen(eq=False, repr=False)
 class AsyncInferenceOutput(_Whole):
-    """The output of an asynchronous invocation."""
+    """The output of an asynchronous invocation.
 
-    metadata: ResponseMetadata  # of the request to S3 that gave it
+    Attributes:
+        body: the bytes of it.
+        content_type: its media type; `None` where none was named.
+        metadata: of the request to S3 that gave it.
+    """
+
+    metadata: ResponseMetadata
 
 
 @attrs.frozen(eq=False, repr=False)
 class InvokeEndpointAsyncResponse(Value):
-    """The answer of InvokeEndpointAsync: where the output, or the failure, will be."""
+    """The answer of InvokeEndpointAsync: where the output, or the failure, will be.
+
+    Attributes:
+        inference_id: the id of the invocation.
+        output_location: where the output will be, `s3://…`.
+        failure_location: where the failure would be, `s3://…`.
+        metadata: what is known of the call beside its result.
+    """
 
     inference_id: str | None
-    output_location: str | None  # s3://…
-    failure_location: str | None  # s3://…
+    output_location: str | None
+    failure_location: str | None
     metadata: ResponseMetadata
 
 
 # Not frozen: one is made per frame, and attrs' frozen slotted __init__ costs three times as much.
 @attrs.define(eq=False, repr=False)
 class PayloadPart(Value):
-    """One part of a response stream."""
+    """One part of a response stream.
+
+    Attributes:
+        bytes: what came in it, whose borders mean nothing.
+    """
 
     bytes: bytes = attrs.field(repr=redact)
 

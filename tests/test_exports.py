@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
+import re
 import ssl
 import subprocess
 import sys
@@ -78,6 +80,53 @@ def _mentions_any(hint: object) -> bool:
         return any(map(_mentions_any, typing.get_type_hints(hint, localns=_NAMES).values()))
     arguments = hint if isinstance(hint, list | tuple) else typing.get_args(hint)
     return any(map(_mentions_any, arguments))
+
+
+def _find_fields() -> Iterator[tuple[str, type, str, object]]:
+    """Give each field of each public value: the value's name, itself, the field's name and type."""
+    for module in MODULES:
+        for name in module.__all__:
+            kind = getattr(module, name)
+            if inspect.isclass(kind) and (attrs.has(kind) or typing.is_typeddict(kind)):
+                for field, hint in _hint(kind).items():
+                    if not field.startswith("_"):
+                        yield f"{module.__name__}.{name}", kind, field, hint
+
+
+FIELDS = {f"{name}.{field}": (kind, field, hint) for name, kind, field, hint in _find_fields()}
+# What a number can be of.
+_UNIT = re.compile(
+    r"\b((milli)?seconds|bytes|parts|calls|streams|connections|attempts|tokens|HTTP status"
+    r"|counts from 1)\b"
+)
+
+
+def _find_entry(kind: type, field: str) -> str:
+    """Give what `help()` says of a field, on one line."""
+    shown = re.sub(r"(?m)^ \|", "", pydoc.plain(pydoc.render_doc(kind)))
+    found = re.search(rf"(?m)^( +){field}: (.+(?:\n\1 +.+)*)", shown)
+    return " ".join(found[2].split()) if found else ""
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_is_documented_where_help_shows_it(name: str) -> None:
+    kind, field, hint = FIELDS[name]
+    entry = _find_entry(kind, field)
+    assert len(entry.split()) > 1
+    members = {*typing.get_args(hint), hint}
+    if members & {int, float} and str not in members:  # not of JSON
+        assert _UNIT.search(entry), entry
+
+
+def test_a_field_without_a_word_would_be_found() -> None:
+    class Silent(typing.TypedDict):
+        """Seconds: none of its own; size is another word."""
+
+        size: int
+
+    assert not _find_entry(Silent, "size")
+    assert _find_entry(aiosmrt.Timeout, "connect").startswith("seconds for name look-up")
+    assert len(FIELDS) > 200
 
 
 @pytest.mark.parametrize("module", MODULES)

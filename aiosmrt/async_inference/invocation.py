@@ -197,14 +197,22 @@ class AsyncInvocation:
 
     Waiting can be given up, by cancellation too, and begun again, as often as wanted, in any
     process: `to_json` and `SageMakerRuntimeClient.resume_async_invocation`.
+
+    Attributes:
+        inference_id: the id of the invocation.
+        output_location: where the output will be, `s3://…`.
+        failure_location: where the failure would be, `s3://…`.
+        endpoint_name: the endpoint that was called.
+        submitted_at: when it was acknowledged, in UTC.
+        metadata: of the acknowledgement; `None` for one resumed, which is equal all the
+            same.
     """
 
     inference_id: str | None
-    output_location: str | None  # s3://…
-    failure_location: str | None  # s3://…
+    output_location: str | None
+    failure_location: str | None
     endpoint_name: str | None = None
-    submitted_at: datetime.datetime | None = None  # UTC
-    # of the acknowledgement; None for one resumed, which is equal all the same
+    submitted_at: datetime.datetime | None = None
     metadata: ResponseMetadata | None = attrs.field(default=None, eq=False)
     _s3: S3 | None = attrs.field(default=None, eq=False, repr=False)
     _polling: Polling = attrs.field(factory=Polling, eq=False, repr=False)

@@ -32,7 +32,13 @@ _BATCH = 16
 
 @attrs.frozen
 class AsyncInferenceResult:
-    """What became of one of many invocations: an output or an error."""
+    """What became of one of many invocations: an output or an error.
+
+    Attributes:
+        invocation: the one that was waited for.
+        output: what it has put out; `None` where it failed.
+        error: why there is no output; `None` where there is one.
+    """
 
     invocation: AsyncInvocation
     output: AsyncInferenceOutput | None = None

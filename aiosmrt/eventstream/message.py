@@ -31,6 +31,10 @@ class Message:
 
     Two messages are equal when their headers and payloads are. Messages of one decoder may share
     one read-only mapping of headers.
+
+    Attributes:
+        headers: by name, such as `:event-type`.
+        payload: the bytes behind them.
     """
 
     headers: Mapping[str, HeaderValue] = attrs.field(repr=_headers_repr)

@@ -28,9 +28,10 @@ class ServiceLimits:
     """What a model may take, and give.
 
     Args:
-        seconds: for a whole answer to InvokeEndpoint ("InvokeEndpoint", API reference: 60).
-        stream_seconds: for a stream, from the request to its end (the developer guide: 8 minutes).
-        body_bytes: of a whole answer (the service model's BodyBlob: 6,291,456).
+        seconds: seconds for a whole answer to InvokeEndpoint ("InvokeEndpoint", API reference: 60).
+        stream_seconds: seconds of a stream, from the request to its end (the developer guide: 8
+            minutes).
+        body_bytes: bytes of a whole answer (the service model's BodyBlob: 6,291,456).
     """
 
     seconds: float = 60.0

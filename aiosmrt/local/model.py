@@ -31,9 +31,32 @@ class InvocationRequest:
     """One accepted request: the members of the operation's input, by their names in snake_case.
 
     A member that was not sent, or that the operation does not have, is `None`.
+
+    Attributes:
+        operation: the service's name of it: `InvokeEndpoint`, `InvokeEndpointAsync` or
+            `InvokeEndpointWithResponseStream`.
+        endpoint_name: the endpoint that was called.
+        body: what was sent; of an asynchronous invocation, what is at its `input_location`,
+            too.
+        content_type: the media type of the body.
+        accept: the media type that is wished for the answer.
+        custom_attributes: what was sent for the container beside the body.
+        target_model: the model of a multi-model endpoint.
+        target_variant: the production variant that is to answer.
+        target_container_hostname: the container of an endpoint that has several.
+        inference_id: the id that was given to the call.
+        enable_explanations: a JMESPath expression that says which records are explained.
+        inference_component_name: the inference component that is to answer.
+        session_id: the session, or `NEW_SESSION`.
+        prefix_aware_id: whose prompts begin alike.
+        input_location: where the input is, `s3://…`.
+        s3_output_path_extension: what is put behind the output's path.
+        filename: the name of the output.
+        request_ttl_seconds: seconds that the request may wait in the queue.
+        invocation_timeout_seconds: seconds that the model may take.
     """
 
-    operation: str  # "InvokeEndpoint", "InvokeEndpointAsync", "InvokeEndpointWithResponseStream"
+    operation: str
     endpoint_name: str
     body: bytes = attrs.field(default=b"", repr=False)
     content_type: str | None = None
@@ -76,6 +99,16 @@ class ModelResponse(Shown):
     `text/plain; charset=utf-8` and any other value is `application/json`; an iterator is named
     for its first part.
 
+    Attributes:
+        body: one value, or an iterator with one payload part each.
+        content_type: the media type of the answer.
+        custom_attributes: what is said beside the answer.
+        new_session_id: of a session that is opened: the id, or
+            `<id>; Expires=<yyyy-mm-ddThh:mm:ssZ>`.
+        closed_session_id: of a session that is closed.
+        invoked_production_variant: the variant that answered; `None` is the one asked for,
+            or AllTraffic.
+
     Raises:
         ValueError: a value that no header can carry.
     """
@@ -83,9 +116,9 @@ class ModelResponse(Shown):
     body: ResponseBody = attrs.field(repr=False)
     content_type: str | None = _header()
     custom_attributes: str | None = attrs.field(default=None, validator=_check_header, repr=False)
-    new_session_id: str | None = _header()  # the id, or "<id>; Expires=<yyyy-mm-ddThh:mm:ssZ>"
+    new_session_id: str | None = _header()
     closed_session_id: str | None = _header()
-    invoked_production_variant: str | None = _header()  # None: the one asked for, or AllTraffic
+    invoked_production_variant: str | None = _header()
 
 
 class ModelFailure(Exception):

@@ -20,14 +20,22 @@ def _now() -> datetime.datetime:
 
 @attrs.frozen(repr=False)
 class StoredObject(Shown):
-    """A body with what S3 tells about it; making one hashes the body, unless its tag is given."""
+    """A body with what S3 tells about it; making one hashes the body, unless its tag is given.
+
+    Attributes:
+        body: the object's bytes.
+        content_type: its media type; by default what S3 says where nothing was said.
+        last_modified: when it was stored, in UTC; whole seconds, as in HTTP.
+        headers: what else was said of it, names in lower case: `cache-control` and its
+            like, `x-amz-meta-*`.
+        etag: the body's MD5 in hex, in quotation marks.
+    """
 
     body: bytes = attrs.field(repr=False)
-    content_type: str = "binary/octet-stream"  # what S3 says where nothing was said
-    last_modified: datetime.datetime = attrs.field(factory=_now)  # UTC, whole seconds as in HTTP
-    # What else was said of it, names in lower case: `cache-control` and its like, `x-amz-meta-*`.
+    content_type: str = "binary/octet-stream"
+    last_modified: datetime.datetime = attrs.field(factory=_now)
     headers: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
-    etag: str = attrs.field(kw_only=True)  # the body's MD5 in hex, in quotation marks
+    etag: str = attrs.field(kw_only=True)
 
     @etag.default
     def _hash(self) -> str:

@@ -28,12 +28,20 @@ _MARKS: Final = re.compile(rb"\A(?:%b)++" % BYTE_ORDER_MARK)
 # Not frozen: one is made per event, and attrs' frozen slotted __init__ costs three times as much.
 @attrs.define(eq=False, repr=False)
 class ServerSentEvent(Value):
-    """One event of a stream."""
+    """One event of a stream.
 
-    event: str = "message"  # its type
-    data: str = ""  # the values of its data lines, joined by LF
-    id: str = ""  # the last id in the stream up to here
-    retry: int | None = None  # milliseconds; the last one since the event before
+    Attributes:
+        event: its type.
+        data: the values of its data lines, joined by LF.
+        id: the last id in the stream up to here.
+        retry: milliseconds to wait before connecting again, the last ones said since the
+            event before; else `None`.
+    """
+
+    event: str = "message"
+    data: str = ""
+    id: str = ""
+    retry: int | None = None
 
 
 class EventDecoder:

@@ -6,11 +6,12 @@ They are keyword arguments in the service's words, in snake_case. A test compare
 
 from __future__ import annotations
 
+import inspect
 import ssl
 from collections.abc import AsyncIterable, Awaitable, Collection, Mapping
 from typing import Any, Protocol, TypeAlias, TypedDict
 
-from aiosmrt.config import CredentialsSource, Path, RetryPolicy, Timeout
+from aiosmrt.config import Config, CredentialsSource, Path, RetryPolicy, Timeout
 from aiosmrt.hooks import Hooks
 from aiosmrt.http import Session
 from aiosmrt.redaction import redact
@@ -43,9 +44,9 @@ Body: TypeAlias = (
 class CallOptions(TypedDict, total=False):
     """What every call takes beside the operation's parameters."""
 
-    headers: Mapping[str, str] | None  # more headers, for a field newer than this release
-    timeout: Timeout | float | None  # for this call; a number is the total, in seconds
-    json: object  # written as the body; None is none
+    headers: Mapping[str, str] | None
+    timeout: Timeout | float | None
+    json: object
 
 
 class _Common(CallOptions, total=False):
@@ -85,6 +86,46 @@ class InvokeEndpointAsyncParameters(_Common, total=False):
     filename: str | None
     request_ttl_seconds: int | None
     invocation_timeout_seconds: int | None
+
+
+_MEANINGS = {
+    "accept": "the media type that is wished for the answer.",
+    "body": "what the model is given: up to 6,291,456 bytes, or 128,000 inline and asynchronously.",
+    "content_type": "the media type of the body.",
+    "custom_attributes": "forwarded to the container as it is: up to 1,024 characters of ASCII.",
+    "enable_explanations": "a JMESPath expression in place of the endpoint's, for Clarify.",
+    "endpoint_name": "the endpoint to call.",
+    "filename": "the name of the output in S3; without it the service makes one of the id.",
+    "headers": "more headers, for a field newer than this release.",
+    "inference_component_name": "the component to call, where the endpoint has some.",
+    "inference_id": "an id of the call: of captured data, or of the asynchronous invocation.",
+    "input_location": "where the input is, `s3://bucket/key`, in place of a body.",
+    "invocation_timeout_seconds": "seconds that the model may take: 1 to 3,600, 900 by default.",
+    "json": "a value to be written as JSON in place of a body; `None` is none.",
+    "prefix_aware_id": "calls with one id and prompts that begin alike go to one instance.",
+    "request_ttl_seconds": "seconds that it may wait in the queue: 60 to 21,600, the default.",
+    "s3_output_path_extension": "put behind the endpoint's path of outputs.",
+    "session_id": "of a stateful session; `NEW_SESSION` opens one.",
+    "target_container_hostname": "the container to call, where the endpoint has several.",
+    "target_model": "the model to call, where the endpoint has many.",
+    "target_variant": "the production variant to call, whatever the weights.",
+    "timeout": "of this call; a number is the total, in seconds.",
+}
+
+
+def _document(*kinds: type) -> None:
+    """Put the keys of typed dicts where `help()` shows them: it lists none that are inherited."""
+    for kind in kinds:
+        keys = "".join(f"    {key}: {_MEANINGS[key]}\n" for key in kind.__annotations__)
+        kind.__doc__ = f"{kind.__doc__}\n\nAttributes:\n{keys}"
+
+
+_document(
+    CallOptions,
+    InvokeEndpointParameters,
+    InvokeEndpointWithResponseStreamParameters,
+    InvokeEndpointAsyncParameters,
+)
 
 
 class Arguments:
@@ -149,3 +190,8 @@ class ClientOptions(TypedDict, total=False):
     s3_expected_bucket_owner: str | None
     poll_interval: float
     max_poll_interval: float
+
+
+# `help()` of the one is as good as that of the other.
+_, _, _OPTIONS = inspect.cleandoc(Config.__doc__ or "").partition("Attributes:")
+ClientOptions.__doc__ = f"{ClientOptions.__doc__}\n\nAttributes:{_OPTIONS}"
