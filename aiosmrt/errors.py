@@ -242,7 +242,7 @@ class ParameterError(AiosmrtError, ValueError):
 
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.problems = tuple(problems) or (message,)
+        self.problems: tuple[str, ...] = tuple(problems) or (message,)
 
 
 class ConfigurationError(AiosmrtError, ValueError):
@@ -306,7 +306,7 @@ class UnexpectedResponse(AiosmrtError):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
         self.body = body
 
     @property
@@ -344,11 +344,11 @@ class ServiceError(AiosmrtError):
         advice: str = "",
     ) -> None:
         super().__init__(message)
-        self.code = code or type(self).__name__
+        self.code: str = code or type(self).__name__
         self.message = message
         self.status = status
-        self.headers = dict(headers or {})
-        self.fields = dict(fields or {})
+        self.headers: dict[str, str] = dict(headers or {})
+        self.fields: dict[str, object] = dict(fields or {})
         self.advice = advice
 
     @property

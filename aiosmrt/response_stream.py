@@ -79,11 +79,14 @@ class ResponseStream:
         self._drop_values: Callable[[], None] | None = None  # those of a view, not given yet
         self._fault: AiosmrtError | None = None
         self._loop = asyncio.get_running_loop()
-        self.parts_received = self.bytes_received = 0
+        self.parts_received: int = 0
+        self.bytes_received: int = 0
         headers = response.head.headers
-        self.content_type = headers.get("x-amzn-sagemaker-content-type")
-        self.invoked_production_variant = headers.get("x-amzn-invoked-production-variant")
-        self.custom_attributes = headers.get("x-amzn-sagemaker-custom-attributes")
+        self.content_type: str | None = headers.get("x-amzn-sagemaker-content-type")
+        self.invoked_production_variant: str | None = headers.get(
+            "x-amzn-invoked-production-variant"
+        )
+        self.custom_attributes: str | None = headers.get("x-amzn-sagemaker-custom-attributes")
         self._metadata = call.describe(response.head)
         self._response = response
         self._ended = False

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from aiosmrt.asgi.answer import (
     DEFAULT_HEARTBEAT,
+    Headers,
     Receive,
     Relay,
     Scope,
@@ -52,7 +53,7 @@ class RelayResponse(Response):
         self.status_code = 200
         self.media_type = media_type
         self.background = background
-        self.raw_headers = build_headers(media_type, headers)
+        self.raw_headers: Headers = build_headers(media_type, headers)
         self._relay = Relay(opening, choose_format(media_type, view), heartbeat, self.raw_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

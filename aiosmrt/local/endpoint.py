@@ -128,7 +128,7 @@ class LocalEndpoint:
         if workers < 1:
             raise ConfigurationError(f"workers must be 1 or more, not {workers!r}")
         self.requests: list[InvocationRequest] = []
-        self.objects = ObjectStore()
+        self.objects: ObjectStore = ObjectStore()
         self._model = model or echo
         self._upstream = upstream
         self._host = host

@@ -116,7 +116,7 @@ class View(Generic[T]):
         self._unwatched = 0  # bytes since the last look at the clock
         self._ran_at = time.monotonic()  # when others ran last, as far as is known here
         self._ended = False
-        self.drop = functools.partial(_clear, self._ready, self._rest)
+        self.drop: Callable[[], None] = functools.partial(_clear, self._ready, self._rest)
 
     def __aiter__(self) -> Self:
         return self

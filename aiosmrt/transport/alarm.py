@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Alarm", "Waiting"]
@@ -32,7 +33,7 @@ class Alarm:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.time = loop.time
+        self.time: Callable[[], float] = loop.time
         self._waits: dict[Waiting, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._aimed_at = math.inf

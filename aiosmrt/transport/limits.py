@@ -70,9 +70,9 @@ class Limits:
     )
 
     def __init__(self, timeout: Timeout, alarm: Alarm | None = None) -> None:
-        self.timeout = timeout
+        self.timeout: Timeout = timeout
         self.awaited: Wait = "total"
-        self.peer = ""  # to whom a connection is made, for people
+        self.peer: str = ""  # to whom a connection is made, for people
         self._noted = ""  # what is awaited where only the total bounds it, for people
         self._loop = asyncio.get_running_loop()
         self._deadline = None if timeout.total is None else self._loop.time() + timeout.total

@@ -71,8 +71,8 @@ class Pool:
     """The connections of one event loop, made inside it."""
 
     def __init__(self, options: PoolOptions) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.alarm = Alarm(self.loop)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.alarm: Alarm = Alarm(self.loop)
         self._options = options
         self._routes: dict[str, Route] = {}
         self._given_route = None if options.proxy is None else _plan_route(options, options.proxy)

@@ -20,7 +20,7 @@ class Slots:
     __slots__ = ("_waiting", "free")
 
     def __init__(self, number: int) -> None:
-        self.free = number
+        self.free: int = number
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
