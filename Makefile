@@ -33,11 +33,14 @@ browser: .venv/installed
 	$(PYTHON) -m venv .venv-integration
 	.venv-integration/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	.venv-integration/bin/python -m pip install --quiet --disable-pip-version-check --group integration --editable .
+	-mkdir -p .venv-integration/javascript && cd .venv-integration/javascript && npm install --silent --no-save \
+		aws-sdk@2 @aws-sdk/client-sagemaker-runtime @aws-sdk/client-s3 @aws-sdk/lib-storage @aws-sdk/s3-request-presigner
 	touch $@
 
 integration: .venv-integration/installed
+	AIOSMRT_NODE_MODULES=$(CURDIR)/.venv-integration/javascript/node_modules \
 	.venv-integration/bin/python -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -s -v \
-		tests/integration/check_predictions.py
+		tests/integration/check_predictions.py tests/integration/check_clients.py
 
 .venv-bench/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-bench
