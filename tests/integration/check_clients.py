@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from aiosmrt.local import InvocationRequest, ModelResponse
+from aiosmrt.local.model import ResponseBody
 
 HERE = Path(__file__).parent
 AWS = Path(sys.executable).parent / "aws"
@@ -29,7 +30,9 @@ async def model(request: InvocationRequest) -> object:
     asked = json.loads(request.body) if b'"messages"' in request.body else {}
     streams = request.operation == "InvokeEndpointWithResponseStream"
     if "messages" not in asked:
-        body = _split(request.body) if streams else {"echo": request.body.decode()}
+        body: ResponseBody = {"echo": request.body.decode()}
+        if streams:
+            body = _split(request.body)
         return ModelResponse(body, custom_attributes=request.custom_attributes)
     if streams:
         return _chat()
