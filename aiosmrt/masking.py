@@ -87,7 +87,8 @@ class Secrets:
         shown: list[str] = []
         end = 0
         for begin, next_end in self._find(text):
-            shown += (text[end:begin], _MASK)
+            # PHP's JSON has a backslash before a slash, which stands for nothing by itself.
+            shown += (text[end:begin].rstrip("\\"), _MASK)
             end = next_end
         return mask_named("".join([*shown, text[end:]]))
 

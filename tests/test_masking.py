@@ -11,7 +11,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import ServiceError
@@ -76,6 +76,7 @@ def test_what_an_excerpt_cuts_is_masked(behind: str) -> None:
     assert secrets.mask("tenant=seven is missing") == "tenant=seven is missing"
 
 
+@example(19, 15, "in PHP's JSON")
 @given(st.integers(0, len(TOKEN) - 15), st.integers(15, 800), st.sampled_from(sorted(ENCODINGS)))
 def test_a_part_of_a_secret_is_masked(start: int, size: int, name: str) -> None:
     encoded = ENCODINGS[name](TOKEN[start : start + size])
@@ -147,7 +148,7 @@ def test_all_the_words_of_an_error_are_masked() -> None:
     error.body = TOKEN.encode()
     error.__cause__ = ValueError(f"because of {TOKEN}", 3)
     SECRETS.mask_error(error)
-    assert str(error) == "Wrong**** (HTTP 403): it is **** look"
+    assert str(error) == "Wrong**** (HTTP 403): it is ****. look"
     assert error.message == "it is ****"
     assert error.headers == {"x-echo": "****"}
     assert error.fields == {"Token-0": "****", "deep": [{"bytes": "****"}], "number": 1}

@@ -8,6 +8,7 @@ goes into the containers that are open.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable, Generator, Iterator
@@ -88,7 +89,7 @@ class LargeDocument:
         for _ in self.steps:
             pass
         if self._error is not None:
-            raise self._error
+            raise copy.copy(self._error)
         return self._value
 
     def _take_steps(self) -> Iterator[None]:

@@ -161,7 +161,7 @@ class View(Generic[T]):
 
         With it `contextlib.aclosing` takes a view.
         """
-        self._decoder = _Closed()  # what gives the parts tells whether they were all
+        self._give_up()  # what gives the parts tells whether they were all
         self._ask_again = False
         self.drop()
         await self._close()
@@ -191,9 +191,13 @@ class View(Generic[T]):
                 await self._let_others_run()
                 self._ran_at = time.monotonic()
                 if not self._rest:  # somebody has closed the stream meanwhile
-                    self._decoder = _Closed()
+                    self._give_up()
                     return
         self._rest.pop()
+
+    def _give_up(self) -> None:
+        """Decode nothing any more, and take no steps of what is decoded."""
+        self._decoder, self._stepping = _Closed(), None
 
 
 def _clear(*queues: deque[Any]) -> None:
