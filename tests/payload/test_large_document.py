@@ -208,7 +208,7 @@ def _no_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("_no_collector")
 @pytest.mark.parametrize("name", _CASES)
 def test_no_step_is_long(name: str) -> None:
-    text = _CASES[name](2 * MIB)
+    text = _CASES[name](MIB)
     worst = []
     for _ in range(2):
         longest = 0.0
@@ -217,7 +217,7 @@ def test_no_step_is_long(name: str) -> None:
         for _ in document.steps:
             longest, before = max(longest, time.thread_time() - before), time.thread_time()
         worst.append(max(longest, time.thread_time() - before))
-    assert min(worst) < 0.03  # measured: 0.1 to 6 ms; json.loads 5 to 600 ms
+    assert min(worst) < 0.03  # measured: 0.1 to 6 ms
 
 
 @pytest.mark.usefixtures("_no_collector")
@@ -232,7 +232,7 @@ def test_the_work_is_linear(name: str) -> None:
             seconds.append(time.thread_time() - before)
         return min(seconds)
 
-    assert measure(MIB) < 16 * measure(MIB // 4)  # measured: 2 to 6
+    assert measure(MIB // 2) < 16 * measure(MIB // 8)  # measured: 2 to 6
 
 
 def test_it_costs_no_more_memory_than_json_and_some_pieces() -> None:
