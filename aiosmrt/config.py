@@ -9,7 +9,7 @@ import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -402,7 +402,12 @@ def _check_owner(_: object, __: attrs.Attribute[str | None], value: object) -> N
         )
 
 
-def _check_pause(_: object, attribute: attrs.Attribute[float], value: object) -> None:
+def _check_keeping(_: object, attribute: attrs.Attribute[float | None], value: object) -> None:
+    if value is not None:
+        _check_pause(_, attribute, value)
+
+
+def _check_pause(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigurationError(f"{attribute.name}={value!r}: seconds above 0")
 
@@ -427,6 +432,11 @@ class Config(Value):
         use_dualstack_endpoint: whether the endpoint has IPv6, too.
         max_connections: calls on the wire at a time, and as many requests to S3; further
             ones wait for a slot.
+        keep_alive: seconds that an idle connection is kept, less where its server's `Keep-Alive:
+            timeout=` says so; `None` is no limit. Connections of a `session` are kept as that one
+            keeps them.
+        max_connection_age: seconds after which a connection is not used again, however busy it
+            was; `None` is no limit.
         session: an aiohttp session whose connections to use; its headers, cookies and the
             like are not.
         timeout: limits in seconds; a number is the total.
@@ -476,6 +486,8 @@ class Config(Value):
         default=None, validator=attrs.validators.optional(_check_switch)
     )
     max_connections: int = attrs.field(default=100, validator=_check_connections)
+    keep_alive: float | None = attrs.field(default=12.0, validator=_check_keeping)
+    max_connection_age: float | None = attrs.field(default=None, validator=_check_keeping)
     session: Session | None = attrs.field(default=None, repr=False)
     timeout: Timeout = attrs.field(default=None, converter=_to_timeout)
     retry: RetryPolicy | None = attrs.field(default=None, validator=_check_policy)

@@ -30,6 +30,8 @@ def _configure(name: str, value: object) -> Config:
         ("max_connections", 0, "an int of 1 or more"),
         ("max_connections", True, "an int of 1 or more"),
         ("max_connections", "9", "an int of 1 or more"),
+        ("keep_alive", 0, "keep_alive=0: seconds above 0"),
+        ("max_connection_age", "1h", "max_connection_age='1h': seconds above 0"),
         ("signature_version", "v2", "'v4' only"),
         ("signature_version", "v3", "UNSIGNED"),
         ("api_version", "2016-01-01", "'2017-05-13'"),

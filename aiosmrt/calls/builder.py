@@ -202,6 +202,8 @@ class CallBuilder:
         pool = await self.pools.make(
             PoolOptions(
                 max_connections=self.config.max_connections,
+                keep_alive=self.config.keep_alive,
+                max_connection_age=self.config.max_connection_age,
                 tls=resolved.tls,
                 load_tls=default_context.load,
                 proxy_tls=resolved.proxy_tls,

@@ -111,7 +111,8 @@ def _list_settings(
         settings["proxy"] = resolved.proxy
         settings["user_agent"] = Setting(resolved.user_agent, "all of the above")
     for name in (
-        *("use_ssl", "max_connections", "parameter_validation", "api_version"),
+        *("use_ssl", "max_connections", "keep_alive", "max_connection_age"),
+        *("parameter_validation", "api_version"),
         *("signature_version", "correct_clock_skew", "system_clock_offset", "client_cert"),
         *("proxy_verify", "proxy_client_cert"),
         *("user_agent_extra", "s3_input_prefix", "s3_expected_bucket_owner"),

@@ -166,6 +166,8 @@ class ClientOptions(TypedDict, total=False):
     use_fips_endpoint: bool | None
     use_dualstack_endpoint: bool | None
     max_connections: int
+    keep_alive: float | None
+    max_connection_age: float | None
     session: Session | None
     timeout: Timeout | float | None
     retry: RetryPolicy | None

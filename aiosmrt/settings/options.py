@@ -61,6 +61,8 @@ IDENTITY = frozenset(
 _SHAPES_THE_POOL = (
     "session",
     "max_connections",
+    "keep_alive",
+    "max_connection_age",
     "proxy",
     "proxy_headers",
     "proxy_verify",

@@ -25,9 +25,9 @@ from aiosmrt.http import ResponseHead
 
 __all__ = [
     "Connection",
+    "ConnectionProtocol",
     "Destination",
     "HttpProcessingError",
-    "Protocol",
     "Reuse",
     "Trace",
     "TracedResponse",
@@ -36,6 +36,7 @@ __all__ = [
     "connect",
     "find_loop",
     "find_protocol",
+    "forget_connection",
     "has_read",
     "make_destination",
     "make_trace",
@@ -46,7 +47,7 @@ _SEEN_WORKING = "3.12 to 3.14"
 # Limits are kept by `Limits`.
 _NO_LIMIT = aiohttp.ClientTimeout()
 
-Protocol = ResponseHandler
+ConnectionProtocol = ResponseHandler
 
 
 class Destination(aiohttp.ClientRequest):
@@ -135,12 +136,20 @@ def connect(
     return connector.connect(destination, traces=list(traces), timeout=_NO_LIMIT)
 
 
-def find_protocol(connection: Connection) -> Protocol:
+def find_protocol(connection: Connection) -> ConnectionProtocol:
     """Give the protocol of a connection that was neither released nor closed."""
-    return cast("Protocol", connection.protocol)
+    return cast("ConnectionProtocol", connection.protocol)
 
 
-def has_read(protocol: Protocol) -> bool:
+def forget_connection(connection: Connection) -> None:
+    """Drop a connection whose loop is closed: its transport can say nothing any more."""
+    protocol = connection.protocol
+    if protocol is not None:
+        protocol.transport = None
+    connection.close()
+
+
+def has_read(protocol: ConnectionProtocol) -> bool:
     """Tell whether the protocol of an idle connection has read what nobody asked for."""
     return protocol.should_close
 

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
+import re
 import select
+import weakref
 from collections.abc import Callable
 from time import monotonic
+from typing import Final, Protocol
 
-from aiosmrt.transport.adapter import Connection, Protocol, find_protocol, has_read
+from aiosmrt.transport.adapter import (
+    Connection,
+    ConnectionProtocol,
+    find_protocol,
+    forget_connection,
+    has_read,
+)
 
-__all__ = ["IdleConnections", "PooledConnection"]
+__all__ = ["IdleConnections", "LentConnections", "PooledConnection"]
+
+# Parameters of the header Keep-Alive (RFC 2068, section 19.7.1.1, as Apache, Node and others spell
+# them): seconds that the server keeps an idle connection, and requests that it still takes.
+_TIMEOUT: Final = re.compile(r"\btimeout\s*=\s*\"?([0-9]{1,9}(?:\.[0-9]{1,9})?)", re.IGNORECASE)
+_NO_MORE: Final = re.compile(r"\bmax\s*=\s*\"?0+(?![0-9])", re.IGNORECASE)
+_LONGEST: Final = 256  # characters that are looked at
+# Seconds by which a server is believed less, as in undici: its clock began before what it said was
+# here, and the next request takes its time, too.
+_MARGIN: Final = 2.0
 
 # Not on Windows. Errors and the end of a connection are readable, too.
 _poll = getattr(select, "poll", None)
@@ -23,19 +42,32 @@ class PooledConnection:
     Attributes:
         origin: where it leads.
         protocol: aiohttp's, which has it while no exchange is under way.
-        idle_since: when it was released, on the monotonic clock.
+        old_at: when it is too old to be used again, on the monotonic clock.
+        stays: seconds that its server keeps it idle, as far as it has said so.
+        ends_at: while it is idle, when it is to be closed, on the monotonic clock.
     """
 
-    __slots__ = ("_connection", "_idle", "_look", "idle_since", "origin", "protocol")
+    __slots__ = (
+        "_connection",
+        "_keeper",
+        "_look",
+        "ends_at",
+        "old_at",
+        "origin",
+        "protocol",
+        "stays",
+    )
 
     def __init__(
-        self, connection: Connection, origin: str, idle: IdleConnections | None = None
+        self, connection: Connection, origin: str, keeper: Keeper, max_age: float = math.inf
     ) -> None:
         self.origin = origin
-        self.protocol: Protocol = find_protocol(connection)
-        self.idle_since = 0.0
+        self.protocol: ConnectionProtocol = find_protocol(connection)
+        self.old_at = monotonic() + max_age
+        self.stays = math.inf
+        self.ends_at = 0.0
         self._connection = connection
-        self._idle = idle  # where it goes; without, to the connector that it was taken from
+        self._keeper = keeper
         self._look: Callable[[], object] | None = None
 
     @property
@@ -69,12 +101,17 @@ class PooledConnection:
             look = self._look = _make_look(transport)
         return bool(look())
 
+    def heed(self, said: str) -> None:
+        """Take note of the header Keep-Alive of its last answer."""
+        self.stays = _read_stay(said)
+
     def release(self) -> None:
         """Give it back, for another request."""
-        if self._idle is None:
-            self._connection.release()
-        else:
-            self._idle.add(self)
+        self._keeper.add(self)
+
+    def give_back(self) -> None:
+        """Leave it to the connector that it was taken from."""
+        self._connection.release()
 
     def close(self) -> None:
         """Close it in peace. Idempotent, but not for one that was released."""
@@ -87,6 +124,36 @@ class PooledConnection:
             transport.abort()
         self._connection.close()
 
+    def forget(self) -> None:
+        """Drop it where its loop is closed, so that nothing can be closed in peace."""
+        forget_connection(self._connection)
+
+
+class Keeper(Protocol):
+    """Where connections go that nobody uses."""
+
+    def add(self, connection: PooledConnection) -> None:
+        """Take a connection back."""
+
+
+class LentConnections:
+    """Connections of somebody else's connector, which keeps them by rules of its own."""
+
+    def __init__(self) -> None:
+        # By aiohttp's protocol, which a connection keeps as long as it lives.
+        self._ends: weakref.WeakKeyDictionary[ConnectionProtocol, float]
+        self._ends = weakref.WeakKeyDictionary()
+
+    def add(self, connection: PooledConnection) -> None:
+        """Give a connection back to its connector."""
+        if connection.stays < math.inf:
+            self._ends[connection.protocol] = monotonic() + connection.stays
+        connection.give_back()
+
+    def are_over(self, connection: PooledConnection) -> bool:
+        """Tell whether the server may have closed a connection, by what it has said."""
+        return monotonic() >= self._ends.get(connection.protocol, math.inf)
+
 
 class IdleConnections:
     """Connections that nobody uses, each closed when it was not used for some time.
@@ -95,16 +162,17 @@ class IdleConnections:
     write a request. That one knows of all that are here, and closes them when it is closed.
 
     Args:
-        seconds: for which one is kept.
+        seconds: for which one is kept, less where its server says so; `None` is no limit.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = math.inf if seconds is None else seconds
         self._loop = asyncio.get_running_loop()
         self._connections: dict[str, list[PooledConnection]] = {}
         # Keeps this alive, and all that is here, while the pool may be garbage: what is left of
         # that one closes them.
         self._timer: asyncio.TimerHandle | None = None
+        self._aimed_at = math.inf
         self._closed = False
 
     def __len__(self) -> int:
@@ -112,46 +180,56 @@ class IdleConnections:
 
     def add(self, connection: PooledConnection) -> None:
         """Take a connection back."""
-        if self._closed:
+        now = monotonic()
+        stays = connection.stays
+        ends_at = now + (min(self._seconds, stays))
+        ends_at = min(ends_at, connection.old_at)
+        if self._closed or ends_at <= now:
             connection.close()
             return
-        connection.idle_since = monotonic()
+        connection.ends_at = ends_at
         try:
             self._connections[connection.origin].append(connection)
         except KeyError:
             self._connections[connection.origin] = [connection]
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._seconds, self._sweep)
+        if ends_at < self._aimed_at:
+            self._aim(ends_at, now)
 
     def take(self, origin: str) -> PooledConnection | None:
         """Give the connection that was used last: the others may be left to their end."""
         connections = self._connections.get(origin)
         while connections:
             connection = connections.pop()
-            if monotonic() - connection.idle_since <= self._seconds:
+            if monotonic() < connection.ends_at:
                 return connection
             connection.close()
         return None
 
+    def _aim(self, when: float, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(when - now, self._sweep)
+        self._aimed_at = when
+
     def _sweep(self) -> None:
         """Close what was not used for so long, and what was lost."""
-        now = monotonic()
-        self._timer = None
-        oldest = now
+        now = max(monotonic(), self._aimed_at)  # a loop may call a little early
+        self._timer, self._aimed_at = None, math.inf
+        soonest = math.inf
         for origin, connections in tuple(self._connections.items()):
             kept = []
             for connection in connections:
-                if connection.lost or now - connection.idle_since >= self._seconds:
+                if connection.lost or connection.ends_at <= now:
                     connection.close()
                 else:
                     kept.append(connection)
-                    oldest = min(oldest, connection.idle_since)
+                    soonest = min(soonest, connection.ends_at)
             if kept:
                 connections[:] = kept
             else:
                 del self._connections[origin]
-        if self._connections:
-            self._timer = self._loop.call_later(oldest + self._seconds - now, self._sweep)
+        if soonest < math.inf:
+            self._aim(soonest, now)
 
     def close(self) -> None:
         """Close all that are here, and from now on all that come. Idempotent."""
@@ -159,10 +237,30 @@ class IdleConnections:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._clear(PooledConnection.close)
+
+    def forget(self) -> None:
+        """Drop all that are here: their loop is closed."""
+        self._closed = True
+        self._timer = None
+        self._clear(PooledConnection.forget)
+
+    def _clear(self, end: Callable[[PooledConnection], None]) -> None:
         for connections in self._connections.values():
             for connection in connections:
-                connection.close()
+                end(connection)
         self._connections.clear()
+
+
+@functools.lru_cache(maxsize=64)
+def _read_stay(said: str) -> float:
+    """Give the seconds that a connection may be kept by a header Keep-Alive, infinity if any."""
+    if len(said) > _LONGEST:
+        return math.inf
+    if _NO_MORE.search(said):
+        return 0.0
+    seconds = min(map(float, _TIMEOUT.findall(said)), default=math.inf)
+    return max(seconds - _MARGIN, seconds / 2)
 
 
 def _make_look(transport: asyncio.Transport) -> Callable[[], object]:

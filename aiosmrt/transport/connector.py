@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from asyncio import sleep
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +25,7 @@ from aiosmrt.transport.adapter import (
     find_loop,
     make_destination,
 )
-from aiosmrt.transport.connection import IdleConnections, PooledConnection
+from aiosmrt.transport.connection import IdleConnections, LentConnections, PooledConnection
 from aiosmrt.transport.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ __all__ = ["Connector", "Route", "admit"]
 # Probes of an idle connection (seconds, seconds, count), because load balancers and NAT gateways
 # drop idle flows silently after about 350 s.
 _KEEPALIVE = (60, 15, 3)
-# Seconds after which an idle connection is closed here, before the server's side closes it.
-_POOLED_IDLE = 12
-
 # Seconds that a server is given, once, to close a connection behind its answer. Those that close
 # each one, and do not say so, take tens of microseconds to do it, and on a machine with other work
 # some milliseconds; a call that follows at once comes sooner.
@@ -61,7 +59,7 @@ class Connector:
 
     Attributes:
         session: whose connector it is. It sends nothing.
-        trace_configs: of the session that was given.
+        trace_configs: of the session, whoever has put them there.
         limit: how many connections the session that was given has at most, 0 where it has no limit.
     """
 
@@ -72,6 +70,8 @@ class Connector:
         tls: ssl.SSLContext | bool,
         load_tls: Callable[[], Awaitable[ssl.SSLContext]] | None = None,
         proxy_tls: ssl.SSLContext | None = None,
+        keep_alive: float | None = None,
+        max_age: float | None = None,
     ) -> None:
         check_aiohttp()
         self._loop = asyncio.get_running_loop()
@@ -84,8 +84,10 @@ class Connector:
         self.limit = 0
         given = None if session is None else _check_session(session, self._loop)
         # Those of a session that was given go back to its own connector, for whoever else uses it.
-        self._idle = IdleConnections(_POOLED_IDLE)
-        self._keeps = given is None
+        self._idle = IdleConnections(keep_alive)
+        self._lent = LentConnections()
+        self._keeper = self._idle if given is None else self._lent
+        self._max_age = math.inf if max_age is None else max_age
         connector: aiohttp.BaseConnector | None
         if given is None:
             # Slots come before connections, so that a call signs after it has waited.
@@ -101,6 +103,9 @@ class Connector:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         self.session = given or self._own
+        if given is None:
+            # What instrumentation adds to every session that is made.
+            self.trace_configs = self._own.trace_configs
 
     @property
     def closed(self) -> bool:
@@ -151,6 +156,9 @@ class Connector:
             connection, used = await self._find(origin, route, traces)
             if not used:
                 return await admit(connection)
+            if self._lent.are_over(connection):
+                connection.abort()
+                continue
             # Before the loop reads: what TLS has read of a record that is not whole shows nowhere.
             sound = not connection.has_news()
             if sound and origin not in self._lasting:
@@ -181,9 +189,8 @@ class Connector:
         destination = self._destinations.get(origin) or await self._make_destination(origin, route)
         reuse = Reuse()
         connection = await connect(connector, destination, (reuse, *traces))
-        return PooledConnection(connection, origin, self._idle if self._keeps else None), (
-            reuse.told
-        )
+        made = PooledConnection(connection, origin, self._keeper, self._max_age)
+        return made, reuse.told
 
     async def _make_destination(self, origin: str, route: Route) -> Destination:
         if self._load_tls is not None and "https" in (

@@ -293,6 +293,9 @@ class Exchange(asyncio.Protocol):
             self._transport.resume_reading()
         self._transport.set_protocol(self._home)
         if self.answer.reusable:
+            head = self.answer.head
+            if head is not None and "keep-alive" in head.headers:
+                connection.heed(head.headers["keep-alive"])
             connection.release()
         else:
             connection.close()

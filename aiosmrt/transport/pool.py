@@ -56,6 +56,8 @@ class PoolOptions(Shown):
     """What shapes a pool; `tls` is aiohttp's `ssl` argument: a context, or False for no check."""
 
     max_connections: int = 100
+    keep_alive: float | None = 12.0  # seconds
+    max_connection_age: float | None = None  # seconds
     tls: ssl.SSLContext | bool = True
     # What gives the context in place of True, but on connections of a session that is given.
     load_tls: Callable[[], Awaitable[ssl.SSLContext]] | None = attrs.field(default=None, repr=False)
@@ -77,7 +79,12 @@ class Pool:
         self._routes: dict[str, Route] = {}
         self._given_route = None if options.proxy is None else _plan_route(options, options.proxy)
         self._connector = Connector(
-            options.session, tls=options.tls, load_tls=options.load_tls, proxy_tls=options.proxy_tls
+            options.session,
+            tls=options.tls,
+            load_tls=options.load_tls,
+            proxy_tls=options.proxy_tls,
+            keep_alive=options.keep_alive,
+            max_age=options.max_connection_age,
         )
         limit = min(options.max_connections, self._connector.limit or options.max_connections)
         self._limit = limit

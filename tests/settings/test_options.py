@@ -298,6 +298,21 @@ async def _connections(lab: Lab) -> None:
             assert max(at_once) == server.connections == number
 
 
+@row("keep_alive", "max_connection_age")
+async def _ends_of_connections(lab: Lab) -> None:
+    for options, connections in (
+        ({}, 1),
+        ({"keep_alive": 0.05}, 2),
+        ({"keep_alive": None, "max_connection_age": None}, 1),
+        ({"max_connection_age": 0.05}, 2),
+    ):
+        async with lab.connect(**options) as (client, server):
+            await invoke(client)
+            await asyncio.sleep(0.1)
+            await invoke(client)
+            assert server.connections == connections
+
+
 @row("session")
 async def _session(lab: Lab) -> None:
     class Resolver(aiohttp.abc.AbstractResolver):

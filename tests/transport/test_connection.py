@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+import aiohttp
 import attrs
 import pytest
 import pytest_asyncio
 
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions, connection
-from aiosmrt.transport.connection import PooledConnection
+from aiosmrt.transport.connection import LentConnections, PooledConnection
 
 pytestmark = pytest.mark.usefixtures("quiet_loop")
 
@@ -58,14 +59,14 @@ def test_the_look_is_the_same_where_there_is_no_poll(
     here, there = socket.socketpair()
     found: Any = _Idle(here)
     with here, there:
-        idle = PooledConnection(found, "http://h")
+        idle = PooledConnection(found, "http://h", LentConnections())
         assert not idle.has_news()
         there.send(b"x")
         assert idle.has_news()
     # One whose socket is gone cannot be used, whatever its transport says.
-    assert PooledConnection(found, "http://h").has_news()
+    assert PooledConnection(found, "http://h", LentConnections()).has_news()
     gone: Any = _Idle(None)
-    assert PooledConnection(gone, "http://h").has_news()
+    assert PooledConnection(gone, "http://h", LentConnections()).has_news()
 
 
 @attrs.define
@@ -86,15 +87,14 @@ class _Station:
 
 
 @pytest.fixture
-def idle_for(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Seconds that a connection of these tests is kept."""
-    monkeypatch.setattr("aiosmrt.transport.connector._POOLED_IDLE", 0.1)
+def idle_for() -> float:
+    """Seconds that a connection is kept."""
     return 0.1
 
 
 @pytest_asyncio.fixture
-async def pool() -> AsyncIterator[Pool]:
-    async with contextlib.aclosing(Pool(PoolOptions())) as pool:
+async def pool(idle_for: float) -> AsyncIterator[Pool]:
+    async with contextlib.aclosing(Pool(PoolOptions(keep_alive=idle_for))) as pool:
         yield pool
 
 
@@ -182,3 +182,76 @@ async def test_what_comes_back_to_a_closed_pool_is_closed(
         assert taken.lost
         assert len(pool._connector._idle) == 0
         await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.asyncio
+async def test_one_that_is_old_is_not_used_however_busy_it_was(
+    serve: Serve, exchange: Send, until: Until
+) -> None:
+    station = _Station()
+    station.may_answer.set()
+    options = PoolOptions(max_connection_age=0.15)
+    async with serve(station.answer) as server, contextlib.aclosing(Pool(options)) as pool:
+        for _ in range(4):  # it is never idle for long
+            assert await (await exchange(pool, server.url)).read() == b"ok"
+            await asyncio.sleep(0.06)
+        assert server.connections == 2
+        await until(lambda: server.open_connections == 0)  # when its time is over, used or not
+
+
+@pytest.mark.asyncio
+async def test_without_a_limit_none_is_closed(serve: Serve, exchange: Send) -> None:
+    station = _Station()
+    station.may_answer.set()
+    options = PoolOptions(keep_alive=None)
+    async with serve(station.answer) as server, contextlib.aclosing(Pool(options)) as pool:
+        await (await exchange(pool, server.url)).read()
+        assert pool._connector._idle._timer is None
+        await asyncio.sleep(0.05)
+        await (await exchange(pool, server.url)).read()
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("borrowed", [False, True], ids=["own", "borrowed"])
+@pytest.mark.parametrize(
+    ("said", "connections"),
+    [
+        ("keep-alive: timeout=0.5, max=9", 3),
+        ("keep-alive: timeout=1, max=99", 2),
+        ('Keep-Alive: TIMEOUT = "1"', 2),
+        ("keep-alive: timeout=60\r\nkeep-alive: timeout=1", 2),
+        ("keep-alive: timeout=60, max=100", 1),
+        ("keep-alive: timeout=60, max=0", 3),
+        ("keep-alive: xtimeout=0", 1),
+        ("keep-alive: 300", 1),
+        (f"keep-alive: {'x' * 300} timeout=0", 1),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_a_server_says_of_idle_connections_is_heeded(
+    said: str,
+    connections: int,
+    *,
+    borrowed: bool,
+    serve: Serve,
+    exchange: Send,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of one second the half is used, of more two seconds less."""
+    now = 0.0
+    monkeypatch.setattr(connection, "monotonic", lambda: now)
+
+    async def answer(_: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(_OK.replace(b"\r\n\r\n", f"\r\n{said}\r\n\r\n".encode()))
+
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serve(answer))
+        session = None
+        if borrowed:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+        pool = Pool(PoolOptions(session=session))
+        await stack.enter_async_context(contextlib.aclosing(pool))
+        for moment in (0.0, 0.4, 0.95):
+            now = moment
+            assert await (await exchange(pool, server.url)).read() == b"ok"
+    assert server.connections == connections

@@ -32,7 +32,7 @@ from aiosmrt.errors import (
 )
 from aiosmrt.http import Delivery, Request, ResponseHead
 from aiosmrt.transport import Pool, PooledResponse, PoolOptions
-from aiosmrt.transport.connection import PooledConnection
+from aiosmrt.transport.connection import LentConnections, PooledConnection
 from aiosmrt.transport.exchange import Exchange, encode_head
 from aiosmrt.transport.limits import Limits
 from aiosmrt.transport.response_parser import MalformedResponse
@@ -1047,6 +1047,8 @@ async def test_a_connection_that_is_gone_already_is_no_connection(serve_raw: Ser
         request = Request("POST", server.url, "/", {})
         exchange = Exchange(request, _Progress())
         with pytest.raises(ConnectionResetError, match="closed as soon as it was made"):
-            await exchange.begin(PooledConnection(connection, server.url), encode_head(request))
+            await exchange.begin(
+                PooledConnection(connection, server.url, LentConnections()), encode_head(request)
+            )
         assert exchange.begun_at is None
         assert connection.closed

@@ -237,18 +237,6 @@ async def test_a_finished_response_gives_its_connection_back(
 
 
 @pytest.mark.asyncio
-async def test_a_connection_is_not_kept_idle_for_long(
-    serve: Serve, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("aiosmrt.transport.connector._POOLED_IDLE", 0.05)
-    async with serve(_say_ok) as server, contextlib.aclosing(Pool(PoolOptions())) as pool:
-        for _ in range(2):
-            assert await (await exchange(pool, server.url)).read() == b"ok"
-            await asyncio.sleep(0.1)
-    assert server.connections == 2
-
-
-@pytest.mark.asyncio
 async def test_a_server_that_wants_no_more_is_not_asked_again(
     pool: Pool, serve: Serve, exchange: Exchange
 ) -> None:
