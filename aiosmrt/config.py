@@ -402,7 +402,7 @@ def _check_owner(_: object, __: attrs.Attribute[str | None], value: object) -> N
         )
 
 
-def _check_keeping(_: object, attribute: attrs.Attribute[float | None], value: object) -> None:
+def _check_keeping(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None:
         _check_pause(_, attribute, value)
 

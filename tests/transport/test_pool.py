@@ -999,3 +999,33 @@ def test_options_are_shown_without_their_secrets() -> None:
     shown = repr(options)
     assert "secret" not in shown
     assert "proxy='http://****@proxy', proxy_headers=<x-key>" in shown
+
+
+@pytest.mark.asyncio
+async def test_a_trace_that_is_added_to_every_session_is_served(
+    serve: Serve, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As instrumentation adds them: by another constructor of aiohttp's sessions."""
+    told: list[str] = []
+    tracing = aiohttp.TraceConfig()
+
+    async def tell_start(_: object, __: object, what: aiohttp.TraceRequestStartParams) -> None:
+        told.append(f"{what.method} {what.url.path}")
+
+    async def tell_reuse(*_: object) -> None:
+        told.append("reused")
+
+    tracing.on_request_start.append(tell_start)
+    tracing.on_connection_reuseconn.append(tell_reuse)
+    constructor = aiohttp.ClientSession.__init__
+
+    def instrumented(self: aiohttp.ClientSession, *args: Any, **options: Any) -> None:
+        options["trace_configs"] = [*(options.get("trace_configs") or ()), tracing]
+        constructor(self, *args, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", instrumented)
+    async with serve(_say_ok) as server, contextlib.aclosing(Pool(PoolOptions())) as pool:
+        for _ in range(2):
+            assert await (await exchange(pool, server.url)).read() == b"ok"
+    assert told == ["POST /", "POST /", "reused"]
+    assert server.connections == 1
