@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from aiosmrt.calls import Call, CallBuilder, open_stream, read_body
 from aiosmrt.config import UNSIGNED, Config
+from aiosmrt.errors import ConfigurationError
 from aiosmrt.hooks import Hooks
 from aiosmrt.models import ClientStats, InvokeEndpointResponse
 from aiosmrt.redaction import Redacted
@@ -123,16 +124,27 @@ class SageMakerRuntimeClient:
         """Tell what the client and those derived from it are busy with now."""
         return self._builder.pools.count()
 
-    async def warm_up(self) -> None:
-        """Do what the first call would have to wait for: settings and credentials.
+    async def warm_up(self, *, connections: int = 0) -> None:
+        """Do what the first calls would have to wait for: settings, credentials, connections.
+
+        Args:
+            connections: how many are to be open, TLS included; at most `max_connections`. What is
+                not used is closed after `keep_alive` seconds.
 
         Raises:
             ConfigurationError: an option, a variable or a profile cannot be used.
             CredentialsError: there are no credentials, or none within `Timeout.credentials`.
+            TransportError: a connection could not be made.
         """
-        await self._builder.prepare()
-        if self._builder.config.signature_version is not UNSIGNED:
-            await self._builder.credentials.get(self._builder.config.timeout.credentials)
+        if connections.__class__ is not int or connections < 0:
+            raise ConfigurationError(f"connections={connections!r}: an int of 0 or more")
+        builder = self._builder
+        pool, _ = await builder.prepare()
+        if builder.config.signature_version is not UNSIGNED:
+            await builder.credentials.get(builder.config.timeout.credentials)
+        if connections:
+            origin = builder.resolution.resolve_now().origin
+            await pool.open(origin, connections, builder.config.timeout)
 
     async def invoke_endpoint(
         self, **parameters: Unpack[InvokeEndpointParameters]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import copy
 import datetime
 import gc
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 from starlette.datastructures import UploadFile
 
@@ -34,6 +36,7 @@ from aiosmrt import (
     ClientStats,
     Config,
     ConfigurationError,
+    ConnectError,
     ConnectionLost,
     Credentials,
     CredentialsError,
@@ -1531,3 +1534,53 @@ async def test_json_is_no_parameter_of_the_service(connect: Connect, serve: Serv
             await client.call("InvokeEndpoint", {"EndpointName": "e", "json": 1})
         with pytest.raises(TypeError, match="did you mean 'json'"):
             await client.invoke_endpoint(endpoint_name="e", jsn=1)  # type: ignore[call-arg]
+
+
+# --- connections that are opened beforehand
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("borrowed", [False, True], ids=["own", "borrowed"])
+@pytest.mark.asyncio
+async def test_connections_are_opened_beforehand(
+    *, secure: bool, borrowed: bool, serve: Any, connect: Any, respond: Any, tls: Any
+) -> None:
+    async def answer(_: Any, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        writer.write(respond(200, b"ok"))
+
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serve(answer, tls=tls.server if secure else None))
+        session = await stack.enter_async_context(aiohttp.ClientSession()) if borrowed else None
+        client = await stack.enter_async_context(
+            connect(server, verify=tls.client, session=session, max_connections=3)
+        )
+        await client.warm_up(connections=2)
+        assert server.connections == 2
+        if not borrowed:  # of another connector nobody can tell what it has
+            await client.warm_up(connections=2)
+            assert client.stats().idle_connections == 2
+            await client.warm_up(connections=9)  # no more than there are places
+            assert client.stats().idle_connections == 3
+        before = server.connections
+        await asyncio.gather(
+            *(client.invoke_endpoint(endpoint_name="e", body=b"x") for _ in range(2))
+        )
+        assert server.connections == before
+        assert client.stats().in_flight == 0
+
+
+@pytest.mark.asyncio
+async def test_connections_that_cannot_be_opened_are_told_of(connect: Any, serve: Any) -> None:
+    async def answer(_: Any, writer: asyncio.StreamWriter) -> None:
+        raise AssertionError("nobody is asked")
+
+    async with serve(answer) as server:
+        client = connect(server)
+    async with client:
+        with pytest.raises(ConnectError, match="check endpoint_url"):
+            await client.warm_up(connections=2)
+        for wrong in (-1, True, 1.5):
+            with pytest.raises(ConfigurationError, match="connections="):
+                await client.warm_up(connections=wrong)
+        assert client.stats().in_flight == 0

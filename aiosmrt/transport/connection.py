@@ -178,6 +178,10 @@ class IdleConnections:
     def __len__(self) -> int:
         return sum(map(len, self._connections.values()))
 
+    def count(self, origin: str) -> int:
+        """Tell how many to an origin are here, and have not been lost."""
+        return sum(not each.lost for each in self._connections.get(origin, ()))
+
     def add(self, connection: PooledConnection) -> None:
         """Take a connection back."""
         now = monotonic()

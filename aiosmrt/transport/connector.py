@@ -124,6 +124,10 @@ class Connector:
         """How many connections of our own nobody uses."""
         return len(self._idle)
 
+    def count_idle(self, origin: str) -> int:
+        """Tell how many connections to an origin nobody uses."""
+        return self._idle.count(origin)
+
     def take_idle(self, origin: str) -> PooledConnection | None:
         """Give an idle connection, `None` where that takes waiting or another has to be made.
 
@@ -186,6 +190,23 @@ class Connector:
                 idle.abort()
                 raise
             return idle, True
+        return await self._connect(connector, origin, route, traces)
+
+    async def make(self, origin: str, route: Route) -> PooledConnection:
+        """Make a connection, though others may be idle; errors as `take`."""
+        connector = self._own.connector
+        if connector is None:
+            raise RuntimeError("the session is closed")
+        connection, used = await self._connect(connector, origin, route, ())
+        return connection if used else await admit(connection)
+
+    async def _connect(
+        self,
+        connector: aiohttp.BaseConnector,
+        origin: str,
+        route: Route,
+        traces: Sequence[Trace],
+    ) -> tuple[PooledConnection, bool]:
         destination = self._destinations.get(origin) or await self._make_destination(origin, route)
         reuse = Reuse()
         connection = await connect(connector, destination, (reuse, *traces))

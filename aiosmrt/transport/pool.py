@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import logging
 import ssl
 import sys
@@ -16,6 +17,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from aiosmrt.config import Timeout
 from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError
 from aiosmrt.http import Request, ResponseHead, Session
 from aiosmrt.models import ClientStats
@@ -221,6 +223,34 @@ class Pool:
         if not exchange.answer.complete:
             self._responses.add(response)
         return response
+
+    async def open(self, origin: str, number: int, limits: Timeout) -> None:
+        """Have as many connections to an origin idle, as far as there are places for them.
+
+        Raises:
+            TransportError: one of them could not be made; those that were are kept.
+        """
+        missing = min(number, self._limit) - self._connector.count_idle(origin)
+        opening = (self._open_one(origin, limits) for _ in range(missing))
+        for outcome in await asyncio.gather(*opening, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise copy.copy(outcome) from outcome.__cause__
+
+    async def _open_one(self, origin: str, seconds: Timeout) -> None:
+        limits = Limits(seconds, self.alarm)
+        route = self._given_route or self._find_route(origin)
+        request = Request("POST", origin, "/", {})
+        exchange = Exchange(request, limits)
+        with limits:
+            slot = await self.acquire(limits)
+            limits.connecting(exchange)
+            try:
+                connection = await self._connector.make(origin, route)
+            except _FOREIGN as error:
+                raise self._explain(error, request, exchange, route) from error
+            finally:
+                slot.release()
+            connection.release()
 
     def _explain(
         self, error: Exception, request: Request, exchange: Exchange, route: Route

@@ -1027,5 +1027,6 @@ async def test_a_trace_that_is_added_to_every_session_is_served(
     async with serve(_say_ok) as server, contextlib.aclosing(Pool(PoolOptions())) as pool:
         for _ in range(2):
             assert await (await exchange(pool, server.url)).read() == b"ok"
-    assert told == ["POST /", "POST /", "reused"]
+    place = "POST /endpoints/e/invocations"
+    assert told == [place, place, "reused"]
     assert server.connections == 1
