@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+import weakref
 from asyncio import sleep
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
@@ -106,6 +107,7 @@ class Connector:
         if given is None:
             # What instrumentation adds to every session that is made.
             self.trace_configs = self._own.trace_configs
+            weakref.finalize(self, _forget, self._own, self._idle, self._loop)
 
     @property
     def closed(self) -> bool:
@@ -229,6 +231,18 @@ class Connector:
         if route.proxy is None:  # or the connector would write something into it
             self._destinations[origin] = destination
         return destination
+
+
+def _forget(
+    session: aiohttp.ClientSession, idle: IdleConnections, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Drop what is open where nobody can close it: its loop was closed, without a word.
+
+    On a loop that goes on, what is left of the pool closes it.
+    """
+    if loop.is_closed() and not session.closed:
+        idle.forget()
+        session.detach()
 
 
 async def _let_pass(connection: PooledConnection, seconds: float) -> None:

@@ -312,3 +312,61 @@ async def test_closing_ends_with_the_caller(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(pool._connector, "aclose", close)
     await pools.aclose()
     assert pool.closed
+
+
+# Somebody else's program: its loop is closed without a word to what hangs on it.
+_CLOSED_LOOP = """
+import asyncio, gc, socket, sys, threading, uvloop
+import aiosmrt
+
+def converse(connection):
+    while connection.recv(65536):
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\nok")
+    ended.append(connection)
+
+def accept():
+    while True:
+        threading.Thread(target=converse, args=listening.accept()[:1], daemon=True).start()
+
+ended = []
+listening = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=accept, daemon=True).start()
+client = aiosmrt.SageMakerRuntimeClient(
+    region_name="us-east-1",
+    endpoint_url=f"http://127.0.0.1:{listening.getsockname()[1]}",
+    aws_access_key_id="a",
+    aws_secret_access_key="b",
+)
+
+async def call():
+    calls = (client.invoke_endpoint(endpoint_name="e", body=b"x") for _ in range(3))
+    await asyncio.gather(*calls)
+
+for _ in range(2):
+    loop = uvloop.new_event_loop() if sys.argv[1] == "uvloop" else asyncio.new_event_loop()
+    loop.run_until_complete(call())
+    loop.close()
+if sys.argv[2] == "dropped":
+    del client, loop
+    deadline = 100
+    while len(ended) < 6 and deadline:
+        gc.collect()
+        threading.Event().wait(0.05)
+        deadline -= 1
+    assert len(ended) == 6, len(ended)
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("end", ["dropped", "at exit"])
+def test_a_loop_that_is_closed_without_a_word_leaves_neither_socket_nor_noise(
+    loop: str, end: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _CLOSED_LOOP, loop, end],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
