@@ -118,14 +118,17 @@ class CredentialProvider:
         """
         if self._flight is not None:
             self._land()
+        cached, renew_at = self._cached, self._renew_at
+        if cached is not None and renew_at == math.inf:  # as keys that are given
+            return cached
         now = self.source.now()
-        if self._cached is not None and now < self._renew_at:
-            return self._cached
+        if cached is not None and now < renew_at:
+            return cached
         flight = self._flight = self._flight or self.source.fetch()
         if flight.outcome.done():
             self._land()
             return self._settle(flight, now)
-        return self._cached if now < self._block_at else None
+        return cached if now < self._block_at else None
 
     async def get(self, limit: float | None = None) -> Credentials:
         """Give credentials that hold, without suspending where there are some.

@@ -185,9 +185,7 @@ class IdleConnections:
     def add(self, connection: PooledConnection) -> None:
         """Take a connection back."""
         now = monotonic()
-        stays = connection.stays
-        ends_at = now + (min(self._seconds, stays))
-        ends_at = min(ends_at, connection.old_at)
+        ends_at = min(now + self._seconds, now + connection.stays, connection.old_at)
         if self._closed or ends_at <= now:
             connection.close()
             return
