@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from aiosmrt.cli.members import MEMBERS
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
@@ -47,7 +48,6 @@ _VIEW_HELP = (
 )
 _JSON_HELP = "print one line of JSON with the answer, its members and its figures"
 _WAIT = 900.0  # seconds, as AsyncInvocation.result has it
-_BODY_HELP = "the text itself, @PATH for a file, - (the default) for standard input"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,23 +86,28 @@ def build_parser() -> argparse.ArgumentParser:
         "--print-completion",
         action=_PrintCompletion,
         choices=("bash", "zsh"),
-        help="print what makes a shell complete this command; needs aiosmrt[completion]",
+        metavar="SHELL",
+        help="print what makes bash or zsh complete this command; needs aiosmrt[completion]",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, operation in COMMANDS.items():
-        command = commands.add_parser(name, help=_HELP[name], allow_abbrev=False)
+        command = commands.add_parser(
+            name,
+            help=_HELP[name],
+            usage=f"aiosmrt {name} [...]\n         --endpoint-name NAME",  # 20 flags are read below
+            allow_abbrev=False,
+        )
         _add_operation(command, operation)
-        if name != "invoke-async":
-            command.add_argument(
-                "-i",
-                "--include",
-                action="store_true",
-                help="print the answer's members and figures before it",
-            )
-        if name != "stream":
-            command.add_argument("--json", action="store_true", help=_JSON_HELP)
+        shown = command.add_mutually_exclusive_group()
+        command.add_argument(
+            "-i",
+            "--include",
+            action="store_true",
+            help="print the answer's members and figures before it",
+        )
+        shown.add_argument("--json", action="store_true", help=_JSON_HELP)
         if name == "stream":
-            command.add_argument("--as", dest="view", metavar="VIEW", type=_view, help=_VIEW_HELP)
+            shown.add_argument("--as", dest="view", metavar="VIEW", type=_view, help=_VIEW_HELP)
         if name == "invoke-async":
             command.add_argument(
                 "--wait",
@@ -114,14 +119,26 @@ def build_parser() -> argparse.ArgumentParser:
             )
     _add_result(
         commands.add_parser(
-            "result", help="wait for the output of an earlier invoke-async", allow_abbrev=False
+            "result",
+            help="wait for the output of an earlier invoke-async",
+            usage="aiosmrt result [...] JSON",
+            allow_abbrev=False,
         )
     )
-    _add_chat(commands.add_parser("chat", help="talk to a chat model", allow_abbrev=False))
-    _add_serve(commands.add_parser("serve", help="run a local endpoint", allow_abbrev=False))
+    _add_chat(
+        commands.add_parser(
+            "chat", usage="aiosmrt chat [...]", help="talk to a chat model", allow_abbrev=False
+        )
+    )
+    _add_serve(
+        commands.add_parser(
+            "serve", usage="aiosmrt serve [...]", help="run a local endpoint", allow_abbrev=False
+        )
+    )
     config = commands.add_parser(
         "config",
         help="show what a client would work with, and where each value comes from",
+        usage="aiosmrt config [...]",
         allow_abbrev=False,
     )
     config.add_argument("--json", action="store_true", help="print one JSON object")
@@ -141,12 +158,14 @@ def _view(text: str) -> str:
 
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--endpoint-name", help="an endpoint that speaks OpenAI's chat shape")
+    where.add_argument(
+        "--endpoint-name", metavar="NAME", help="an endpoint that speaks OpenAI's chat shape"
+    )
     where.add_argument("--local", action="store_true", help="talk to a built-in model")
     parser.add_argument("--system", metavar="TEXT", help="what the model is told first")
     parser.add_argument("--model", metavar="NAME", help="the model, where the endpoint has several")
-    parser.add_argument("--max-tokens", type=int, help="of each answer")
-    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="of each answer")
+    parser.add_argument("--temperature", type=float, metavar="T")
     parser.add_argument("--stats", action="store_true", help="tell how fast each answer came")
     _add_options(parser)
 
@@ -165,34 +184,38 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
 
 def _add_operation(parser: argparse.ArgumentParser, operation: Operation) -> None:
     for member in operation.request:
-        flag = "--" + member.parameter.replace("_", "-")
-        if member.location == "payload":
-            parser.add_argument(flag, metavar="BODY", help=_BODY_HELP)
-        else:
-            parser.add_argument(
-                flag,
-                dest=member.parameter,
-                required=member.location == "uri",
-                type=int if member.shape.kind == "integer" else str,
-                help=f"{member.name} of {operation.name}",
-            )
+        metavar, words = MEMBERS.get(member.parameter, ("VALUE", member.name))
+        parser.add_argument(
+            "--" + member.parameter.replace("_", "-"),
+            metavar=metavar,
+            required=member.location == "uri",
+            type=int if member.shape.kind == "integer" else str,
+            help=words,
+        )
     _add_options(parser)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where to, and how")
-    group.add_argument("--endpoint-url", help="the service's URL, for instance a local one")
-    group.add_argument("--s3-endpoint-url", help="where asynchronous outputs are, if not in S3")
-    group.add_argument("--region", dest="region_name", help="the AWS region")
-    group.add_argument("--profile", dest="profile_name", help="the profile of the shared files")
+    group.add_argument(
+        "--endpoint-url", metavar="URL", help="the service's URL, for instance a local one"
+    )
+    group.add_argument(
+        "--s3-endpoint-url", metavar="URL", help="where asynchronous outputs are, if not in S3"
+    )
+    group.add_argument("--region", dest="region_name", metavar="NAME", help="the AWS region")
+    group.add_argument(
+        "--profile", dest="profile_name", metavar="NAME", help="the profile of the shared files"
+    )
     group.add_argument("--timeout", type=float, metavar="SECONDS", help="for the whole call")
-    group.add_argument("--access-key-id", dest="aws_access_key_id")
-    group.add_argument("--secret-access-key", dest="aws_secret_access_key")
+    group.add_argument("--access-key-id", dest="aws_access_key_id", metavar="ID")
+    group.add_argument("--secret-access-key", dest="aws_secret_access_key", metavar="KEY")
     group.add_argument("--no-sign", action="store_true", help="send no signature")
     group.add_argument(
         "--retry-mode",
         choices=("standard", "adaptive", "off"),
-        help="how to attempt again what failed",
+        metavar="MODE",
+        help="how to attempt again what failed: standard, adaptive or off",
     )
     group.add_argument(
         "--max-attempts", type=int, metavar="N", help="of a call, the first one included"
@@ -213,18 +236,22 @@ def _add_verbosity(group: argparse._ActionsContainer) -> None:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     _add_verbosity(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="0, the default, picks a free one")
+    parser.add_argument(
+        "--host", metavar="NAME", default="127.0.0.1", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port", type=int, metavar="N", default=0, help="0, the default, picks a free one"
+    )
     parser.add_argument("--no-auth", dest="auth", action="store_false", help="check no signature")
     behind = parser.add_mutually_exclusive_group()
     behind.add_argument(
         "--model",
-        metavar="PACKAGE.MODULE:FUNCTION",
-        help="a Python function; without it a built-in model answers",
+        metavar="MODULE:NAME",
+        help="a Python function, package.module:function; without it a built-in model answers",
     )
     behind.add_argument("--upstream", metavar="URL", help="a container with /ping and /invocations")
-    parser.add_argument("--access-key-id", help="(default: local)")
-    parser.add_argument("--secret-access-key", help="(default: local-secret)")
+    parser.add_argument("--access-key-id", metavar="ID", help="(default: local)")
+    parser.add_argument("--secret-access-key", metavar="KEY", help="(default: local-secret)")
     parser.add_argument(
         "--s3-endpoint",
         dest="s3_endpoint_url",

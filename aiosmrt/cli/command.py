@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiosmrt.async_inference import AsyncInferenceResult
+from aiosmrt.async_inference import AsyncInferenceResult, AsyncInvocation
 from aiosmrt.cli.arguments import (
     COMMANDS,
     build_parser,
@@ -24,7 +24,14 @@ from aiosmrt.cli.arguments import (
 from aiosmrt.cli.chat import chat
 from aiosmrt.cli.configuration import show_configuration
 from aiosmrt.cli.demo import demonstrate
-from aiosmrt.cli.records import describe, describe_body, describe_metadata, write_head, write_line
+from aiosmrt.cli.records import (
+    describe,
+    describe_body,
+    describe_metadata,
+    write_head,
+    write_line,
+    write_metadata,
+)
 from aiosmrt.cli.terminal import Output, complain, drop_output, show_log, warn
 from aiosmrt.cli.views import read_view
 from aiosmrt.cli.waiting import wait_for_output
@@ -34,6 +41,7 @@ from aiosmrt.errors import AiosmrtError, ParameterError
 from aiosmrt.local import ServiceLimits, load_certificate, load_model, make_certificate, serve
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.plain_text import to_line
+from aiosmrt.response_stream import ResponseStream
 
 __all__ = ["main"]
 
@@ -159,10 +167,7 @@ async def _print_call(
             _print_response(response, arguments, output)
         elif arguments.command == "stream":
             async with client.invoke_endpoint_with_response_stream(**parameters) as stream:
-                if arguments.include:
-                    output.write(write_head(stream))
-                async for piece in read_view(stream, arguments.view):
-                    output.write(piece)
+                await _print_stream(stream, arguments, output)
         elif arguments.command == "result":
             saved = [client.resume_async_invocation(text) for text in parameters["saved"]]
             if arguments.json or len(saved) != 1:
@@ -170,24 +175,46 @@ async def _print_call(
             output.write(await wait_for_output(saved[0], arguments.wait))
         else:
             invocation = await client.invoke_endpoint_async(**parameters)
-            if arguments.wait is None:
-                record = json.loads(invocation.to_json())
-                if arguments.json and invocation.metadata is not None:
-                    record["metadata"] = describe_metadata(invocation.metadata)
-                output.write(write_line(record))
-            elif arguments.json:
+            _print_invocation(invocation, arguments, output)
+            if arguments.wait is not None and arguments.json:
                 results = client.wait_for_results([invocation], arguments.wait)
                 return await _print_results(results, output)
-            else:
+            if arguments.wait is not None:
                 output.write(await wait_for_output(invocation, arguments.wait))
     return 0
+
+
+async def _print_stream(
+    stream: ResponseStream, arguments: argparse.Namespace, output: Output
+) -> None:
+    if arguments.json:
+        body = describe_body(await stream.read())
+        output.write(write_line({**body, **describe(stream)}))
+        return
+    if arguments.include:
+        output.write(write_head(stream))
+    async for piece in read_view(stream, arguments.view):
+        output.write(piece)
+
+
+def _print_invocation(
+    invocation: AsyncInvocation, arguments: argparse.Namespace, output: Output
+) -> None:
+    """Print what is known before the output is there; the rest is printed with it."""
+    if arguments.include and invocation.metadata is not None:
+        output.write(write_metadata(invocation.metadata))
+    if arguments.wait is None:
+        record = json.loads(invocation.to_json())
+        if arguments.json and invocation.metadata is not None:
+            record["metadata"] = describe_metadata(invocation.metadata)
+        output.write(write_line(record))
 
 
 def _print_response(
     response: InvokeEndpointResponse, arguments: argparse.Namespace, output: Output
 ) -> None:
     if arguments.json:
-        output.write(write_line({**describe_body(response), **describe(response)}))
+        output.write(write_line({**describe_body(response.body), **describe(response)}))
         return
     if arguments.include:
         output.write(write_head(response))
@@ -204,7 +231,7 @@ async def _print_results(results: AsyncGenerator[AsyncInferenceResult], output: 
         async for result in results:
             record = json.loads(result.invocation.to_json())
             if result.output is not None:
-                record |= describe_body(result.output)
+                record |= describe_body(result.output.body)
                 record["content_type"] = result.output.content_type
                 record["metadata"] = describe_metadata(result.output.metadata)
             if result.error is not None:

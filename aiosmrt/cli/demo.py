@@ -12,7 +12,7 @@ from aiosmrt.models import ResponseMetadata
 
 __all__ = ["demonstrate"]
 
-_TEXT = "A stream ends only when its end is proven; every frame below was checked twice. ✓"
+_TEXT = "A stream ends only when its end is proven;\n  every frame of it was checked twice. ✓"
 
 
 async def _recite(request: InvocationRequest) -> object:
@@ -30,59 +30,46 @@ async def _stream(text: bytes) -> AsyncIterator[bytes]:
 
 async def demonstrate() -> None:
     """Run the three operations through a real client and real sockets, and tell how they went."""
-    rows: list[tuple[str, ResponseMetadata, str, str]] = []
+    body = b'{"instances": [[1, 2, 3]]}'
     async with LocalEndpoint(_recite) as endpoint, endpoint.client() as client:
-        _print(f"A local SageMaker Runtime endpoint answers at {endpoint.url}\n")
+        _print(f"A local endpoint: {endpoint.url}")
 
-        body = b'{"instances": [[1, 2, 3]]}'
+        _print(f"\nInvokeEndpoint\n  {body.decode()}")
         response = await client.invoke_endpoint(
             endpoint_name="demo", body=body, content_type="application/json"
         )
-        _print(f"invoke_endpoint        {body.decode()} -> {response.text()}")
-        rows.append(("InvokeEndpoint", response.metadata, "-", "-"))
+        _print(f"  {response.text()}")
+        _tell(response.metadata)
 
+        _print(f"\nInvokeEndpointAsync\n  {body.decode()}")
         invocation = await client.invoke_endpoint_async(
             endpoint_name="demo", body=body, content_type="application/json"
         )
         output = await invocation.result(timeout=30)
-        _print(f"invoke_endpoint_async  {invocation.output_location} -> {output.body.decode()}")
+        _print(f"  {output.body.decode()}")
         if invocation.metadata is not None:
-            rows.append(("InvokeEndpointAsync", invocation.metadata, "-", "-"))
+            _tell(invocation.metadata)
+        # What cannot be broken is last, however narrow the terminal is.
+        _print(f"  {invocation.output_location}")
 
-        _print("invoke_endpoint_with_response_stream:", end="\n  ")
+        _print("\nInvokeEndpointWithResponseStream\n  ", end="")
         async with client.invoke_endpoint_with_response_stream(
             endpoint_name="demo", body=_TEXT
         ) as stream:
             async for part in stream:
                 _print(part.bytes.decode(), end="")
-        _print("\n")
-        rows.append(
-            (
-                "InvokeEndpointWithResponseStream",
-                stream.metadata,
-                str(stream.parts_received),
-                str(stream.bytes_received),
-            )
-        )
-    _print_table(rows)
+        _print("")
+        _print(f"  {stream.parts_received} parts, {stream.bytes_received} bytes verified")
+        _tell(stream.metadata)
 
 
-def _print_table(rows: list[tuple[str, ResponseMetadata, str, str]]) -> None:
-    table = [("operation", "request id", "attempts", "first byte", "parts", "bytes verified")]
-    table += [
-        (
-            operation,
-            metadata.request_id or "-",
-            str(len(metadata.attempts)),
-            f"{metadata.time_to_first_byte * 1000:.1f} ms",
-            parts,
-            verified,
-        )
-        for operation, metadata, parts, verified in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        _print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)))
+def _tell(metadata: ResponseMetadata) -> None:
+    attempts = len(metadata.attempts)
+    _print(f"  request {metadata.request_id}")
+    _print(
+        f"  {attempts} attempt{'s' if attempts > 1 else ''}, "
+        f"first byte {metadata.time_to_first_byte * 1000:.1f} ms"
+    )
 
 
 def _print(text: str, end: str = "\n") -> None:

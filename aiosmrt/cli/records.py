@@ -6,11 +6,18 @@ import base64
 import datetime
 import json
 
-from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse, ResponseMetadata
+from aiosmrt.models import InvokeEndpointResponse, ResponseMetadata
 from aiosmrt.plain_text import to_line
 from aiosmrt.response_stream import ResponseStream
 
-__all__ = ["describe", "describe_body", "describe_metadata", "write_head", "write_line"]
+__all__ = [
+    "describe",
+    "describe_body",
+    "describe_metadata",
+    "write_head",
+    "write_line",
+    "write_metadata",
+]
 
 _MEMBERS = (
     "content_type",
@@ -39,18 +46,19 @@ def describe_metadata(metadata: ResponseMetadata) -> dict[str, object]:
         "request_id": metadata.request_id,
         "status": metadata.status,
         "attempts": len(metadata.attempts),
-        "slot_wait": metadata.slot_wait,
-        "time_to_first_byte": metadata.time_to_first_byte,
-        "total": metadata.total,
+        # Below a microsecond there is nothing but the clock's noise.
+        "slot_wait": round(metadata.slot_wait, 6),
+        "time_to_first_byte": round(metadata.time_to_first_byte, 6),
+        "total": round(metadata.total, 6),
     }
 
 
-def describe_body(answer: InvokeEndpointResponse | AsyncInferenceOutput) -> dict[str, object]:
+def describe_body(body: bytes) -> dict[str, object]:
     """Give the body as text where it is UTF-8, else as `body_base64`."""
     try:
-        return {"body": answer.body.decode()}
+        return {"body": body.decode()}
     except UnicodeDecodeError:
-        return {"body_base64": base64.b64encode(answer.body).decode()}
+        return {"body_base64": base64.b64encode(body).decode()}
 
 
 def write_line(record: dict[str, object]) -> bytes:
@@ -60,8 +68,16 @@ def write_line(record: dict[str, object]) -> bytes:
 
 def write_head(answer: InvokeEndpointResponse | ResponseStream) -> bytes:
     """Write a line for each member and each figure, and an empty one, as `curl -i` does."""
-    described = describe(answer)
-    figures = described.pop("metadata")
-    assert isinstance(figures, dict)  # noqa: S101 - for mypy
-    lines = [f"{name}: {to_line(str(value))}\n" for name, value in {**described, **figures}.items()]
-    return "".join([*lines, "\n"]).encode("utf-8", "replace")
+    members = describe(answer)
+    del members["metadata"]
+    return _write_lines(members) + write_metadata(answer.metadata)
+
+
+def write_metadata(metadata: ResponseMetadata) -> bytes:
+    """Write a line for each figure, and an empty one."""
+    return _write_lines(describe_metadata(metadata)) + b"\n"
+
+
+def _write_lines(values: dict[str, object]) -> bytes:
+    lines = [f"{name}: {to_line(str(value))}\n" for name, value in values.items()]
+    return "".join(lines).encode("utf-8", "replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import sys
 import time
 
@@ -31,7 +32,7 @@ async def wait_for_output(invocation: AsyncInvocation, seconds: float) -> bytes:
     try:
         output = await invocation.result(timeout=seconds)
     except BaseException:
-        sys.stderr.write(f"{invocation.to_json()}\n")
+        sys.stderr.write(f"{_wipe()}{invocation.to_json()}\n")
         raise
     finally:
         logger.removeHandler(warnings)
@@ -41,12 +42,15 @@ async def wait_for_output(invocation: AsyncInvocation, seconds: float) -> bytes:
     return output.body
 
 
+def _wipe() -> str:
+    return "\r\x1b[K" if sys.stderr.isatty() else ""
+
+
 class _Warnings(logging.Handler):
     """Prints what is logged, above the line that a terminal shows."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        wiped = "\r\x1b[K" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{wiped}aiosmrt: {to_line(record.getMessage())}\n")
+        sys.stderr.write(f"{_wipe()}aiosmrt: {to_line(record.getMessage())}\n")
 
 
 async def _show(location: str) -> None:
@@ -56,9 +60,12 @@ async def _show(location: str) -> None:
     place = to_line(location)
     try:
         while True:
-            sys.stderr.write(f"\r{time.monotonic() - began:4.0f} s  waiting for {place}")
+            # A line that goes on in the next row could not be wiped away.
+            room = shutil.get_terminal_size().columns - 1 - len("9999 s  waiting for ")
+            shown = place if len(place) <= room else "…" + place[len(place) - max(room, 1) + 1 :]
+            sys.stderr.write(f"\r{time.monotonic() - began:4.0f} s  waiting for {shown}")
             sys.stderr.flush()
             await asyncio.sleep(1)
     finally:
-        sys.stderr.write("\r\x1b[K")
+        sys.stderr.write(_wipe())
         sys.stderr.flush()

@@ -41,6 +41,22 @@ async def test_a_terminal_is_told_how_long_already(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.asyncio
+async def test_the_line_is_never_longer_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    location = f"s3://bucket/{'folder/' * 20}the-output"
+    async with LocalEndpoint() as endpoint, endpoint.client(poll_interval=0.01) as client:
+        endpoint.objects.make_bucket("bucket")
+        endpoint.objects.put(location, StoredObject(b"done"))
+        invocation = client.resume_async_invocation(json.dumps({"output_location": location}))
+        assert await wait_for_output(invocation, 30) == b"done"
+    line = terminal.getvalue().split("\r")[1]
+    assert len(line) < 40
+    assert line.endswith("the-output")
+
+
+@pytest.mark.asyncio
 async def test_who_gives_up_is_told_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     async with LocalEndpoint() as endpoint, endpoint.client() as client:
         endpoint.objects.make_bucket("bucket")
