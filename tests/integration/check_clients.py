@@ -22,7 +22,8 @@ from aiosmrt.local import InvocationRequest, ModelResponse
 from aiosmrt.local.model import ResponseBody
 
 HERE = Path(__file__).parent
-AWS = Path(sys.executable).parent / "aws"
+# Version 1 is a package of Python, version 2 comes with the system.
+AWS_1, AWS_2 = Path(sys.executable).parent / "aws", Path("/usr/bin/aws")
 
 
 async def model(request: InvocationRequest) -> object:
@@ -102,10 +103,17 @@ def test_javascript(program: str, url: str) -> None:
     assert done.stdout == "good\n"
 
 
-@pytest.mark.skipif(not AWS.exists(), reason="the AWS command line is not there")
-def test_the_aws_command_line(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", [AWS_1, AWS_2], ids=["version 1", "version 2"])
+def test_the_aws_command_line(program: Path, url: str, tmp_path: Path) -> None:
+    if not program.exists():
+        pytest.skip("this AWS command line is not there")
+
     def aws(*words: str) -> str:
-        done = subprocess.run([str(AWS), *words], capture_output=True, text=True, check=False)
+        # Version 2 looks at AWS_ENDPOINT_URL from 2.13 on, and not all systems have that.
+        where = ("--endpoint-url", url) if program == AWS_2 else ()
+        done = subprocess.run(
+            [str(program), *where, *words], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, (words, done.stderr)
         return done.stdout
 
