@@ -1,8 +1,9 @@
 # Each target makes what it needs; `make demo` and `make test` work on a fresh clone.
 PYTHON ?= python3
 BIN := .venv/bin
+MINUTES ?= 10
 
-.PHONY: demo test coverage lint format integration bench clean soak browser
+.PHONY: demo test coverage lint format integration bench clean soak browser fuzz
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, PYTHON=... chooses one") if sys.version_info < (3, 11) else None'
@@ -25,6 +26,16 @@ soak: .venv/installed
 	AIOSMRT_BATCH_ROWS=20000 AIOSMRT_RELAYED_STREAMS=200 AIOSMRT_OBSERVED_CALLS=10000 \
 		$(BIN)/python -m pytest -s tests/promises
 	AIOSMRT_MUTATED_ANSWERS=5000000 $(BIN)/python -m pytest --log-cli-level=INFO tests/fuzz
+
+.venv-fuzz/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --group fuzz --editable . || \
+		.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+fuzz: .venv-fuzz/installed
+	.venv-fuzz/bin/python -m tests.fuzz --minutes $(MINUTES)
 
 browser: .venv/installed
 	$(BIN)/python -m pytest tests/browser/check_event_source.py
