@@ -20,6 +20,9 @@ from aiosmrt.transport import (
 
 __all__ = ["open_stream", "read_body", "refuse"]
 
+_NO_CONTENT = 204
+_PARTIAL_CONTENT = 206
+
 # Bytes that a compressed body may become. The service lets no answer be larger than 25 MB, and has
 # no limit for what is compressed into them.
 _DECODED = 1 << 27
@@ -31,11 +34,22 @@ _KEPT = 1 << 25
 async def _check_status(operation: Operation, response: PooledResponse) -> None:
     """Raise what an answer's status means, unless it begins a success.
 
-    Any 2xx is one: the model of InvokeEndpointAsync says 202, local stand-ins answer 200.
+    Any 2xx is one: the model of InvokeEndpointAsync says 202, local stand-ins answer 200. Not so
+    one that has lost its body, or part of it, by what its status says.
     """
     head = response.head
     if not 200 <= head.status < 300:  # noqa: PLR2004 - the class of successes
         raise parse_error(operation, head, await read_refusal(response))
+    if head.status == _NO_CONTENT and _states_body(head):
+        raise _refuse(head, "HTTP 204 says that there is no body, but one belongs to it", b"")
+    if head.status == _PARTIAL_CONTENT:
+        wrong = "HTTP 206 says that the body is a part of the answer, and nobody asked for a part"
+        raise refuse(head, wrong, await receive_all(response, _KEPT))
+
+
+def _states_body(head: ResponseHead) -> bool:
+    length = head.headers.get("content-length", "0")
+    return length.strip("0, ") != "" or "transfer-encoding" in head.headers
 
 
 async def read_body(operation: Operation, response: PooledResponse, call: Call) -> bytes:

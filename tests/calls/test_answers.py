@@ -249,6 +249,44 @@ async def test_of_a_refusal_that_is_no_json_all_is_kept(
         await leftovers.check(client, server)
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("status", "framing", "says"),
+    [
+        (204, "content-length: 5", "no body"),
+        (204, "transfer-encoding: chunked", "no body"),
+        (206, "content-length: 5", "a part"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_status_that_takes_the_body_away_is_no_success(
+    *,
+    operation: str,
+    status: int,
+    framing: str,
+    says: str,
+    serve: Serve,
+    events: Events,
+    leftovers: Leftovers,
+) -> None:
+    answer = f"HTTP/1.1 {status} X\r\n{framing}\r\n\r\nhello".encode()
+    async with serve(events.play(answer)) as server:
+        error = await leftovers.fail(leftovers.connect(server.url), operation)
+        assert isinstance(error, aiosmrt.UnexpectedResponse)
+        assert error.may_have_run
+        assert says in str(error)
+
+
+@pytest.mark.asyncio
+async def test_no_content_is_an_answer_of_no_bytes(
+    serve: Serve, events: Events, connect: Connect
+) -> None:
+    answer = b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n"
+    async with serve(events.play(answer)) as server, connect(server) as client:
+        response = await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        assert response.body == b""
+
+
 @pytest.mark.asyncio
 async def test_of_a_page_in_place_of_a_stream_all_is_kept(
     serve: Serve, events: Events, respond: Respond, leftovers: Leftovers
