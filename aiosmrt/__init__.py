@@ -89,14 +89,19 @@ from aiosmrt.version import __version__
 if TYPE_CHECKING:
     from aiosmrt import asgi, eventstream, sse
     from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
+    from aiosmrt.payload import ChatAccumulator, ChatChunk, ChatMessage, ToolCall
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
 else:
     _LATE = {
         "AsyncInferenceResult": "aiosmrt.async_inference.results",
         "AsyncInferenceTimeout": "aiosmrt.async_inference.invocation",
         "AsyncInvocation": "aiosmrt.async_inference.invocation",
+        "ChatAccumulator": "aiosmrt.payload",
+        "ChatChunk": "aiosmrt.payload",
+        "ChatMessage": "aiosmrt.payload",
         "ResponseStream": "aiosmrt.response_stream",
         "ResponseStreamOpening": "aiosmrt.response_stream",
+        "ToolCall": "aiosmrt.payload",
         "asgi": "aiosmrt.asgi",
         "eventstream": "aiosmrt.eventstream",
         "sse": "aiosmrt.sse",
@@ -128,6 +133,9 @@ __all__ = [
     "BinaryFile",
     "Body",
     "CallOptions",
+    "ChatAccumulator",
+    "ChatChunk",
+    "ChatMessage",
     "ClientClosed",
     "ClientOptions",
     "ClientStats",
@@ -186,6 +194,7 @@ __all__ = [
     "TimeLimitError",
     "Timeout",
     "TooManyOpenFiles",
+    "ToolCall",
     "TotalTimeout",
     "TransportError",
     "TruncatedStream",

@@ -15,7 +15,7 @@ from aiosmrt.tracebacks import hides_locals
 from aiosmrt.value import JSONValue, Value
 
 if TYPE_CHECKING:
-    from aiosmrt.payload import ServerSentEvent
+    from aiosmrt.payload import ChatMessage, ServerSentEvent
 
 __all__ = [
     "AsyncInferenceOutput",
@@ -137,6 +137,33 @@ class _Whole(Value):
         from aiosmrt.payload import EventDecoder  # noqa: PLC0415 - start-up time
 
         return _decode(EventDecoder(), self.body)
+
+    @hides_locals
+    def chat(
+        self, shape: str = "openai-chat", *, require_done: bool = True
+    ) -> tuple[ChatMessage, ...]:
+        """Give what a chat model has said: a message for each choice, mostly one.
+
+        A stream that came as a body is read, too.
+
+        Args:
+            shape: `openai-chat`, `openai-completion`, `tgi` or `lmi`.
+            require_done: as for `ResponseStream.iter_chat`.
+
+        Raises:
+            ConfigurationError: there is no such shape.
+            PayloadError: the body has no such documents.
+            ModelStreamError: the model server reported a failure.
+            TruncatedStream: the model has not marked its end.
+        """
+        from aiosmrt.payload import ChatAccumulator, ChatDecoder  # noqa: PLC0415 - start-up time
+
+        accumulator = ChatAccumulator()
+        for chunk in _decode(
+            ChatDecoder(shape, self.content_type, require_done=require_done), self.body
+        ):
+            accumulator.add(chunk)
+        return accumulator.messages
 
     @hides_locals
     def json(self) -> Any:  # noqa: ANN401 - see below

@@ -27,6 +27,8 @@ from aiosmrt.http import Response
 from aiosmrt.models import PayloadPart, ResponseMetadata
 from aiosmrt.payload import (
     DEFAULT_MAX_LENGTH,
+    ChatChunk,
+    ChatDecoder,
     Decoder,
     JSONDocumentDecoder,
     LineDecoder,
@@ -251,6 +253,28 @@ class ResponseStream:
         """
         decoder = TokenDecoder(path, self.content_type, done=done, require_done=require_done)
         return self._view("tokens", decoder)
+
+    def iter_chat(
+        self, shape: str = "openai-chat", *, require_done: bool = True
+    ) -> View[ChatChunk]:
+        """Give what a chat model says, chunk by chunk; `ChatAccumulator` adds them up.
+
+        A chunk is given for each choice in each document, and one for a usage that stands alone. An
+        answer that did not come as a stream is one chunk a choice.
+
+        Args:
+            shape: of the documents, which are JSON lines or the data of server-sent events:
+                `openai-chat`, `openai-completion`, `tgi` or `lmi`.
+            require_done: whether an end that the model has not marked raises `TruncatedStream`,
+                behind all chunks: neither came the event `[DONE]`, nor has each choice a reason to
+                end (of TGI and LMI: a last document).
+
+        Raises:
+            ConfigurationError: there is no such shape.
+            PayloadError, ModelStreamError: as for `iter_tokens`.
+        """
+        decoder = ChatDecoder(shape, self.content_type, require_done=require_done)
+        return self._view("chat", decoder)
 
     async def read(self) -> bytes:
         """Give the whole payload; errors as iterating over the parts, without those before."""

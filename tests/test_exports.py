@@ -97,7 +97,7 @@ FIELDS = {f"{name}.{field}": (kind, field, hint) for name, kind, field, hint in 
 # What a number can be of.
 _UNIT = re.compile(
     r"\b((milli)?seconds|bytes|parts|calls|streams|connections|attempts|tokens|HTTP status"
-    r"|counts from 1)\b"
+    r"|counts from [01])\b"
 )
 
 
@@ -166,6 +166,7 @@ _DECODED = {
     "aiosmrt.InvokeEndpointResponse.json",
     "aiosmrt.ModelError.original_json",
     "aiosmrt.ResponseStream.iter_json",
+    "aiosmrt.ToolCall.parse_arguments",
 }
 
 

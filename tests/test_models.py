@@ -11,7 +11,15 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from aiosmrt.errors import InvalidJSON, InvalidText, PayloadError
+from aiosmrt.errors import (
+    AiosmrtError,
+    ConfigurationError,
+    InvalidJSON,
+    InvalidText,
+    ModelStreamError,
+    PayloadError,
+    TruncatedStream,
+)
 from aiosmrt.models import (
     Attempt,
     InvokeEndpointAsyncResponse,
@@ -130,6 +138,36 @@ def test_the_views_of_a_whole_body_can_be_closed() -> None:
         with contextlib.closing(values):
             next(values, None)
         assert next(values, None) is None
+
+
+def test_a_body_has_the_messages_of_a_chat() -> None:
+    choices = b'{"choices":[{"message":{"content":"a"}},{"message":{"content":"b"}}]}'
+    messages = _response(choices).chat()
+    assert [(message.index, message.text) for message in messages] == [(0, "a"), (1, "b")]
+    assert [message.text for message in _response(b'[{"generated_text":"a"}]').chat("tgi")] == ["a"]
+    # A stream that came as a body: twice as many bytes as one slice has.
+    piece = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"a" * 1000)
+    (message,) = _response(piece * 2 + b"data: [DONE]\n\n").chat()
+    assert message.text == "a" * 2000
+    assert _response(piece).chat(require_done=False)[0].text == "a" * 1000
+    assert _response(b"").chat(require_done=False) == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "kind"),
+    [
+        (b"", "openai-chat", TruncatedStream),
+        (b'{"choices":[{"delta":{"content":"a"}}]}', "openai-chat", TruncatedStream),
+        (b'{"error":{"message":"boom"}}', "openai-chat", ModelStreamError),
+        (b'{"choices":[{"text":"a","finish_reason":"stop"}]}', "openai-chat", PayloadError),
+        (b'{"choices":[', "openai-chat", InvalidJSON),
+        (b"{}", "chat", ConfigurationError),
+    ],
+)
+def test_a_body_without_a_sound_chat(body: bytes, shape: str, kind: type[AiosmrtError]) -> None:
+    with pytest.raises(kind) as caught:
+        _response(body).chat(shape)
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from aiosmrt import (
     AiosmrtError,
+    ChatChunk,
     ConfigurationError,
     IdleTimeout,
     InvalidJSON,
@@ -487,6 +488,11 @@ async def test_the_views_of_a_local_endpoint() -> None:
             assert [token async for token in stream.iter_tokens("openai-chat")] == ["Hel", "lo"]
         async with ask('{"token": {"text": "Hel"}}\n{"tok', 'en": {"text": "lo"}}') as stream:
             assert [token async for token in stream.iter_tokens("token.text")] == ["Hel", "lo"]
+        async with ask(*chat, "data: [DONE]\n\n", content_type="text/event-stream") as stream:
+            assert [chunk.text async for chunk in stream.iter_chat()] == ["Hel", "lo"]
+        async with ask('{"token": {"text": "Hel"}}\n{"tok', 'en": {"text": "lo"}}') as stream:
+            chunks = stream.iter_chat("lmi", require_done=False)
+            assert [chunk.text async for chunk in chunks] == ["Hel", "lo"]
 
 
 _text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -572,6 +578,7 @@ CHOICES: list[tuple[str, Callable[[ResponseStream], Any]]] = [
     ("JSON", lambda stream: anext(stream.iter_json())),
     ("events", lambda stream: anext(stream.iter_events())),
     ("tokens", lambda stream: anext(stream.iter_tokens("t"))),
+    ("chat", lambda stream: anext(stream.iter_chat())),
     ("parts", anext),
     ("bytes", lambda stream: stream.read()),
 ]
@@ -603,6 +610,8 @@ async def test_a_refused_view_is_not_chosen_and_costs_nothing(
         async with events.open(client) as stream:
             with pytest.raises(ConfigurationError, match="openai-chat"):
                 stream.iter_tokens("a b")
+            with pytest.raises(ConfigurationError, match="openai-chat"):
+                stream.iter_chat("a b")
             with pytest.raises(LookupError, match="unknown"):
                 stream.iter_text(errors="unknown")
             with pytest.raises(ValueError, match="require_done"):
@@ -683,6 +692,12 @@ async def test_errors_of_the_payload_say_where_and_close_the_connection(
             ModelStreamError,
         ),
         ([b'{"t": "a"}{"t": 1}'], lambda s: s.iter_tokens("t"), ["a"], InvalidJSON),
+        (
+            [b'{"token": {"text": "a"}}{"token": {"text": 1}}'],
+            lambda s: s.iter_chat("lmi"),
+            [ChatChunk(0, "a", raw={"token": {"text": "a"}})],
+            InvalidJSON,
+        ),
     ],
 )
 @pytest.mark.parametrize("end", ["proven", "cut", "none"])
@@ -793,10 +808,27 @@ async def test_tokens_of_documents_that_were_not_expected(
         assert (got, type(error)) == (["good"], TruncatedStream)
 
 
+@pytest.mark.asyncio
+async def test_a_chat_ends_by_proof(serve: Serve, connect: Connect, events: Events) -> None:
+    good = _GOOD["openai-chat"]
+    for parts in ([good], [good[:40], good[40:]]):
+        async with serve(events.play(events.whole(*parts))) as server, connect(server) as client:
+            async with events.open(client) as stream:
+                got, error = await events.read_to_fault(stream.iter_chat())
+            assert [chunk.text for chunk in got] == ["good"]
+            assert isinstance(error, TruncatedStream)
+            assert error.may_have_run
+            assert error.parts_received == len(parts)
+            async with events.open(client) as stream:
+                got, error = await events.read_to_fault(stream.iter_chat(require_done=False))
+            assert error is None
+
+
 @pytest.mark.parametrize(
     "choose",
     [
         lambda stream: stream.iter_text(),
+        lambda stream: stream.iter_chat("lmi"),
         lambda stream: stream.iter_lines(),
         lambda stream: stream.iter_json(),
         lambda stream: stream.iter_events(),
@@ -812,7 +844,7 @@ async def test_closing_a_view_closes_its_stream(
     events: Events,
     until: Until,
 ) -> None:
-    sent = b'{"t": "a"}\n{"t": "b"}\ndata: c\n\ndata: d\n\n'
+    sent = b'{"t": "a", "token": {"text": "a"}}\n{"t": "b"}\ndata: c\n\ndata: d\n\n'
     data = events.head() + events.chunk(events.part(sent))
     async with (
         serve(events.play(data, events.hang)) as server,

@@ -1,4 +1,4 @@
-"""What the parts of an answer carry: text, lines, documents, events, tokens.
+"""What the parts of an answer carry: text, lines, documents, events, tokens, chat.
 
 Pure but for the view, which waits for parts and lets others run, and one line in the log.
 
@@ -29,7 +29,10 @@ each JSON document, and before each field of an event.
 
 from __future__ import annotations
 
+from aiosmrt.payload.accumulator import ChatAccumulator
 from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH
+from aiosmrt.payload.chat import ChatChunk, ChatMessage, ToolCall
+from aiosmrt.payload.chat_decoder import ChatDecoder
 from aiosmrt.payload.documents import JSONDocumentDecoder
 from aiosmrt.payload.lines import LineDecoder
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent, encode, encode_comment
@@ -38,6 +41,10 @@ from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, 
 
 __all__ = [
     "DEFAULT_MAX_LENGTH",
+    "ChatAccumulator",
+    "ChatChunk",
+    "ChatDecoder",
+    "ChatMessage",
     "Decoder",
     "EventDecoder",
     "JSONDocumentDecoder",
@@ -46,6 +53,7 @@ __all__ = [
     "ServerSentEvent",
     "TextPieceDecoder",
     "TokenDecoder",
+    "ToolCall",
     "View",
     "encode",
     "encode_comment",

@@ -13,6 +13,7 @@ __all__ = ["TextDecoder"]
 
 DECODED_MARK: Final = "\ufeff"
 BYTE_ORDER_MARK: Final = DECODED_MARK.encode()
+_REPLACEMENT: Final = "\ufffd"
 
 
 class TextDecoder:
@@ -100,6 +101,37 @@ def name_invalid_text(error: UnicodeDecodeError, offset: int) -> InvalidText:
     )
     named.__cause__ = error
     return named
+
+
+class HalfJoiner:
+    """Joins the halves of surrogate pairs in pieces of text, and replaces those that are alone.
+
+    Attributes:
+        half: of a pair, at the end of the last piece, whose other half may come.
+    """
+
+    __slots__ = ("half",)
+
+    def __init__(self) -> None:
+        self.half = ""
+
+    def join(self, text: str) -> str:
+        """Give a piece, which is not empty, as UTF-8 can hold it, what was kept before it."""
+        text = self.half + text
+        self.half = ""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            if "\ud800" <= text[-1] <= "\udbff":
+                self.half = text[-1]
+                text = text[:-1]
+            return replace_halves(text)
+        return text
+
+    def flush(self) -> str:
+        """Give what stands for a half whose other half has not come."""
+        half, self.half = self.half, ""
+        return _REPLACEMENT if half else ""
 
 
 def replace_halves(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aiosmrt.models import JSONValue
-from aiosmrt.payload.presets import PRESETS
+from aiosmrt.payload.shapes import SHAPES
 from aiosmrt.payload.text_path import TextPath
 
 CHAT: JSONValue = {"id": "1", "choices": [{"index": 0, "delta": {"content": "a"}}]}
@@ -208,7 +208,7 @@ def test_presets_know_the_last_document(path: str, document: JSONValue, is_end: 
 
 
 def test_presets_know_the_event_behind_the_last_document() -> None:
-    marks = {name: TextPath(name).done for name in PRESETS}
+    marks = {name: TextPath(name).done for name in SHAPES}
     assert marks == {
         "openai-chat": "[DONE]",
         "openai-completion": "[DONE]",

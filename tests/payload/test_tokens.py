@@ -26,7 +26,7 @@ from aiosmrt.errors import (
     TruncatedStream,
 )
 from aiosmrt.models import JSONValue
-from aiosmrt.payload.presets import PRESETS
+from aiosmrt.payload.shapes import SHAPES
 from aiosmrt.payload.tokens import TokenDecoder
 from aiosmrt.sse import encode
 
@@ -52,7 +52,7 @@ LMI: list[JSONValue] = [
     {"token": {"id": 2, "text": ""}, "generated_text": "Zwölf €", "details": {}},
 ]
 OLD_LMI: list[JSONValue] = [{"outputs": ["Zw"]}, {"outputs": ["ölf €"]}, {"outputs": [""]}]
-SHAPES = [
+SHAPED = [
     ("openai-chat", CHAT),
     ("openai-completion", COMPLETION),
     ("tgi", TGI),
@@ -90,7 +90,7 @@ def _make(path: str, content_type: str | None = None) -> MakeDecoder:
     return lambda: TokenDecoder(path, content_type)
 
 
-@pytest.mark.parametrize(("path", "documents"), SHAPES)
+@pytest.mark.parametrize(("path", "documents"), SHAPED)
 @pytest.mark.parametrize("write", [_write_lines, _write_events])
 def test_every_shape_gives_its_text_at_every_split(
     decoding: type[Decoding],
@@ -276,7 +276,7 @@ def test_nesting_near_the_limit_of_recursion_is_an_error_of_the_payload(path: st
     assert kinds <= {"", "InvalidJSON", "ModelStreamError"}
 
 
-HOSTILE = [*PRESETS, *(path for path, _, _ in MISFITS), "@", "*", "[*].t", "keys(@)[0]", "&t"]
+HOSTILE = [*SHAPES, *(path for path, _, _ in MISFITS), "@", "*", "[*].t", "keys(@)[0]", "&t"]
 _signs = st.sampled_from(
     [
         *(bytes([sign]) for sign in b'"\\[]{},:1e-tn \r\n'),
@@ -504,7 +504,7 @@ def test_an_answer_that_is_no_stream_gives_its_text(
     assert decoding.give(_make(path), body) == ["hello"]
 
 
-@pytest.mark.parametrize("path", PRESETS)
+@pytest.mark.parametrize("path", SHAPES)
 def test_no_document_is_no_fault_but_foreign_lines_alone_are(
     decoding: type[Decoding], path: str
 ) -> None:
@@ -610,7 +610,7 @@ def test_the_tokens_are_those_that_were_sent(texts: list[str], events: bool) -> 
     assert _run([data], "tgi") == ([text for text in texts if text], None)
 
 
-@pytest.mark.parametrize("path", PRESETS)
+@pytest.mark.parametrize("path", SHAPES)
 @pytest.mark.parametrize("unit", [b"{}", b'""', b"data:0\n\n"])
 def test_a_slice_takes_some_milliseconds(path: str, unit: bytes) -> None:
     def once() -> float:

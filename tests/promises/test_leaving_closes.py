@@ -684,13 +684,20 @@ def _choose_view(stream: ResponseStream, chance: random.Random) -> AsyncIterator
         stream.iter_events,
         lambda: stream.iter_events(done="[DONE]", require_done=True, raise_on_error=True),
         lambda: stream.iter_tokens("t"),
+        lambda: stream.iter_chat("lmi"),
         lambda: stream,
     ]
     return chance.choice(views)()
 
 
 _SENT = [
-    *(b'{"t": "a"}\n', b'data: {"t": "b"}\n\n', b'{"t": "', b'c"}', b"data: [DONE]\n\n"),
+    *(
+        b'{"t": "a", "token": {"text": "a"}}\n',
+        b'data: {"t": "b"}\n\n',
+        b'{"t": "',
+        b'c"}',
+        b"data: [DONE]\n\n",
+    ),
     *(b'data: {"error": "x"}\n\n', b"\xff", b"1\n"),
 ]
 

@@ -152,6 +152,7 @@ def _frozen_heap() -> Iterator[None]:
         (b"\n", lambda s: s.iter_lines()),
         (b"data\n\n", lambda s: s.iter_events()),
         (b'{"t":"a"}', lambda s: s.iter_tokens("t")),
+        (b'{"token":{"text":"a"}}', lambda s: s.iter_chat("lmi", require_done=False)),
     ],
 )
 @pytest.mark.parametrize("length", [16 << 20, 1000])

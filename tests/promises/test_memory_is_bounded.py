@@ -425,6 +425,11 @@ def test_of_streams(run: Judge, serve: Serve, connect: Any, respond: Respond, ev
             aiosmrt.ModelStreamError,
             lambda s: s.iter_tokens("t"),
         ),
+        "chat": (
+            b'{"choices": [{"delta": {"content": "a"}}]}',
+            aiosmrt.TruncatedStream,
+            lambda s: s.iter_chat(),
+        ),
         "careless": (b"a", aiosmrt.InvalidJSON, lambda s: s._view("values", _Careless())),
     }
 

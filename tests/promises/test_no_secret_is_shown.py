@@ -669,12 +669,12 @@ async def a_stream_that_is_bad_at_once(stage: Stage) -> None:
         await _call(client, STREAM)
 
 
-@failure("iter_text", "iter_lines", "iter_json", "iter_events", "iter_tokens")
+@failure("iter_text", "iter_lines", "iter_json", "iter_events", "iter_tokens", "iter_chat")
 async def a_payload_that_the_view_cannot_read(stage: Stage, view: str) -> None:
     # Never malformed where the secret is: some characters of that place are told.
     text = ANSWER.encode()
     payloads = [text + b"\n\n", b"data: " + text + b"\xff" + text, b"\n\n"]
-    if view in ("iter_json", "iter_tokens"):
+    if view in ("iter_json", "iter_tokens", "iter_chat"):
         payloads = [b'{"error": null, "a": "' + text + b'"}', b'{"b": "' + text]
     path = ("openai-chat",) if view == "iter_tokens" else ()
     async with (

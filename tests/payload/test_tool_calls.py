@@ -1,0 +1,149 @@
+"""Which piece belongs to which tool call, whatever a server leaves out or repeats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aiosmrt.errors import InvalidJSON
+from aiosmrt.models import JSONValue
+from aiosmrt.payload import ChatAccumulator, ChatChunk
+from aiosmrt.payload.tool_calls import ToolCallReader
+
+
+def _piece(arguments: str = "", name: JSONValue = None, **members: JSONValue) -> JSONValue:
+    return {**members, "function": {"name": name, "arguments": arguments}}
+
+
+def _add(*deltas: JSONValue) -> list[tuple[int, str, str, str]]:
+    reader, accumulator = ToolCallReader(), ChatAccumulator()
+    for delta in deltas:
+        calls = tuple(reader.read({"tool_calls": delta}, is_whole=False))
+        accumulator.add(ChatChunk(0, tool_calls=calls))
+    calls = accumulator.message.tool_calls
+    return [(call.index, call.id, call.name, call.arguments) for call in calls]
+
+
+def test_pieces_are_told_apart_by_their_index() -> None:
+    assert _add(
+        [_piece("", "f", index=0, id="a")],
+        [_piece("[", index=0), _piece("", "g", index=1, id="b")],
+        [_piece("{}", index=1)],
+        [_piece("]", index=0)],
+    ) == [(0, "a", "f", "[]"), (1, "b", "g", "{}")]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": None}, {"index": "0"}, {"index": True}])
+def test_without_an_index_an_id_or_a_name_begins_a_call(index: dict[str, Any]) -> None:
+    expected = [(0, "a", "f", "[]"), (1, "b", "f", "{}")]
+    assert (
+        _add(
+            [_piece("", "f", id="a", **index)],
+            [_piece("[", **index)],
+            [_piece("]", **index)],
+            [_piece("{", "f", id="b", **index)],
+            [_piece("}", **index)],
+        )
+        == expected
+    )
+    # Pieces of two calls in turn, which have their ids.
+    assert (
+        _add(
+            [_piece("[", "f", id="a", **index), _piece("{", "f", id="b", **index)],
+            [_piece("]", id="a", **index), _piece("}", id="b", **index)],
+        )
+        == expected
+    )
+    assert _add([_piece("[]", "f", **index)], [_piece("{}", "f", **index)]) == [
+        (0, "", "f", "[]"),
+        (1, "", "f", "{}"),
+    ]
+
+
+def test_an_id_may_come_before_its_name_and_alone() -> None:
+    assert _add([{"id": "a"}], [_piece("[", "f")], [_piece("]")]) == [(0, "a", "f", "[]")]
+
+
+def test_ids_and_names_that_are_repeated_are_of_one_call() -> None:
+    indexes: list[dict[str, Any]] = [{}, {"index": 0}]
+    for index in indexes:
+        pieces: list[JSONValue] = [[_piece(text, "f", id="a", **index)] for text in ("[", "1", "]")]
+        assert _add(*pieces) == [(0, "a", "f", "[1]")]
+
+
+def test_the_first_of_many_ids_counts() -> None:
+    # As older releases of vLLM make a new one for each piece.
+    assert _add(
+        [_piece("", "f", index=0, id="a")],
+        [_piece("[", index=0, id="x")],
+        [_piece("]", index=0, id="y")],
+    ) == [(0, "a", "f", "[]")]
+
+
+def test_calls_that_all_have_the_index_0_are_told_apart_by_id_and_name() -> None:
+    assert _add(
+        [_piece("[]", "f", index=0, id="a")],
+        [_piece("{", "g", index=0, id="b")],
+        [_piece("}", index=0)],
+        [_piece("1", "h", index=1, id="c")],
+    ) == [(0, "a", "f", "[]"), (1, "b", "g", "{}"), (2, "c", "h", "1")]
+
+
+def test_a_name_may_come_in_pieces() -> None:
+    assert _add([_piece("", "get_", index=0, id="a")], [_piece("{}", "time", index=0)]) == [
+        (0, "a", "get_time", "{}")
+    ]
+
+
+def test_an_index_that_does_not_count_from_0_is_kept_and_one_below_is_not() -> None:
+    assert [call[0] for call in _add([_piece("", "f", index=3), _piece("", "g", index=1)])] == [
+        1,
+        3,
+    ]
+    assert [call[0] for call in _add([_piece("", "f", index=-1), _piece("", "g", index=0)])] == [
+        0,
+        1,
+    ]
+
+
+def test_other_forms() -> None:
+    # Older releases of TGI stream one call, not a list; and an object where a text should be.
+    assert _add(_piece("[", "f", index=0), _piece("]", index=0)) == [(0, "", "f", "[]")]
+    whole: dict[str, JSONValue] = {"function": {"name": "f", "arguments": {"a": "ä"}}}
+    assert _add([whole]) == [(0, "", "f", '{"a": "\\u00e4"}')]
+    assert _add([{"index": 0, "function": None}]) == [(0, "", "", "")]
+
+
+def test_one_function_call_as_it_was_before_there_were_tools() -> None:
+    reader = ToolCallReader()
+    deltas: list[dict[str, JSONValue]] = [
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"name": "f", "arguments": "[]"}, "tool_calls": []},
+        {"function_call": None, "tool_calls": None},
+    ]
+    pieces = [list(reader.read(delta, is_whole=False)) for delta in deltas]
+    assert [[(call.index, call.arguments) for call in calls] for calls in pieces] == [
+        [(0, "")],
+        [(0, "[]")],
+        [],
+    ]
+
+
+def test_the_calls_of_a_message_are_whole_whatever_they_are_called() -> None:
+    said: dict[str, JSONValue] = {"tool_calls": [_piece("1", "f", id="a") for _ in range(3)]}
+    calls = list(ToolCallReader().read(said, is_whole=True))
+    assert [call.index for call in calls] == [0, 1, 2]
+
+
+def test_arguments_that_are_nested_too_deeply_are_an_error_of_the_payload() -> None:
+    deep: JSONValue = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    said: dict[str, JSONValue] = {"tool_calls": [{"function": {"arguments": deep}}]}
+    try:
+        with pytest.raises(InvalidJSON, match="nested too deeply"):
+            list(ToolCallReader().read(said, is_whole=True))
+    finally:
+        while isinstance(deep, dict) and deep:  # Python frees what is so deep in steps
+            deep = deep.pop("a")
