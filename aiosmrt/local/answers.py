@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -35,7 +34,6 @@ __all__ = [
     "encode_part",
     "encode_value",
     "make_model_error",
-    "make_new_session_id",
     "make_service_unavailable",
     "make_validation_error",
     "name_content_type",
@@ -45,7 +43,6 @@ __all__ = [
 
 _MAX_MESSAGE = 2048  # characters; the service model's shape `Message`
 _ACCOUNT = "000000000000"
-_SESSION_SECONDS = 1200
 
 # Bytes of a part in one frame: with its headers it stays within 16 MiB, the most that an SDK on
 # aws-c-event-stream takes (AWS_EVENT_STREAM_MAX_MESSAGE_SIZE); others take more.
@@ -126,14 +123,6 @@ def write_headers(
     if head.closed_session_id is not None:
         headers["X-Amzn-SageMaker-Closed-Session-Id"] = head.closed_session_id
     return headers
-
-
-def make_new_session_id(session_id: str | None, now: datetime.datetime) -> str:
-    """Give the value of the header that opens a session, with an id of its own if need be."""
-    if session_id is not None and ";" in session_id:
-        return session_id
-    expires = now + datetime.timedelta(seconds=_SESSION_SECONDS)
-    return f"{session_id or uuid.uuid4()}; Expires={expires:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def place_output(request: InvocationRequest) -> QueuedInvocation:

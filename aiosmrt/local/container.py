@@ -77,7 +77,7 @@ class Container:
                 if response.status not in _OK:
                     said = b"".join([part async for part in parts]).decode("utf-8", "replace")
                     raise make_model_error(request.endpoint_name, response.status, said)
-                yield Answer(_read_head(response), parts)
+                yield Answer(_read_head(request, response), parts)
         finally:
             response.close()
 
@@ -107,12 +107,16 @@ def _write_headers(request: InvocationRequest) -> dict[str, str]:
     return headers
 
 
-def _read_head(response: aiohttp.ClientResponse) -> ModelResponse:
+def _read_head(request: InvocationRequest, response: aiohttp.ClientResponse) -> ModelResponse:
     prefix = "X-Amzn-SageMaker"
+    new_session_id = response.headers.get(f"{prefix}-New-Session-Id")
+    if new_session_id is None and request.session_id == "NEW_SESSION":
+        # So the developer guide has it, "Stateful sessions"; containers do either.
+        new_session_id = response.headers.get(f"{prefix}-Session-Id")
     return ModelResponse(
         b"",
         content_type=response.headers.get("Content-Type"),
         custom_attributes=response.headers.get(f"{prefix}-Custom-Attributes"),
-        new_session_id=response.headers.get(f"{prefix}-New-Session-Id"),
+        new_session_id=new_session_id,
         closed_session_id=response.headers.get(f"{prefix}-Closed-Session-Id"),
     )

@@ -32,6 +32,7 @@ from aiosmrt.local.model import InvocationRequest, Model, echo
 from aiosmrt.local.objects import ObjectStore
 from aiosmrt.local.python_model import PythonModel
 from aiosmrt.local.s3 import PATH, S3, encode_s3_error
+from aiosmrt.local.sessions import SessionBackend, Sessions
 from aiosmrt.local.storage import LocalStorage, S3Storage, Storage
 from aiosmrt.plain_text import to_line
 from aiosmrt.service import (
@@ -88,6 +89,9 @@ class LocalEndpoint:
             where one is given, else with the credentials that a client finds. Outputs go into its
             bucket `aiosmrt-local`, which is made where it is missing.
         service_limits: what a model may take and give; `None`, the default, is no limit.
+        session_seconds: how long a session lasts whose model does not say when it ends. A request
+            of a session that is not open is a ModelError, unless there is an `upstream`, which
+            knows its own.
         tls: a server's context, for https.
 
     Attributes:
@@ -114,6 +118,7 @@ class LocalEndpoint:
         s3_list_permission: bool = True,
         s3_endpoint_url: str | None = None,
         service_limits: ServiceLimits | None = None,
+        session_seconds: float = 1200.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         if model is not None and upstream is not None:
@@ -143,6 +148,7 @@ class LocalEndpoint:
         self._s3 = S3(self.objects, list_permission=s3_list_permission)
         self._s3_url = s3_endpoint_url
         self._limits = service_limits
+        self._sessions = Sessions(session_seconds)
         self._tls = tls
         self._given_keys = (access_key_id, secret_access_key)
         self._url: str | None = None
@@ -233,7 +239,7 @@ class LocalEndpoint:
             return Container(self._upstream.rstrip("/"), session)
         executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="aiosmrt-local-model")
         stack.push_async_callback(asyncio.to_thread, executor.shutdown)
-        return PythonModel(self._model, executor)
+        return SessionBackend(PythonModel(self._model, executor), self._sessions)
 
     async def _open_storage(self, stack: contextlib.AsyncExitStack) -> Storage:
         if self._s3_url is None:

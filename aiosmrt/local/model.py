@@ -104,7 +104,8 @@ class ModelResponse(Shown):
         content_type: the media type of the answer.
         custom_attributes: what is said beside the answer.
         new_session_id: of a session that is opened: the id, or
-            `<id>; Expires=<yyyy-mm-ddThh:mm:ssZ>`.
+            `<id>; Expires=<yyyy-mm-ddThh:mm:ssZ>`; where the request asks for one, and there is
+            none here, the endpoint makes one that the model does not get to know.
         closed_session_id: of a session that is closed.
         invoked_production_variant: the variant that answered; `None` is the one asked for,
             or AllTraffic.

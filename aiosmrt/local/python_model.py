@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import inspect
 import logging
 import threading
@@ -20,7 +19,6 @@ from aiosmrt.local.answers import (
     adopt_error,
     encode_value,
     make_model_error,
-    make_new_session_id,
 )
 from aiosmrt.local.model import InvocationRequest, Model, ModelFailure, ModelResponse
 from aiosmrt.value import write_json
@@ -60,10 +58,6 @@ class PythonModel:
                 head = result
             else:
                 head = ModelResponse(cast("ResponseBody", result))
-            if request.session_id == "NEW_SESSION":
-                now = datetime.datetime.now(datetime.UTC)
-                session = make_new_session_id(head.new_session_id, now)
-                head = attrs.evolve(head, new_session_id=session)
             head, source = self._open(head)
         except (Exception, asyncio.CancelledError) as error:
             if _is_asked_for(error):

@@ -28,6 +28,7 @@ from aiosmrt.service.operations import (
     parse_invocation,
     parse_message,
     parse_response,
+    parse_session,
     read_request_id,
     respell,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "parse_invocation",
     "parse_message",
     "parse_response",
+    "parse_session",
     "read_request_id",
     "respell",
     "spell",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import json
@@ -38,6 +39,7 @@ __all__ = [
     "parse_invocation",
     "parse_message",
     "parse_response",
+    "parse_session",
     "read_request_id",
     "respell",
 ]
@@ -140,7 +142,8 @@ def parse_response(
 ) -> InvokeEndpointResponse:
     """Read the answer of a successful InvokeEndpoint."""
     headers = head.headers
-    session_id, expires_at = _parse_session(headers.get("x-amzn-sagemaker-new-session-id"))
+    session_id, expires_at = parse_session(headers.get("x-amzn-sagemaker-new-session-id"))
+    closed_session_id, _ = parse_session(headers.get("x-amzn-sagemaker-closed-session-id"))
     return InvokeEndpointResponse(
         body=body,
         content_type=headers.get("content-type"),
@@ -148,23 +151,26 @@ def parse_response(
         custom_attributes=headers.get("x-amzn-sagemaker-custom-attributes"),
         new_session_id=session_id,
         new_session_expires_at=expires_at,
-        closed_session_id=headers.get("x-amzn-sagemaker-closed-session-id"),
+        closed_session_id=closed_session_id,
         metadata=metadata,
     )
 
 
-def _parse_session(value: str | None) -> tuple[str | None, datetime.datetime | None]:
-    """Take `id; Expires=2026-11-22T10:00:00Z` apart (NewSessionResponseHeader's pattern)."""
-    if value is None:
-        return None, None
-    session_id, _, rest = value.partition(";")
+def parse_session(value: str | None) -> tuple[str | None, datetime.datetime | None]:
+    """Take `id; Expires=2026-11-22T10:00:00Z` apart (NewSessionResponseHeader's pattern).
+
+    Returns:
+        The id, `None` where there is none; and when it ends, in UTC, where that can be read.
+    """
+    session_id, _, rest = (value or "").partition(";")
     name, _, expires = rest.strip().partition("=")
-    if name.lower() != "expires":
-        return session_id, None
-    try:
-        return session_id, datetime.datetime.fromisoformat(expires)
-    except ValueError:
-        return session_id, None
+    end = None
+    if name.lower() == "expires":
+        with contextlib.suppress(ValueError):
+            end = datetime.datetime.fromisoformat(expires.strip())
+    if end is not None and end.tzinfo is None:
+        end = end.replace(tzinfo=datetime.UTC)  # a container that has left its Z out
+    return session_id.strip() or None, end
 
 
 def parse_invocation(

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import datetime
 import json
-import re
 
 import pytest
 
@@ -12,11 +10,8 @@ from aiosmrt.local.answers import (
     QueuedInvocation,
     encode_error,
     make_model_error,
-    make_new_session_id,
     place_output,
 )
-
-_NOW = datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +35,6 @@ def test_messages_are_cut_where_the_service_model_ends_them() -> None:
     assert isinstance(error, ModelError)
     assert len(error.message) == 2048
     assert error.original_message == "x" * 2048
-
-
-def test_a_session_gets_an_id_and_an_end() -> None:
-    made = make_new_session_id(None, _NOW)
-    assert re.fullmatch(r"[0-9a-f-]{36}; Expires=2026-02-03T04:25:06Z", made)
-    assert make_new_session_id("mine", _NOW) == "mine; Expires=2026-02-03T04:25:06Z"
-    whole = "mine; Expires=2030-01-01T00:00:00Z"
-    assert make_new_session_id(whole, _NOW) == whole
 
 
 def test_output_and_failure_are_named_after_the_inference_id() -> None:

@@ -23,6 +23,28 @@ _INVOKE = "/endpoints/e/invocations"
 _STREAM = "/endpoints/e/invocations-response-stream"
 
 
+@pytest.mark.parametrize("name", ["X-Amzn-SageMaker-New-Session-Id", "X-Amzn-SageMaker-Session-Id"])
+@pytest.mark.asyncio
+async def test_a_container_keeps_its_own_sessions(run_container: RunContainer, name: str) -> None:
+    seen = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(request.headers.get("X-Amzn-SageMaker-Session-Id"))
+        return web.Response(headers={name: "s; Expires=2030-01-01T00:00:00Z"})
+
+    async with (
+        run_container(handle) as upstream,
+        LocalEndpoint(upstream=upstream) as endpoint,
+        endpoint.client(params={"endpoint_name": "e"}) as client,
+    ):
+        opened = await client.invoke_endpoint(body=b"", session_id="NEW_SESSION")
+        assert opened.new_session_id == "s"
+        await client.invoke_endpoint(body=b"", session_id="unknown-here")
+        async with client.invoke_endpoint_with_response_stream(body=b"", session_id="s") as stream:
+            await stream.read()
+    assert seen == ["NEW_SESSION", "unknown-here", "s"]
+
+
 def _abort(request: web.BaseRequest) -> None:
     assert request.transport is not None
     request.transport.abort()

@@ -36,6 +36,7 @@ from aiosmrt.service.operations import (
     parse_invocation,
     parse_message,
     parse_response,
+    parse_session,
 )
 
 ORIGIN = "https://runtime.sagemaker.us-east-1.amazonaws.com"
@@ -127,6 +128,17 @@ class TestResponse:
             2026, 11, 22, 10, tzinfo=datetime.UTC
         )
         assert response.closed_session_id == "old"
+
+    @pytest.mark.parametrize(
+        "value", ["a; Expires=2026-11-22T10:00:00Z", "a ;expires= 2026-11-22T10:00:00 "]
+    )
+    def test_a_session_ends_in_utc_however_that_is_written(self, value: str) -> None:
+        ends_at = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
+        assert parse_session(value) == ("a", ends_at)
+
+    def test_the_id_of_a_closed_session_is_the_id_alone(self) -> None:
+        head = _head(x_amzn_sagemaker_closed_session_id="a; Expires=2026-11-22T10:00:00Z")
+        assert parse_response(head, b"", _metadata(head)).closed_session_id == "a"
 
     @pytest.mark.parametrize(
         ("value", "session_id"), [("abc", "abc"), ("abc; Expires=soon", "abc"), ("a; b=c", "a")]
