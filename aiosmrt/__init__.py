@@ -37,6 +37,7 @@ from aiosmrt.errors import (
     PreludeChecksumMismatch,
     ServiceError,
     ServiceUnavailable,
+    SessionExpired,
     SlotTimeout,
     StreamClosed,
     StreamConnectionLost,
@@ -81,6 +82,8 @@ from aiosmrt.service import (
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
     InvokeEndpointWithResponseStreamParameters,
+    SessionBody,
+    SessionParameters,
 )
 from aiosmrt.version import __version__
 
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
     from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
     from aiosmrt.payload import ChatAccumulator, ChatChunk, ChatMessage, ToolCall
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
+    from aiosmrt.sessions import StatefulSession
 else:
     _LATE = {
         "AsyncInferenceResult": "aiosmrt.async_inference.results",
@@ -102,6 +106,7 @@ else:
         "ResponseStream": "aiosmrt.response_stream",
         "ResponseStreamOpening": "aiosmrt.response_stream",
         "ToolCall": "aiosmrt.payload",
+        "StatefulSession": "aiosmrt.sessions",
         "asgi": "aiosmrt.asgi",
         "eventstream": "aiosmrt.eventstream",
         "sse": "aiosmrt.sse",
@@ -187,7 +192,11 @@ __all__ = [
     "Service",
     "ServiceError",
     "ServiceUnavailable",
+    "SessionBody",
+    "SessionExpired",
+    "SessionParameters",
     "SlotTimeout",
+    "StatefulSession",
     "StreamClosed",
     "StreamConnectionLost",
     "ThrottlingException",

@@ -25,6 +25,8 @@ from aiosmrt.service import (
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
     InvokeEndpointWithResponseStreamParameters,
+    SessionBody,
+    SessionParameters,
     check_names,
     parse_response,
     respell,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         S3State,
     )
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
+    from aiosmrt.sessions import StatefulSession
 
 __all__ = ["SageMakerRuntimeClient"]
 
@@ -275,6 +278,55 @@ class SageMakerRuntimeClient:
             return await caller.call(call, pool, judge)
 
         return ResponseStreamOpening(open_it)
+
+    @hides_locals
+    def session(
+        self,
+        *,
+        open_body: SessionBody | None = None,
+        close_body: SessionBody | None = None,
+        reopen: bool = False,
+        in_order: bool = True,
+        close_timeout: float = 5.0,
+        **parameters: Unpack[SessionParameters],
+    ) -> StatefulSession:
+        """Give a stateful session, to be used in `async with`; nothing is sent yet.
+
+        Its first call opens it, every further one sends its id, and its end closes it.
+
+        Args:
+            open_body: what asks the container for a session, where that takes a call of its own,
+                as AWS's with vLLM and LMI: `{"requestType": "NEW_SESSION"}`. Without it the first
+                `invoke_endpoint` opens the session with a body of yours.
+            close_body: what asks the container to close it, such as `{"requestType": "CLOSE"}`.
+                Without it nothing is sent at the end, and the session ends at its time.
+            reopen: whether a call for which the session has ended opens another one, whose model
+                knows nothing of the calls before; else it raises `SessionExpired`.
+            in_order: whether each call waits for those before it. Otherwise they only wait for
+                the session to be open.
+            close_timeout: seconds that closing may take.
+            parameters: of all calls: `endpoint_name`, unless the client's `params` have it, and
+                what else routes them; a call's own win.
+
+        Raises:
+            TypeError: a parameter that is not for a whole session.
+            ParameterError: no endpoint is named.
+            ConfigurationError: an option whose value cannot be used.
+        """
+        from aiosmrt.sessions import StatefulSession  # noqa: PLC0415 - start-up time
+
+        named: Any = self._builder.config.params.get("endpoint_name")
+        common: SessionParameters = {"endpoint_name": named, **parameters}
+        return StatefulSession(
+            self,
+            common,
+            timeout=self._builder.config.timeout,
+            open_body=open_body,
+            close_body=close_body,
+            reopen=reopen,
+            in_order=in_order,
+            close_timeout=close_timeout,
+        )
 
     @overload
     async def call(

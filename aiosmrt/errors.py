@@ -8,6 +8,7 @@
     ├── CredentialsError                       no credentials, or none could be fetched
     ├── ClientClosed                           the client was closed before or during the call
     ├── StreamClosed                           a response stream was read after it was closed
+    ├── SessionExpired                         a stateful session is no more
     ├── AsyncInferenceError                    an asynchronous invocation failed
     ├── AsyncInferenceTimeout (TimeoutError)   ... or is not done within the time given; it lives
     │                                          beside AsyncInvocation
@@ -42,7 +43,7 @@ import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 from urllib.parse import quote
 
 import attrs
@@ -79,6 +80,7 @@ __all__ = [
     "PreludeChecksumMismatch",
     "ServiceError",
     "ServiceUnavailable",
+    "SessionExpired",
     "SlotTimeout",
     "StreamClosed",
     "StreamConnectionLost",
@@ -94,6 +96,8 @@ __all__ = [
     "WriteTimeout",
 ]
 
+
+SessionEnd: TypeAlias = Literal["expired", "closed", "refused"]
 
 _NOTHING = "the service gave no message"
 
@@ -254,11 +258,36 @@ class CredentialsError(AiosmrtError):
 
 
 class ClientClosed(AiosmrtError):
-    """The client was closed before the call or under it."""
+    """The client, or the stateful session, was closed before the call or under it."""
 
 
 class StreamClosed(AiosmrtError):
     """A response stream was read after it had been closed."""
+
+
+class SessionExpired(AiosmrtError):
+    """A stateful session is no more, and with it all that its model was told.
+
+    Attributes:
+        session_id: the id of it.
+        expires_at: when it was to end, in UTC; `None` where the container did not say.
+        reason: `expired`: its time is over, and nothing was sent. `closed`: the container had
+            closed it, and nothing was sent. `refused`: the container has it no longer, or says so
+            with the `ServiceError` that is the cause.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        session_id: str | None = None,
+        expires_at: datetime.datetime | None = None,
+        reason: SessionEnd = "expired",
+    ) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.expires_at = expires_at
+        self.reason: SessionEnd = reason
 
 
 class AsyncInferenceError(AiosmrtError):

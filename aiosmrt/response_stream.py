@@ -68,6 +68,7 @@ class ResponseStream:
     """
 
     _ended = True  # until there is something to close
+    _over: Callable[[], None] | None = None  # tells that it has ended
 
     def __init__(self, response: Response, call: Call, operation: Operation) -> None:
         self._call = call
@@ -391,9 +392,19 @@ class ResponseStream:
         self._call.place(error)
         return error
 
+    def _call_when_over(self, tell: Callable[[], None]) -> None:
+        """Have somebody told, on the loop, when the stream has ended in whatever way."""
+        if self._ended:
+            tell()
+        else:
+            self._over = tell
+
     def _end(self) -> None:
         self._metadata = self.metadata
         self._ended = True
+        tell, self._over = self._over, None
+        if tell is not None:
+            tell()
 
     async def aclose(self) -> None:
         """Close the connection of a stream that is not at its end, and free its slot. Idempotent.
@@ -427,6 +438,8 @@ class ResponseStream:
             if not self._loop.is_closed():
                 # The collector may run in any thread.
                 self._loop.call_soon_threadsafe(self._response.close)
+                if self._over is not None:
+                    self._loop.call_soon_threadsafe(self._over)
             if self._call.goes_on:
                 self._call.end_detached(self.metadata, self.parts_received, self.bytes_received)
 

@@ -78,6 +78,9 @@ _VALUES = {
     "seconds": 70.0,
     "offset": 1234,
     "limit": "first_byte",
+    "session_id": "s-1",
+    "expires_at": datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC),
+    "reason": "closed",
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import aiosmrt
-from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, ModelResponse
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
@@ -27,6 +27,8 @@ _DONE = b"data: [DONE]\n\n"
 def _model(request: InvocationRequest) -> object:
     if request.body == b"fail":
         raise ModelFailure(400, "as asked")
+    if b'"CLOSE"' in request.body:
+        return ModelResponse(b"", closed_session_id=request.session_id)
     if request.operation == "InvokeEndpointWithResponseStream":
         if request.accept == "application/json":
             return iter([b'{"a": 1}\n{"a"', b": 2}"])
@@ -102,6 +104,7 @@ def test_every_python_block_runs(
         assert '\nmessage {"choices"' in printed
         assert "\na time\n" in printed
         assert "400 as asked" in printed
+        assert re.search(r"\n[0-9a-f-]{36} 20.+\nb'onceupon'\n", printed)
 
 
 def test_the_readme_names_every_error() -> None:

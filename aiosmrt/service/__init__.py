@@ -9,6 +9,7 @@ from aiosmrt.service.failures import (
     LATE_REQUEST_CODES,
     lacks_capacity,
     lacks_endpoint,
+    refuses_session,
     took_its_time,
 )
 from aiosmrt.service.model import (
@@ -41,6 +42,8 @@ from aiosmrt.service.parameters import (
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
     InvokeEndpointWithResponseStreamParameters,
+    SessionBody,
+    SessionParameters,
 )
 from aiosmrt.service.validation import CONSTRAINTS, check_headers, check_parameters
 
@@ -61,6 +64,8 @@ __all__ = [
     "InvokeEndpointParameters",
     "InvokeEndpointWithResponseStreamParameters",
     "Operation",
+    "SessionBody",
+    "SessionParameters",
     "build_request",
     "check_headers",
     "check_names",
@@ -74,6 +79,7 @@ __all__ = [
     "parse_response",
     "parse_session",
     "read_request_id",
+    "refuses_session",
     "respell",
     "spell",
     "took_its_time",

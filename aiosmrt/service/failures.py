@@ -29,6 +29,7 @@ __all__ = [
     "find_code",
     "lacks_capacity",
     "lacks_endpoint",
+    "refuses_session",
     "took_its_time",
 ]
 
@@ -69,6 +70,14 @@ _NO_ENDPOINT = re.compile(
     r"(?=.*\b(?:endpoint|inference component)\b)"
     r"(?=.*\b(?:not found|could not find|does not exist)\b)",
     re.IGNORECASE | re.DOTALL,
+)
+
+# "Bad request: session not found: <id>" (AWS's vLLM and LMI), "Cannot find session <id>; it might
+# have expired" (SAM 2). That sessions are not enabled, or an id malformed, is something else.
+_NO_SESSION = re.compile(
+    r"\bsession\b[^.;]{0,60}\b(?:not found|not exist|unknown|expired|no longer|closed|invalid)\b"
+    r"|\b(?:no such|unknown|expired|invalid|cannot find|could not find) session\b",
+    re.IGNORECASE,
 )
 
 LATE_REQUEST_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
@@ -193,6 +202,26 @@ def lacks_endpoint(error: AiosmrtError) -> TypeGuard[ServiceError]:
         and error.status in (400, 404)
         and _NO_ENDPOINT.match(error.message) is not None
     )
+
+
+def refuses_session(error: AiosmrtError, session_id: str) -> TypeGuard[ServiceError]:
+    """Tell whether there is no such session any longer, for whoever was to answer.
+
+    The service has no error of its own for that: it is the container that has the sessions, and
+    says so in its own words, as a ModelError.
+
+    Args:
+        error: of a call of that session.
+        session_id: its id; words that repeat it count with any status, others with one of 4xx.
+    """
+    if not isinstance(error, ServiceError):
+        return False
+    said, status = error.message, error.status
+    if isinstance(error, ModelError):
+        said = f"{error.original_message} {said}"
+        status = error.original_status_code or 0
+    refused = 400 <= status < 500 or session_id in said  # noqa: PLR2004 - HTTP's own range
+    return refused and _NO_SESSION.search(said.replace(session_id, "ID")) is not None
 
 
 def took_its_time(error: AiosmrtError, seconds: float) -> TypeGuard[ModelError]:

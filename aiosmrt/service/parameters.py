@@ -25,6 +25,8 @@ __all__ = [
     "InvokeEndpointAsyncParameters",
     "InvokeEndpointParameters",
     "InvokeEndpointWithResponseStreamParameters",
+    "SessionBody",
+    "SessionParameters",
 ]
 
 
@@ -88,6 +90,26 @@ class InvokeEndpointAsyncParameters(_Common, total=False):
     invocation_timeout_seconds: int | None
 
 
+SessionBody: TypeAlias = bytes | str | Mapping[str, object]
+"""What opens or closes a session, as its container wants it; a mapping is written as JSON."""
+
+
+class SessionParameters(TypedDict, total=False):
+    """Parameters that the calls of a session have in common; a call's own win."""
+
+    endpoint_name: str
+    content_type: str | None
+    accept: str | None
+    custom_attributes: str | None
+    target_model: str | None
+    target_variant: str | None
+    target_container_hostname: str | None
+    inference_component_name: str | None
+    prefix_aware_id: str | None
+    headers: Mapping[str, str] | None
+    timeout: Timeout | float | None
+
+
 _MEANINGS = {
     "accept": "the media type that is wished for the answer.",
     "body": "what the model is given: up to 6,291,456 bytes, or 128,000 inline and asynchronously.",
@@ -125,6 +147,7 @@ _document(
     InvokeEndpointParameters,
     InvokeEndpointWithResponseStreamParameters,
     InvokeEndpointAsyncParameters,
+    SessionParameters,
 )
 
 

@@ -8,7 +8,13 @@ import pytest
 
 from aiosmrt.errors import AiosmrtError, ConnectionLost
 from aiosmrt.http import ResponseHead
-from aiosmrt.service import lacks_capacity, lacks_endpoint, parse_error, took_its_time
+from aiosmrt.service import (
+    lacks_capacity,
+    lacks_endpoint,
+    parse_error,
+    refuses_session,
+    took_its_time,
+)
 from aiosmrt.service.model import INVOKE_ENDPOINT, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 
 NO_CAPACITY = (
@@ -90,3 +96,42 @@ def test_a_stream_that_did_not_begin_in_time_is_not_sent_to_streams() -> None:
     assert "invoke_endpoint_async" in said
     assert "60 seconds" not in said
     assert "invoke_endpoint_with_response_stream" not in said
+
+
+def _answered(status: int, said: str) -> AiosmrtError:
+    fields = {
+        "Message": f'Received client error ({status}) from primary with message "{said}"',
+        "OriginalStatusCode": status,
+        "OriginalMessage": said,
+    }
+    head = ResponseHead(424, {"x-amzn-errortype": "ModelError"})
+    return parse_error(INVOKE_ENDPOINT, head, json.dumps(fields).encode())
+
+
+_ID = "0a1b-2c3d-closed"
+
+
+@pytest.mark.parametrize(
+    ("error", "refuses"),
+    [
+        # As vLLM, LMI and SAM 2 say it.
+        (_answered(400, f'{{"detail":"Bad request: session not found: {_ID}"}}'), True),
+        (_answered(424, f"Failed to close session: session not found: {_ID}"), True),
+        (_answered(500, f"Cannot find session {_ID}; it might have expired"), True),
+        (_answered(404, "No such session"), True),
+        (_answered(410, f"The session {_ID} is closed"), True),
+        (_answered(400, "Your Session has EXPIRED"), True),
+        (_refused(f"Session {_ID} does not exist"), True),
+        (_answered(400, "Invalid payload. stateful sessions not enabled"), False),
+        (_answered(400, "X-Amzn-SageMaker-Session-Id header not supported"), False),
+        (_answered(400, f"Session {_ID}: the image is too large"), False),
+        (_answered(400, "model not found"), False),
+        (_answered(500, "the database session is closed"), False),
+        (_answered(0, "session expired"), False),
+        (_answered(400, "Session begun. The file was not found"), False),
+        (_refused("Endpoint e of account 123456789012 not found."), False),
+        (ConnectionLost("session not found"), False),
+    ],
+)
+def test_a_session_that_is_no_more(error: AiosmrtError, *, refuses: bool) -> None:
+    assert refuses_session(error, _ID) is refuses

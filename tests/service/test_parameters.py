@@ -25,6 +25,7 @@ from aiosmrt.service.parameters import (
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
     InvokeEndpointWithResponseStreamParameters,
+    SessionParameters,
 )
 
 
@@ -57,6 +58,14 @@ def test_a_call_has_options_of_its_own() -> None:
         "json": object,
         "timeout": Timeout | float | None,
     }
+
+
+def test_a_session_takes_what_its_calls_can_have_in_common() -> None:
+    hints = get_type_hints(InvokeEndpointParameters)
+    common = get_type_hints(SessionParameters)
+    assert common == {name: hints[name] for name in common}
+    alone = {"body", "json", "session_id", "inference_id", "enable_explanations"}
+    assert set(hints) - set(common) == alone
 
 
 def test_a_client_takes_the_fields_of_its_config() -> None:

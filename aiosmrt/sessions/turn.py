@@ -1,0 +1,56 @@
+"""Whose turn it is in a session."""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["Turn", "Turns"]
+
+
+class Turns:
+    """Gives turns in the order in which they are asked for, on whichever event loop there is."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock: asyncio.Lock | None = None
+
+    def find_lock(self) -> asyncio.Lock:
+        """Give what the running loop has to lock.
+
+        Raises:
+            RuntimeError: a call is under way on another loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._loop is not loop:
+            # Of a loop that is closed, nobody is left to give a turn back.
+            busy = self._lock is not None and self._lock.locked()
+            if busy and self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError(
+                    "this session has a call under way on another event loop: use it on one at a "
+                    "time, or open one for each"
+                )
+            self._loop, self._lock = loop, asyncio.Lock()
+        return self._lock
+
+
+class Turn:
+    """One call's turn: it may be given back and taken again."""
+
+    __slots__ = ("_lock", "_turns")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._lock: asyncio.Lock | None = None
+
+    async def take(self) -> None:
+        """Wait for the turn, unless it is taken already."""
+        if self._lock is None:
+            lock = self._turns.find_lock()
+            await lock.acquire()
+            self._lock = lock
+
+    def release(self) -> None:
+        """Pass the turn on, if it is taken."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
