@@ -67,6 +67,7 @@ from aiosmrt.hooks import (
 from aiosmrt.models import (
     AsyncInferenceOutput,
     Attempt,
+    BearerToken,
     ClientStats,
     InvokeEndpointAsyncResponse,
     InvokeEndpointResponse,
@@ -134,6 +135,7 @@ __all__ = [
     "AsyncInferenceTimeout",
     "AsyncInvocation",
     "Attempt",
+    "BearerToken",
     "BeforeSend",
     "BinaryFile",
     "Body",

@@ -13,7 +13,7 @@ from aiosmrt.calls import Call, CallBuilder, open_stream, read_body
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.hooks import Hooks
-from aiosmrt.models import ClientStats, InvokeEndpointResponse
+from aiosmrt.models import BearerToken, ClientStats, InvokeEndpointResponse
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
@@ -29,9 +29,10 @@ from aiosmrt.service import (
     SessionParameters,
     check_names,
     parse_response,
+    place_openai_route,
     respell,
 )
-from aiosmrt.settings import configure, refuse_pool_options
+from aiosmrt.settings import choose_constraints, configure, refuse_pool_options
 from aiosmrt.tracebacks import hides_locals
 from aiosmrt.transport import PooledResponse
 
@@ -114,6 +115,61 @@ class SageMakerRuntimeClient:
                 before the first call and with shared config files, `await warm_up()` first.
         """
         return self._builder.resolution.resolve_now().endpoint_url
+
+    def openai_base_url(
+        self, endpoint_name: str, inference_component_name: str | None = None
+    ) -> str:
+        """Give what an OpenAI client takes as `base_url`, beside `api_key=client.bearer_token`.
+
+        It is on the host of the three operations, whichever that is: AWS documents neither FIPS
+        nor dual-stack hosts nor PrivateLink for this route.
+
+        Args:
+            endpoint_name: the endpoint; its container must serve `/v1/chat/completions`.
+            inference_component_name: the component, for an endpoint that has some.
+
+        Raises:
+            ParameterError: a name that there cannot be.
+            ConfigurationError: as `endpoint_url`.
+        """
+        constraints = choose_constraints(self._builder.config.parameter_validation)
+        names = (endpoint_name, inference_component_name)
+        return place_openai_route(self.endpoint_url, *names, constraints=constraints)
+
+    async def bearer_token(self, *, expires_in: int = 900, refresh: bool = False) -> BearerToken:
+        """Give a token for SageMaker's OpenAI-compatible route, made here of the credentials.
+
+        It is good for every endpoint in the client's region that the credentials may invoke, if
+        they have the right `sagemaker:CallWithBearerToken`, too. The one that was made last is
+        given again until a minute before its end (a tenth of its life, if that is less), or until
+        the credentials change.
+
+        Args:
+            expires_in: seconds that a new one lives, 1 to 43,200 (12 hours). It never lives longer
+                than its credentials: its `expires_at` says for how long, and the log why.
+            refresh: whether the one at hand was refused. Nobody else tells the client: its
+                credentials are then fetched anew, as after a call that was refused, and a new
+                token is made.
+
+        Raises:
+            ParameterError: there is no such life.
+            ConfigurationError: the client does not sign, or as for `invoke_endpoint`.
+            CredentialsError: there are no credentials, or none within `Timeout.credentials`.
+        """
+        builder = self._builder
+        resolved = await builder.resolution.resolve()
+        if resolved.signer is None:
+            raise ConfigurationError(
+                "A bearer token is a signature, and signature_version=UNSIGNED says that there is "
+                "none: use a client that has credentials."
+            )
+        return await builder.tokens.get(
+            builder.credentials,
+            resolved.region_name,
+            expires_in,
+            limit=builder.config.timeout.credentials,
+            refresh=refresh,
+        )
 
     @property
     def clock_offset(self) -> float:

@@ -58,6 +58,7 @@ _NAMED: Final = (
     rf"(?i)((?:{_NAMES})\\*[\"']?\s*(?::\s*|=|>|%3A|%3D)\\*[\"']?)(?!\.\.\.)"
     r"(?:[^\s\"'<>&,;\\]|\\(?![\"']))+"
     r"|(signature\\*[\"']?\s*(?::\s*|=|>|%3D)\\*[\"']?)[0-9a-f]{16,}"
+    r"|((?:bedrock|sagemaker)-api-key-)[\w+/=%-]+"
     r"|(authorization\\*[\"']?\s*[:=]\s*\\*[\"']?(?:basic|bearer|digest|negotiate)\s+)[^\s\"'<>,;]+"
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import attrs
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncInferenceOutput",
     "Attempt",
+    "BearerToken",
     "ClientStats",
     "InvokeEndpointAsyncResponse",
     "InvokeEndpointResponse",
@@ -246,6 +247,30 @@ class PayloadPart(Value):
     """
 
     bytes: bytes = attrs.field(repr=redact)
+
+
+class BearerToken(str):
+    """A bearer token for SageMaker's OpenAI-compatible route: a text, which its `repr` hides.
+
+    Attributes:
+        expires_at: when it ends, in UTC.
+    """
+
+    __slots__ = ("expires_at",)
+
+    expires_at: datetime.datetime
+
+    def __new__(cls, token: str, expires_at: datetime.datetime) -> Self:
+        """Make one of a text and its end."""
+        made = super().__new__(cls, token)
+        made.expires_at = expires_at
+        return made
+
+    def __getnewargs__(self) -> tuple[str, datetime.datetime]:  # type: ignore[override]
+        return str(self), self.expires_at
+
+    def __repr__(self) -> str:
+        return f"<BearerToken until {self.expires_at:%Y-%m-%dT%H:%M:%SZ}>"
 
 
 def _decode(decoder: _Decoder[T], body: bytes) -> Generator[T]:

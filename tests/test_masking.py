@@ -171,3 +171,14 @@ def test_names_in_a_document_are_masked_and_what_is_too_deep_is_not_given() -> N
 
 def test_secrets_are_not_shown_themselves() -> None:
     assert repr(SECRETS) == "<5 secrets>"
+
+
+@pytest.mark.parametrize("kind", ["sagemaker", "bedrock"])
+@pytest.mark.parametrize("encode", [str, quote, lambda text: quote(text, safe="")])
+def test_a_bearer_token_is_masked_wherever_it_stands(
+    kind: str, encode: Callable[[str], str]
+) -> None:
+    token = encode(f"{kind}-api-key-c2FnZW1ha2Vy+/aW5n==")
+    assert mask_named(f"the key '{token}' is wrong") == f"the key '{kind}-api-key-****' is wrong"
+    assert mask_named(f"Authorization: Bearer {token}, x") == "Authorization: Bearer ****, x"
+    assert mask_named(f"{kind}-api-key- and Base64") == f"{kind}-api-key- and Base64"

@@ -35,6 +35,9 @@ def _model(request: InvocationRequest) -> object:
         if request.accept == "text/event-stream":
             return iter([b'data: {"choices": [{"delta": {"cont', b'ent": "a time"}}]}\n\n', _DONE])
         return iter([b"once", b"upon"])
+    if request.path == "/v1/chat/completions":
+        message = {"role": "assistant", "content": "a whole answer"}
+        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     return {"ok": True}
 
 
@@ -103,6 +106,7 @@ def test_every_python_block_runs(
         assert "\nonce\nupon\n" in printed
         assert '\nmessage {"choices"' in printed
         assert "\na time\n" in printed
+        assert "\na whole answer\n" in printed
         assert "400 as asked" in printed
         assert re.search(r"\n[0-9a-f-]{36} 20.+\nb'onceupon'\n", printed)
 

@@ -34,7 +34,7 @@ from aiosmrt.settings import (
     choose_constraints,
     default_context,
 )
-from aiosmrt.signing import Clock, CredentialProvider
+from aiosmrt.signing import Clock, CredentialProvider, TokenProvider
 from aiosmrt.tracebacks import forget_locals
 from aiosmrt.transport import Limits, Pool, PoolOptions, Pools
 
@@ -53,6 +53,7 @@ class CallBuilder:
         pools: the connections, which clients that were derived from each other share.
         resolution: what the options come to.
         credentials: who signs.
+        tokens: what they are made into, for people's own requests.
         shared: what the calls have in common.
     """
 
@@ -61,6 +62,7 @@ class CallBuilder:
     resolution: Resolution
     credentials: CredentialProvider
     shared: Shared
+    tokens: TokenProvider = attrs.field(factory=TokenProvider, init=False)
     _caller: Caller | None = attrs.field(default=None, init=False)
 
     @classmethod

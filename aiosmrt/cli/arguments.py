@@ -135,6 +135,14 @@ def build_parser() -> argparse.ArgumentParser:
             "serve", usage="aiosmrt serve [...]", help="run a local endpoint", allow_abbrev=False
         )
     )
+    _add_token(
+        commands.add_parser(
+            "token",
+            usage="aiosmrt token [...]",
+            help="print a bearer token for SageMaker's OpenAI-compatible route",
+            allow_abbrev=False,
+        )
+    )
     config = commands.add_parser(
         "config",
         help="show what a client would work with, and where each value comes from",
@@ -167,6 +175,26 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, metavar="N", help="of each answer")
     parser.add_argument("--temperature", type=float, metavar="T")
     parser.add_argument("--stats", action="store_true", help="tell how fast each answer came")
+    _add_options(parser)
+
+
+def _add_token(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--expires-in",
+        type=int,
+        default=900,
+        metavar="SECONDS",
+        help="how long it lives, 1 to 43200 (default: %(default)s), if its credentials do",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one line of JSON: token, expires_at, region, and base_url of --endpoint-name",
+    )
+    parser.add_argument(
+        "--endpoint-name", metavar="NAME", help="of base_url; a token is for all of a region"
+    )
+    parser.add_argument("--inference-component-name", metavar="NAME", help="of base_url")
     _add_options(parser)
 
 
@@ -243,6 +271,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, metavar="N", default=0, help="0, the default, picks a free one"
     )
     parser.add_argument("--no-auth", dest="auth", action="store_false", help="check no signature")
+    parser.add_argument(
+        "--region",
+        dest="region_name",
+        metavar="NAME",
+        help="take no signature or token of another region than this one",
+    )
     behind = parser.add_mutually_exclusive_group()
     behind.add_argument(
         "--model",

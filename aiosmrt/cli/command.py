@@ -33,6 +33,7 @@ from aiosmrt.cli.records import (
     write_metadata,
 )
 from aiosmrt.cli.terminal import Output, complain, drop_output, show_log, warn
+from aiosmrt.cli.token import print_token
 from aiosmrt.cli.views import read_view
 from aiosmrt.cli.waiting import wait_for_output
 from aiosmrt.client import SageMakerRuntimeClient
@@ -108,6 +109,8 @@ async def _run(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int
         await _serve(arguments)
     elif arguments.command == "demo":
         await demonstrate()
+    elif arguments.command == "token":
+        await print_token(arguments, read_options(arguments))
     else:
         return await _call(arguments, parameters)
     return 0
@@ -137,6 +140,7 @@ async def _serve_with(arguments: argparse.Namespace, tls: ssl.SSLContext | None)
         host=arguments.host,
         port=arguments.port,
         auth=arguments.auth,
+        region_name=arguments.region_name,
         access_key_id=arguments.access_key_id,
         secret_access_key=arguments.secret_access_key,
         s3_endpoint_url=arguments.s3_endpoint_url,

@@ -67,6 +67,7 @@ class SigningRules:
     # S3 takes the path as it is and the payload's hash from x-amz-content-sha256, which may say
     # that there is none; every other service encodes the path once more and hashes the body.
     like_s3: bool = False
+    region: str | None = None  # the only one that is welcome; None: each of them
 
 
 SAGEMAKER_SIGNING = SigningRules(
@@ -133,7 +134,7 @@ def check_authorization(
 ) -> None:
     """Check that the request was signed with this key pair, not too far from `now` (UTC).
 
-    Every region is welcome: a local endpoint is in none. For S3 the body is not looked at: it has
+    For S3 the body is not looked at: it has
     to match the header `x-amz-content-sha256`, and that is for the reader of the body to see.
 
     Raises:
@@ -308,6 +309,12 @@ def _check_date(
             rules.mismatch,
             f"Credential should be scoped to correct service: {rules.service!r}, not "
             f"{authorization.service!r}.",
+        )
+    if rules.region not in (None, authorization.region):
+        raise _refuse(
+            rules.mismatch,
+            f"Credential should be scoped to a valid region: {rules.region!r}, not "
+            f"{authorization.region!r}.",
         )
     text = authorization.signed_at
     try:

@@ -60,7 +60,7 @@ class Container:
         """
         try:
             response = await self.session.post(
-                f"{self.url}/invocations",
+                f"{self.url}{request.path}",
                 # aiohttp warns about large bytes; a file in memory is written piece by piece.
                 data=io.BytesIO(request.body),
                 headers=_write_headers(request),

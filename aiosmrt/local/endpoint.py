@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
+import attrs
 from aiohttp import web
 
 from aiosmrt.config import Credentials
@@ -23,6 +24,7 @@ from aiosmrt.local.authorization import (
     check_authorization,
     read_scope,
 )
+from aiosmrt.local.bearer_token import check_bearer_token
 from aiosmrt.local.container import Container, open_session
 from aiosmrt.local.exchange import Exchange
 from aiosmrt.local.invocation import find_operation, read_invocation
@@ -30,12 +32,14 @@ from aiosmrt.local.invocation_queue import InvocationQueue
 from aiosmrt.local.limits import Backend, LimitedBackend, ServiceLimits
 from aiosmrt.local.model import InvocationRequest, Model, echo
 from aiosmrt.local.objects import ObjectStore
+from aiosmrt.local.openai_route import OpenAIRoute, find_openai_route
 from aiosmrt.local.python_model import PythonModel
 from aiosmrt.local.s3 import PATH, S3, encode_s3_error
 from aiosmrt.local.sessions import SessionBackend, Sessions
 from aiosmrt.local.storage import LocalStorage, S3Storage, Storage
 from aiosmrt.plain_text import to_line
 from aiosmrt.service import (
+    INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
     INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
     ClientOptions,
@@ -61,6 +65,8 @@ _LINGER = 0.5
 class LocalEndpoint:
     """A real HTTP server that speaks SageMaker Runtime's three operations to any SDK.
 
+    It speaks the OpenAI-compatible route to OpenAI's, too.
+
     InvokeEndpointAsync is carried out: input comes from, and output or failure goes to, a small
     S3 in memory, served in path style at `<url>/s3`, or an S3 elsewhere.
 
@@ -78,7 +84,8 @@ class LocalEndpoint:
             a model.
         host: the address to listen on.
         port: 0 picks a free one.
-        auth: whether requests must be signed with the key pair.
+        auth: whether requests must be signed with the key pair, or carry a token of it.
+        region_name: the only region whose signatures and tokens are taken; `None` is each of them.
         access_key_id: of the one key pair that is known; `local` where it is `None`.
         secret_access_key: of the same; `local-secret` where it is `None`.
         keep_requests: how many of the latest requests `requests` holds.
@@ -111,6 +118,7 @@ class LocalEndpoint:
         host: str = "127.0.0.1",
         port: int = 0,
         auth: bool = True,
+        region_name: str | None = None,
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
         keep_requests: int = 1000,
@@ -139,6 +147,8 @@ class LocalEndpoint:
         self._host = host
         self._port = port
         self._auth = auth
+        self._region_name = region_name
+        self._rules = attrs.evolve(SAGEMAKER_SIGNING, region=region_name)
         # Known to everybody, on loopback.
         self._credentials = Credentials(
             access_key_id or "local", secret_access_key or "local-secret"
@@ -178,7 +188,7 @@ class LocalEndpoint:
         from aiosmrt.client import SageMakerRuntimeClient  # noqa: PLC0415 - to serve, none is needed
 
         leading: ClientOptions = {
-            "region_name": "us-east-1",
+            "region_name": self._region_name or "us-east-1",
             "endpoint_url": self.url,
             "s3_endpoint_url": self._s3_url or f"{self.url}{PATH}",
             "aws_access_key_id": self._credentials.access_key_id,
@@ -270,8 +280,11 @@ class LocalEndpoint:
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
+            route = find_openai_route(exchange.path)
             if self._s3_url is None and self._is_for_s3(exchange):
                 await self._answer_s3(exchange)
+            elif route is not None:
+                await self._answer_openai(backend, exchange, route)
             else:
                 await self._answer(backend, queue, exchange)
         except ConnectionError:
@@ -295,10 +308,9 @@ class LocalEndpoint:
             return
         operation, endpoint_name = find_operation(exchange.method, exchange.path)
         body = await exchange.receive(operation.parameters["body"].shape.max)
-        self._check(exchange, body, SAGEMAKER_SIGNING)
+        self._check(exchange, body, self._rules)
         request = read_invocation(operation, endpoint_name, exchange.headers, body)
-        self.requests.append(request)
-        del self.requests[: max(0, len(self.requests) - self._keep_requests)]
+        self._keep(request)
         if operation is INVOKE_ENDPOINT_ASYNC:
             await exchange.send_queued(queue.put(request))
             return
@@ -307,6 +319,25 @@ class LocalEndpoint:
                 await exchange.send_stream(request, answer)
             else:
                 await exchange.send_whole(request, answer)
+
+    async def _answer_openai(
+        self, backend: Backend, exchange: Exchange, route: OpenAIRoute
+    ) -> None:
+        body = await exchange.receive(INVOKE_ENDPOINT.parameters["body"].shape.max)
+        if self._auth:
+            now = datetime.datetime.now(datetime.UTC)
+            check_bearer_token(exchange.headers, self._credentials, now, self._rules)
+        request = route.read(exchange.method, exchange.headers, body)
+        self._keep(request)
+        async with backend.answer(request) as answer:
+            if request.operation == INVOKE_ENDPOINT_WITH_RESPONSE_STREAM.name:
+                await exchange.send_plain_stream(answer)
+            else:
+                await exchange.send_whole(request, answer)
+
+    def _keep(self, request: InvocationRequest) -> None:
+        self.requests.append(request)
+        del self.requests[: max(0, len(self.requests) - self._keep_requests)]
 
     async def _answer_s3(self, exchange: Exchange) -> None:
         body = await exchange.receive(None)

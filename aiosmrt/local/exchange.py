@@ -23,6 +23,7 @@ from aiosmrt.local.answers import (
 )
 from aiosmrt.local.authorization import SignedRequest, read_scope
 from aiosmrt.local.model import InvocationRequest
+from aiosmrt.local.openai_route import encode_openai_error, find_openai_route
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC
 from aiosmrt.value import Shown
 
@@ -89,7 +90,11 @@ class Exchange(Shown):
         await self.response.write_eof(b"" if self.method == "HEAD" else body)
 
     async def send_error(self, error: ServiceError) -> None:
-        """Answer with an error in the service's shape."""
+        """Answer with an error in the shape of what was asked: the service's, or OpenAI's."""
+        if find_openai_route(self.path) is not None:
+            headers, body = encode_openai_error(error)
+            await self.send(error.status, headers, body)
+            return
         asked = SignedRequest(self.method, self.target, self.headers, b"")
         headers, body = encode_error(error, read_scope(asked)[0])
         await self.send(error.status, headers, body)
@@ -133,4 +138,26 @@ class Exchange(Shown):
                 part = await anext(answer.parts, None)
         except ServiceError as error:
             await self.response.write(encode_exception(error))
+        await self.response.write_eof()
+
+    async def send_plain_stream(self, answer: Answer) -> None:
+        """Answer with the parts as they come, in no frames: the OpenAI-compatible route's stream.
+
+        What goes wrong later than the first part has no words here: the connection is cut.
+
+        Raises:
+            ServiceError: from the first part; nothing was sent.
+        """
+        part = await anext(answer.parts, None)
+        self.response.headers["Content-Type"] = answer.head.content_type or "text/event-stream"
+        self.response.enable_chunked_encoding()
+        await self.response.prepare(self.request)
+        try:
+            while part is not None:
+                await self.response.write(encode_value(part))
+                part = await anext(answer.parts, None)
+        except ServiceError as error:
+            if self.request.transport is not None:
+                self.request.transport.close()
+            raise ConnectionError(str(error)) from error
         await self.response.write_eof()

@@ -54,6 +54,9 @@ class InvocationRequest:
         filename: the name of the output.
         request_ttl_seconds: seconds that the request may wait in the queue.
         invocation_timeout_seconds: seconds that the model may take.
+        path: of the container, at which a model server is asked: `/invocations`, or
+            `/v1/chat/completions` for a request of the OpenAI-compatible route, whose `operation`
+            is InvokeEndpoint, or InvokeEndpointWithResponseStream for `"stream": true`.
     """
 
     operation: str
@@ -75,6 +78,7 @@ class InvocationRequest:
     filename: str | None = None
     request_ttl_seconds: int | None = None
     invocation_timeout_seconds: int | None = None
+    path: str = "/invocations"
 
 
 ResponseBody: TypeAlias = "JSONValue | bytes | Iterator[bytes | str] | AsyncIterator[bytes | str]"

@@ -21,6 +21,7 @@ from aiosmrt.service.model import (
     Operation,
     spell,
 )
+from aiosmrt.service.openai_route import place_openai_route
 from aiosmrt.service.operations import (
     build_request,
     check_names,
@@ -78,6 +79,7 @@ __all__ = [
     "parse_message",
     "parse_response",
     "parse_session",
+    "place_openai_route",
     "read_request_id",
     "refuses_session",
     "respell",

@@ -40,6 +40,7 @@ __all__ = [
     "parse_message",
     "parse_response",
     "parse_session",
+    "quote_name",
     "read_request_id",
     "respell",
 ]
@@ -122,12 +123,13 @@ def build_request(
         elif isinstance(value, bytes):
             body = value
         else:
-            path = f"{base_path}/endpoints/{_quote(str(value))}{operation.path}"
+            path = f"{base_path}/endpoints/{quote_name(str(value))}{operation.path}"
     return Request(method="POST", origin=origin, path=path, headers=built, body=body)
 
 
 @functools.lru_cache(1024)
-def _quote(name: str) -> str:
+def quote_name(name: str) -> str:
+    """Encode a name for its place in a path."""
     return quote(name, safe="-._~")
 
 

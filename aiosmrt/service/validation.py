@@ -10,7 +10,7 @@ from aiosmrt.errors import ParameterError
 from aiosmrt.service.model import INVOKE_ENDPOINT_ASYNC, Member, Operation, Shape
 from aiosmrt.tracebacks import hides_locals
 
-__all__ = ["CONSTRAINTS", "check_headers", "check_parameters"]
+__all__ = ["CONSTRAINTS", "check_headers", "check_parameters", "find_problems"]
 
 CONSTRAINTS = frozenset({"min", "max", "pattern", "enum"})
 
@@ -66,6 +66,21 @@ def check_parameters(
         for member in operation.required
         if parameters.get(member.parameter) is None
     ]
+    problems += find_problems(operation, parameters, constraints)
+    if operation is INVOKE_ENDPOINT_ASYNC:
+        problems.extend(_check_input(parameters))
+    if problems:
+        several = "; ".join(problems)
+        raise ParameterError(f"{operation.name} was not sent: {several}", problems=problems)
+
+
+def find_problems(
+    operation: Operation,
+    parameters: Mapping[str, object],
+    constraints: Collection[str] = CONSTRAINTS,
+) -> list[str]:
+    """Say what is wrong with each of some parameters of an operation."""
+    problems: list[str] = []
     for name, value in parameters.items():
         if value is None:
             continue
@@ -82,11 +97,7 @@ def check_parameters(
             or _is_beyond(member.shape, len(value))
         ):
             problems += _check(member, value, constraints)
-    if operation is INVOKE_ENDPOINT_ASYNC:
-        problems.extend(_check_input(parameters))
-    if problems:
-        several = "; ".join(problems)
-        raise ParameterError(f"{operation.name} was not sent: {several}", problems=problems)
+    return problems
 
 
 @hides_locals

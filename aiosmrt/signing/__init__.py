@@ -9,5 +9,6 @@ from aiosmrt.signing.chain import find_credentials
 from aiosmrt.signing.clock import Clock
 from aiosmrt.signing.credentials import CredentialProvider
 from aiosmrt.signing.sigv4 import Signer
+from aiosmrt.signing.token_provider import TokenProvider
 
-__all__ = ["Clock", "CredentialProvider", "Signer", "find_credentials"]
+__all__ = ["Clock", "CredentialProvider", "Signer", "TokenProvider", "find_credentials"]

@@ -158,6 +158,15 @@ class CredentialProvider:
         self._land()
         return self._settle(flight, now)
 
+    async def get_renewed(self, limit: float | None = None) -> Credentials:
+        """Give credentials as `get`, but wait for new ones where they are being renewed."""
+        found = await self.get(limit)
+        flight = self._flight
+        if flight is None:
+            return found
+        await flight.join(limit)
+        return await self.get(limit)
+
     def _settle(self, flight: Flight, now: float) -> Credentials:
         """Give what a flight that is over has brought, or old credentials if they still hold."""
         outcome = flight.outcome.result()

@@ -21,7 +21,7 @@ from aiosmrt.http import Request
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["UNSIGNED_HEADERS", "Signer"]
+__all__ = ["ALGORITHM", "UNSIGNED_HEADERS", "Signer", "derive_key"]
 
 UNSIGNED_HEADERS = frozenset(
     {
@@ -59,7 +59,7 @@ _KNOWN = 64
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
+ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 @attrs.define(eq=False, repr=False)
@@ -131,12 +131,12 @@ class Signer:
             found = known[key] = self._canonicalize(request, dict(signed))
         head, signed_names = found
         request_hash = hashlib.sha256(f"{head}{payload_hash}".encode()).hexdigest()
-        string_to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{request_hash}"
+        string_to_sign = f"{ALGORITHM}\n{timestamp}\n{scope}\n{request_hash}"
         inner, signature = self._key_hash(credentials.secret_access_key, timestamp[:8])
         inner.update(string_to_sign.encode())
         signature.update(inner.digest())
         added["authorization"] = (
-            f"{_ALGORITHM} Credential={credentials.access_key_id}/{scope}, "
+            f"{ALGORITHM} Credential={credentials.access_key_id}/{scope}, "
             f"SignedHeaders={signed_names}, Signature={signature.hexdigest()}"
         )
         return added
@@ -174,14 +174,20 @@ class Signer:
         """
         cached_secret, cached_date, inner, outer = self._keyed
         if cached_date != date or cached_secret != secret:
-            key = f"AWS4{secret}".encode()
-            for part in (date, self.region, self.service, "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
+            key = derive_key(secret, date, self.region, self.service)
             block = key.ljust(hashlib.sha256().block_size, b"\0")
             inner = hashlib.sha256(block.translate(_INNER_PAD))
             outer = hashlib.sha256(block.translate(_OUTER_PAD))
             self._keyed = (secret, date, inner, outer)
         return inner.copy(), outer.copy()
+
+
+def derive_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """Give the signing key of a day, `yyyymmdd`."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _canonical_path(path: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -644,3 +646,80 @@ def test_completion_says_what_it_needs(tmp_path: Path) -> None:
     done = _run("--print-completion", "bash", environment={"PYTHONPATH": path})
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"pip install 'aiosmrt[completion]'" in done.stderr
+
+
+def _token(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    given = ("token", "--region", "us-east-1", *arguments)
+    done = _run(*given, environment={**KEYS, **environment})
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_token_prints_a_token_alone() -> None:
+    status, out, err = _token()
+    assert (status, err) == (0, "")
+    assert re.fullmatch(r"sagemaker-api-key-[\w+/]+=*\n", out)
+
+
+def test_token_is_json_where_that_is_asked_for() -> None:
+    began = datetime.datetime.now(datetime.UTC)
+    status, out, err = _token("--json", "--endpoint-name", "e", "--expires-in", "3600")
+    assert (status, err) == (0, "")
+    assert out.count("\n") == 1
+    told = json.loads(out)
+    assert told.keys() == {"token", "expires_at", "region", "base_url"}
+    assert told["region"] == "us-east-1"
+    assert told["base_url"].endswith(".us-east-1.amazonaws.com/endpoints/e/openai/v1")
+    life = datetime.datetime.fromisoformat(told["expires_at"]) - began
+    assert 3590 < life.total_seconds() <= 3660
+    assert json.loads(_token("--json")[1])["base_url"] is None
+
+
+def test_token_says_where_it_ends_with_its_credentials() -> None:
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=400)
+    status, out, err = _token("--json", AWS_CREDENTIAL_EXPIRATION=end.isoformat())
+    assert status == 0
+    assert datetime.datetime.fromisoformat(json.loads(out)["expires_at"]) <= end
+    assert re.fullmatch(r"aiosmrt: the token lives for 3\d\d s: its credentials end then\n", err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("--expires-in", "0"), 2, "ParameterError: --expires-in=0: a token lives for"),
+        (("--expires-in", "soon"), 2, "invalid int value: 'soon'"),
+        (("--endpoint-name", "a/b"), 2, "endpoint_name must match"),
+        (("--inference-component-name", "c"), 2, "endpoint_name is required"),
+        (("--no-sign",), 1, "ConfigurationError: A bearer token is a signature"),
+    ],
+)
+def test_no_token_is_printed_where_there_can_be_none(
+    arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    done = _token(*arguments)
+    assert done[:2] == (status, "")
+    assert said in done[2]
+
+
+def test_a_token_opens_the_openai_route(url: str) -> None:
+    where = ("--endpoint-url", url, "--endpoint-name", "e")
+    told = json.loads(_token(*where, "--json")[1])
+    request = urllib.request.Request(
+        f"{told['base_url']}/chat/completions",
+        data=b'{"stream": true, "words": "a b"}',
+        headers={"Authorization": f"Bearer {told['token']}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.read() == b'{"stream":true,"words":"ab"}'
+
+
+def test_serve_takes_tokens_of_one_region(folder: Path) -> None:
+    arguments = [*COMMAND, "serve", "--model", "my_model:run", "--region", "eu-west-1"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=folder) as server:
+        assert server.stdout is not None
+        try:
+            url = server.stdout.readline().strip()
+            status, _, err = _call(url, "invoke", "--body", "x")
+        finally:
+            server.send_signal(signal.SIGTERM)
+    assert status == 1
+    assert "valid region: 'eu-west-1', not 'us-east-1'" in err

@@ -26,7 +26,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_request_has_every_member_that_an_operation_has() -> None:
     members = {name for operation in OPERATIONS.values() for name in operation.parameters}
-    assert {field.name for field in attrs.fields(InvocationRequest)} == {*members, "operation"}
+    assert {field.name for field in attrs.fields(InvocationRequest)} == {
+        *(*members, "operation", "path")
+    }
 
 
 def test_a_request_does_not_show_what_the_service_calls_sensitive() -> None:
