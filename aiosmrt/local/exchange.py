@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Mapping
 
@@ -28,6 +29,8 @@ from aiosmrt.service import INVOKE_ENDPOINT_ASYNC
 from aiosmrt.value import Shown
 
 __all__ = ["Exchange"]
+
+logger = logging.getLogger(__name__)
 
 
 @attrs.define(repr=False)
@@ -157,7 +160,8 @@ class Exchange(Shown):
                 await self.response.write(encode_value(part))
                 part = await anext(answer.parts, None)
         except ServiceError as error:
+            logger.info("the stream is cut: %s", error)
             if self.request.transport is not None:
                 self.request.transport.close()
-            raise ConnectionError(str(error)) from error
+            return
         await self.response.write_eof()

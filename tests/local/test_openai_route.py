@@ -106,7 +106,8 @@ async def test_a_stream_comes_as_the_container_sends_it(http: aiohttp.ClientSess
         assert (await response.read()).decode() == 'data: {"ö": 1}\r\n'
 
 
-async def test_a_fault_in_a_stream_cuts_it_without_a_word() -> None:
+async def test_a_fault_in_a_stream_cuts_it_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "aiosmrt")
     async with (
         LocalEndpoint(model) as endpoint,
         endpoint.client() as client,
@@ -118,6 +119,9 @@ async def test_a_fault_in_a_stream_cuts_it_without_a_word() -> None:
         with pytest.raises(openai.APIConnectionError):
             await anext(stream)
         await stream.close()
+    assert "the stream is cut: ModelError" in caplog.text
+    assert "out of memory" in caplog.text
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 async def test_leaving_a_stream_stops_the_model(until: Until) -> None:
