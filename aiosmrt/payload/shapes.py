@@ -107,7 +107,9 @@ class _Generation:
     done: str | None = None
 
     def find_choices(self, document: JSONValue) -> Sequence[JSONValue]:
-        return document if isinstance(document, list) else (document,)
+        if isinstance(document, list):  # only an answer that did not come as a stream is one
+            return [{name: _get(answer, name) for name in _WHOLE} for answer in document]
+        return (document,)
 
     def find_index(self, choice: JSONValue) -> int | None:  # noqa: ARG002 - it counts tokens there
         return None
@@ -138,6 +140,7 @@ class _Generation:
         return None
 
 
+_WHOLE: Final = ("generated_text", "details")
 _COUNTS: Final = {
     "prompt_tokens": "prompt_tokens",
     "input_length": "prompt_tokens",

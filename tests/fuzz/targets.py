@@ -10,6 +10,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +20,7 @@ from aiosmrt.errors import (
     AiosmrtError,
     EventStreamError,
     InvalidHeader,
+    InvalidJSON,
     ParameterError,
     ServiceError,
     UnexpectedMessage,
@@ -27,6 +29,7 @@ from aiosmrt.errors import (
 from aiosmrt.eventstream import EventStreamDecoder, Message, encode_message
 from aiosmrt.eventstream.headers import decode_headers, encode_headers
 from aiosmrt.http import ResponseHead
+from aiosmrt.payload import ChatAccumulator, ChatDecoder
 from aiosmrt.payload.documents import JSONDocumentDecoder
 from aiosmrt.payload.lines import LineDecoder
 from aiosmrt.payload.reports import ReportDecoder
@@ -220,6 +223,25 @@ def fuzz_tokens(data: bytes) -> None:
     _fuzz_decoder(lambda: TokenDecoder(path, content_type, require_done=required), data)
 
 
+def fuzz_chat(data: bytes) -> None:
+    """Chunks of every shape are text for UTF-8 or an AiosmrtError, the same in any split."""
+    choice, data = _take_seed(data)
+    shape = _PRESETS[choice % 4]
+    content_type = "text/event-stream" if choice & 128 else None
+    _fuzz_decoder(lambda: ChatDecoder(shape, content_type, require_done=bool(choice & 64)), data)
+    accumulator = ChatAccumulator()
+    decoder = ChatDecoder(shape, content_type, require_done=False)
+    with suppress(AiosmrtError):
+        for chunk in (*decoder.receive(data), *decoder.finish()):
+            accumulator.add(chunk)
+    for message in accumulator.messages:
+        json.dumps(message.to_dict(), ensure_ascii=False).encode()
+        message.reasoning.encode()
+        for call in message.tool_calls:
+            with suppress(InvalidJSON):
+                call.parse_arguments()
+
+
 # --- errors and answers
 
 
@@ -283,6 +305,7 @@ TARGETS: Final[dict[str, Target]] = {
     "documents": fuzz_documents,
     "events": fuzz_events,
     "tokens": fuzz_tokens,
+    "chat": fuzz_chat,
     "error_bodies": fuzz_error_bodies,
     "listings": fuzz_listings,
     "saved_invocations": fuzz_saved_invocations,
