@@ -92,6 +92,7 @@ from aiosmrt.version import __version__
 # not see how: for them, any name would do.
 if TYPE_CHECKING:
     from aiosmrt import asgi, eventstream, sse
+    from aiosmrt import openai as openai  # in no `__all__`, since it needs an extra
     from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
     from aiosmrt.payload import ChatAccumulator, ChatChunk, ChatMessage, ToolCall
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
@@ -110,6 +111,7 @@ else:
         "StatefulSession": "aiosmrt.sessions",
         "asgi": "aiosmrt.asgi",
         "eventstream": "aiosmrt.eventstream",
+        "openai": "aiosmrt.openai",
         "sse": "aiosmrt.sse",
     }
 

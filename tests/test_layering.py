@@ -24,6 +24,7 @@ WINGS = (
     "local",
     "__init__",
     "asgi",
+    "openai",
     "client",
     "sessions",
     "async_inference",
@@ -56,6 +57,7 @@ WINGS = (
 KNOWERS = {
     "asyncio": {
         "asgi",
+        "openai",
         "cli",
         "local",
         "client",
@@ -70,6 +72,8 @@ KNOWERS = {
     },
     "aiohttp": {"transport", "local", "cli"},
     "botocore": {"signing", "settings"},
+    "httpx2": {"openai"},
+    "openai": {"openai"},
     "starlette": {"asgi"},
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import re
 import threading
 import types
@@ -24,20 +25,33 @@ DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 _DONE = b"data: [DONE]\n\n"
 
 
+def _chat(text: str, *, is_stream: bool = False) -> object:
+    said = {"role": "assistant", "content": text}
+    choice = {"index": 0, "delta" if is_stream else "message": said, "finish_reason": "stop"}
+    document = {"id": "1", "created": 1, "model": "m", "choices": [choice]}
+    return iter([f"data: {json.dumps(document)}\n\n"]) if is_stream else document
+
+
+def _stream(request: InvocationRequest) -> object:
+    if b'"messages"' in request.body:
+        return _chat("there was", is_stream=True)
+    if request.accept == "application/json":
+        return iter([b'{"a": 1}\n{"a"', b": 2}"])
+    if request.accept == "text/event-stream":
+        return iter([b'data: {"choices": [{"delta": {"cont', b'ent": "a time"}}]}\n\n', _DONE])
+    return iter([b"once", b"upon"])
+
+
 def _model(request: InvocationRequest) -> object:
+    if request.operation == "InvokeEndpointWithResponseStream":
+        return _stream(request)
     if request.body == b"fail":
         raise ModelFailure(400, "as asked")
     if b'"CLOSE"' in request.body:
         return ModelResponse(b"", closed_session_id=request.session_id)
-    if request.operation == "InvokeEndpointWithResponseStream":
-        if request.accept == "application/json":
-            return iter([b'{"a": 1}\n{"a"', b": 2}"])
-        if request.accept == "text/event-stream":
-            return iter([b'data: {"choices": [{"delta": {"cont', b'ent": "a time"}}]}\n\n', _DONE])
-        return iter([b"once", b"upon"])
-    if request.path == "/v1/chat/completions":
-        message = {"role": "assistant", "content": "a whole answer"}
-        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    if b'"messages"' in request.body:
+        routed = request.path == "/v1/chat/completions"
+        return _chat("a whole answer" if routed else "there was")
     return {"ok": True}
 
 
@@ -109,6 +123,7 @@ def test_every_python_block_runs(
         assert "\na whole answer\n" in printed
         assert "400 as asked" in printed
         assert re.search(r"\n[0-9a-f-]{36} 20.+\nb'onceupon'\n", printed)
+        assert "\nthere was\nthere was\n" in printed
 
 
 def test_the_readme_names_every_error() -> None:

@@ -34,13 +34,19 @@ from aiosmrt.payload.bounds import DEFAULT_MAX_LENGTH
 from aiosmrt.payload.chat import ChatChunk, ChatMessage, ToolCall
 from aiosmrt.payload.chat_decoder import ChatDecoder
 from aiosmrt.payload.documents import JSONDocumentDecoder
+from aiosmrt.payload.failures import find_failure
+from aiosmrt.payload.large_document import LARGE, LargeDocument
 from aiosmrt.payload.lines import LineDecoder
+from aiosmrt.payload.model_documents import ModelDocumentDecoder, name_truncated
+from aiosmrt.payload.shapes import DONE
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent, encode, encode_comment
 from aiosmrt.payload.tokens import TokenDecoder
 from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 
 __all__ = [
     "DEFAULT_MAX_LENGTH",
+    "DONE",
+    "LARGE",
     "ChatAccumulator",
     "ChatChunk",
     "ChatDecoder",
@@ -48,8 +54,10 @@ __all__ = [
     "Decoder",
     "EventDecoder",
     "JSONDocumentDecoder",
+    "LargeDocument",
     "LineDecoder",
     "MarkedEventDecoder",
+    "ModelDocumentDecoder",
     "ServerSentEvent",
     "TextPieceDecoder",
     "TokenDecoder",
@@ -57,4 +65,6 @@ __all__ = [
     "View",
     "encode",
     "encode_comment",
+    "find_failure",
+    "name_truncated",
 ]

@@ -78,7 +78,12 @@ class ChatDecoder(ModelDocumentDecoder[ChatChunk]):
         choices = self._choices.values()
         return self._is_marked or (bool(choices) and all(choice.is_over for choice in choices))
 
-    def _read(self, document: JSONValue, values: list[ChatChunk]) -> ModelStreamError | None:
+    def read(self, document: JSONValue, values: list[ChatChunk]) -> ModelStreamError | None:
+        """Add the chunks in a document, and give the failure that it reports.
+
+        Raises:
+            InvalidJSON: a member has a value of another kind than it should.
+        """
         try:
             chunks = self._read_choices(document)
         except InvalidJSON:

@@ -122,7 +122,7 @@ class ModelDocumentDecoder(Generic[T]):
             return None
         return "events" if self._decoder is self._events else "documents"
 
-    def _read(self, document: JSONValue, values: list[T]) -> ModelStreamError | None:
+    def read(self, document: JSONValue, values: list[T]) -> ModelStreamError | None:
         """Add what is in a document to the values, and give the failure that it reports.
 
         Raises:
@@ -175,7 +175,7 @@ class ModelDocumentDecoder(Generic[T]):
                     failure = (
                         self._read_event(document, values)
                         if isinstance(document, ServerSentEvent)
-                        else self._read(document, values)
+                        else self.read(document, values)
                     )
                 except InvalidJSON as error:
                     offset = decoder.locate(index)
@@ -202,7 +202,7 @@ class ModelDocumentDecoder(Generic[T]):
         if data in ("", DONE, self._done):
             self._is_marked = self._is_marked or data == self._done
             return None
-        return self._read(parse_data(event, self._events.decode), values)
+        return self.read(parse_data(event, self._events.decode), values)
 
 
 def name_truncated(missing: str) -> TruncatedStream:

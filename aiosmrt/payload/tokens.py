@@ -51,7 +51,12 @@ class TokenDecoder(ModelDocumentDecoder[str]):
         self._is_complete = False  # by what only the last document has
         self._joiner = HalfJoiner()
 
-    def _read(self, document: JSONValue, values: list[str]) -> ModelStreamError | None:
+    def read(self, document: JSONValue, values: list[str]) -> ModelStreamError | None:
+        """Add the text in a document, if any, and give the failure that it reports.
+
+        Raises:
+            InvalidJSON: the path fails on it, or gives no string.
+        """
         document = self._path.select(document)
         try:
             text = self._path.find(document)

@@ -1,0 +1,27 @@
+"""The OpenAI SDK over this client: every container that speaks its shapes, and every promise kept.
+
+It needs the extra `aiosmrt[openai]`::
+
+    ai = aiosmrt.openai.connect(client, endpoint_name="llm")
+    async for chunk in await ai.chat.completions.create(model="", messages=[...], stream=True):
+        ...
+
+Requests are signed InvokeEndpoint calls, or response streams whose end is proven. The SDK asks no
+model again: the client does, where it knows that none has run. What is raised is an error of the
+SDK's and one of this package's at the same time.
+"""
+
+from __future__ import annotations
+
+try:
+    import openai as _openai  # noqa: F401 - only to say what is missing
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "aiosmrt.openai needs the OpenAI SDK: pip install aiosmrt[openai]", name="openai"
+    ) from error
+
+from aiosmrt.openai.connection import connect
+from aiosmrt.openai.invocation import Route
+from aiosmrt.openai.transport import Invoker, SageMakerTransport
+
+__all__ = ["Invoker", "Route", "SageMakerTransport", "connect"]

@@ -1,0 +1,150 @@
+"""What the SDK is answered: as OpenAI would, and never with a reason to ask again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from aiosmrt.calls import FailureKind, classify, read_retry_after
+from aiosmrt.errors import AiosmrtError, ModelError, ModelStreamError, ParameterError, ServiceError
+from aiosmrt.models import ResponseMetadata
+from aiosmrt.openai.chunks import NoChoices
+from aiosmrt.openai.errors import NotServed, join
+from aiosmrt.openai.family import Request, Response, adopt, find_family
+from aiosmrt.payload import find_failure
+from aiosmrt.response_stream import ResponseStream
+from aiosmrt.service import lacks_capacity
+
+__all__ = ["Parts", "answer", "refuse"]
+
+_JSON: Final = "application/json"
+# The SDK obeys it before it looks at a status. What may be attempted again this client has.
+_SETTLED: Final = {"x-should-retry": "false"}
+_AMAZON: Final = "x-amzn-"  # what tells of the variant, of a session, of custom attributes
+
+_REFUSALS: Final = range(400, 600)  # of HTTP's statuses
+_SERVER_ERROR: Final = 500  # and above
+
+
+class Refusal:
+    """A response whose error is raised with all that it knows."""
+
+    error: AiosmrtError
+
+    def raise_for_status(self: Any) -> None:
+        """Raise the error as one that is the SDK's, too; the SDK asks for it."""
+        raise join(self.error, self.request, self) from self.error.__cause__
+
+
+class Parts:
+    """The body of an answer that goes on: server-sent events, and a fault as an error of both.
+
+    Args:
+        first: of the chunks, which has come.
+        chunks: the others.
+        stream: what they come from, which is closed with the answer.
+        request: the SDK's.
+    """
+
+    def __init__(
+        self,
+        first: bytes | None,
+        chunks: AsyncIterator[bytes],
+        stream: ResponseStream,
+        request: Request,
+    ) -> None:
+        self._first = first
+        self._chunks = chunks
+        self._stream = stream
+        self._request = request
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        try:
+            return await self._chunks.__anext__()
+        except AiosmrtError as error:
+            raise join(error, self._request) from error.__cause__
+
+    async def aclose(self) -> None:
+        """Stop the model, where it is not at its end."""
+        await self._stream.aclose()
+
+
+def answer(
+    request: Request, body: bytes | Parts, metadata: ResponseMetadata | None = None
+) -> Response:
+    """Give the answer of a success: JSON, or server-sent events that go on."""
+    whole = isinstance(body, bytes)
+    headers = {**_SETTLED, "content-type": _JSON if whole else "text/event-stream"}
+    if metadata is not None:
+        theirs = metadata.headers.items()
+        headers |= {name: value for name, value in theirs if name.startswith(_AMAZON)}
+        headers["x-request-id"] = metadata.request_id or ""
+    content: dict[str, Any] = {"content" if whole else "stream": body}
+    made: Response = find_family(request).Response(200, headers=headers, request=request, **content)
+    return made
+
+
+def refuse(error: AiosmrtError, request: Request) -> Response | None:
+    """Give the answer for what the service, the container or this client refuses.
+
+    Its status is the container's where that has answered, else the service's; its body is OpenAI's
+    envelope, the container's own where that has sent one.
+
+    Returns:
+        None for an error that is no answer, and is to be raised.
+    """
+    status = _find_status(error)
+    if status is None:
+        return None
+    headers = {**_SETTLED, "x-request-id": error.request_id or ""}
+    asked = read_retry_after(error.headers) if isinstance(error, ServiceError) else None
+    if asked is not None:
+        headers["retry-after"] = str(math.ceil(asked))
+    kind = "server_error" if status >= _SERVER_ERROR else "invalid_request_error"
+    envelope = {"type": kind, "param": None, **_describe(error)}
+    made: Any = adopt(Refusal, find_family(request), "Response")
+    refusal = made(status, headers=headers, json={"error": envelope}, request=request)
+    refusal.error = error
+    refused: Response = refusal
+    return refused
+
+
+def _find_status(error: AiosmrtError) -> int | None:
+    if isinstance(error, ParameterError | NoChoices):
+        return 404 if isinstance(error, NotServed) else 400
+    if not isinstance(error, ServiceError):
+        return None
+    if classify(error) is FailureKind.THROTTLING:
+        return 429
+    if lacks_capacity(error):
+        return 503
+    status: int | str | None = error.status
+    if isinstance(error, ModelError):
+        status = error.original_status_code
+    elif isinstance(error, ModelStreamError):  # and a status of 200
+        status = error.error_code
+    number = int(status) if str(status).isdecimal() and status else 0
+    return number if number in _REFUSALS else 502
+
+
+def _describe(error: AiosmrtError) -> dict[str, object]:
+    """Give what an envelope says of an error: `message` and `code`, and what a container adds."""
+    if not isinstance(error, ServiceError):
+        return {"message": error.args[0], "code": type(error).__name__}
+    if isinstance(error, ModelError):
+        said = error.original_json
+        for theirs in (said.get("error"), said) if isinstance(said, dict) else ():
+            if isinstance(theirs, dict) and isinstance(theirs.get("message"), str):
+                return {"code": None, **theirs}
+        failure = find_failure(said)
+        if failure is not None:
+            return {"message": failure.message, "code": failure.error_code}
+        return {"message": error.original_message or error.message, "code": error.code}
+    return {"message": error.message or str(error), "code": error.code}

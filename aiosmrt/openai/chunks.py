@@ -1,0 +1,201 @@
+"""A container's stream as OpenAI's: server-sent events of chunks, `[DONE]` behind a proven end."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Final
+
+from aiosmrt.errors import AiosmrtError, ModelStreamError, PayloadError
+from aiosmrt.openai.invocation import CHAT, Invocation
+from aiosmrt.payload import (
+    DONE,
+    ChatChunk,
+    ChatDecoder,
+    ModelDocumentDecoder,
+    ServerSentEvent,
+    ToolCall,
+    find_failure,
+    name_truncated,
+)
+from aiosmrt.value import JSONValue
+
+__all__ = ["ChunkDecoder", "NoChoices", "choose_shape", "name_reason", "refuse_choices"]
+
+# What servers call OpenAI's `stop`.
+_REASONS: Final = {"eos_token": "stop", "stop_sequence": "stop"}
+
+
+class NoChoices(PayloadError):
+    """Several answers were asked for, and the container's documents hold one."""
+
+
+class ChunkDecoder(ModelDocumentDecoder[bytes]):
+    """Turns what a container streams, or sends whole, into server-sent events as OpenAI's.
+
+    Chunks of OpenAI's are passed on as they are, be they events or JSON lines; of documents of
+    other shapes chunks are made. `[DONE]` comes last, once the model has marked its end.
+
+    Args:
+        invocation: what is answered.
+        content_type: of the payload.
+        answer_id: of the answer, where the container gives it none.
+    """
+
+    def __init__(self, invocation: Invocation, content_type: str | None, answer_id: str) -> None:
+        super().__init__(content_type, DONE)
+        self._invocation = invocation
+        self._is_chat = invocation.task == CHAT
+        self._head: dict[str, JSONValue] = {
+            "id": answer_id,
+            "object": "chat.completion.chunk" if self._is_chat else "text_completion",
+            "created": int(time.time()),
+            "model": invocation.model,
+        }
+        self._data = ""  # of the event that is looked at; empty for a JSON line
+        self._over: dict[int, bool] = {}  # whether a choice has ended
+        self._reader: ChatDecoder | None = None  # of documents that are no chunks
+        self._misfit = ""
+        self._has_ended = False
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """Take the next bytes and give the events that they complete, all in one piece.
+
+        Raises:
+            PayloadError: the payload is no answer of a model, or `NoChoices`.
+            ModelStreamError: the model server reported a failure.
+        """
+        events = super().receive(data)
+        return [b"".join(events)] if events else events
+
+    def _read_event(self, event: ServerSentEvent, values: list[bytes]) -> ModelStreamError | None:
+        # A break is white space there, and a mark in front is none of JSON.
+        self._data = event.data.lstrip("\ufeff").replace("\n", " ")
+        return super()._read_event(event, values)
+
+    def read(self, document: JSONValue, values: list[bytes]) -> ModelStreamError | None:
+        """Add the events that a document becomes, and give the failure that it reports.
+
+        Raises:
+            InvalidJSON: it is not what it should be.
+        """
+        choices = document.get("choices") if isinstance(document, dict) else None
+        if isinstance(choices, list) and all(map(self._is_piece, choices)):
+            failure = find_failure(document, has_text=True)
+            # The SDK knows a few reports itself, and would raise them without what is known here.
+            if failure is None or find_failure(document, has_text=True, by_reason=False) is None:
+                self._note(choices)
+                values.append(_encode(self._data or json.dumps(document)))
+            return failure
+        return self._rewrite(document, values)
+
+    def _is_piece(self, choice: JSONValue) -> bool:
+        return isinstance(choice, dict) and ("delta" if self._is_chat else "text") in choice
+
+    def _note(self, choices: list[JSONValue]) -> None:
+        for position, choice in enumerate(choices):
+            if isinstance(choice, dict):
+                index = choice.get("index")
+                index = index if isinstance(index, int) else position
+                reason = choice.get("finish_reason")
+                self._over[index] = bool(reason) or self._over.get(index, False)
+
+    def _rewrite(self, document: JSONValue, values: list[bytes]) -> ModelStreamError | None:
+        """Make chunks of a document of another shape: of a token, or of a whole answer."""
+        if self._reader is None:
+            self._reader = ChatDecoder(choose_shape(document, self._invocation.task))
+        chunks: list[ChatChunk] = []
+        failure = self._reader.read(document, chunks)
+        if chunks:
+            refuse_choices(self._invocation, document)
+        values += [_encode(json.dumps(self._build(chunk))) for chunk in chunks]
+        if not chunks and not self._misfit:
+            names = ", ".join(document) if isinstance(document, dict) else "no members"
+            self._misfit = f"the container's documents are no chunks of OpenAI's: they have {names}"
+        return failure
+
+    def _build(self, chunk: ChatChunk) -> dict[str, JSONValue]:
+        choice: dict[str, JSONValue] = {
+            "index": chunk.index,
+            "finish_reason": name_reason(chunk.finish_reason),
+        }
+        if self._is_chat:
+            choice["delta"] = _build_delta(chunk)
+        else:
+            choice["text"] = chunk.text
+        raw = chunk.raw if isinstance(chunk.raw, dict) else {}
+        built = self._head | {name: raw[name] for name in self._head if name in raw}
+        built |= {"object": self._head["object"], "choices": [choice]}
+        if chunk.usage is not None:
+            built["usage"] = dict(chunk.usage)
+        return built
+
+    def _flush(self) -> list[bytes]:
+        if self._has_ended or not self._is_proven():
+            return []
+        self._has_ended = True
+        return [_encode(DONE)]
+
+    def _is_proven(self) -> bool:
+        over = self._over.values()
+        is_over = bool(over) and all(over)
+        return self._is_marked or is_over or (self._reader is not None and self._reader.is_proven)
+
+    def _refuse_end(self) -> AiosmrtError | None:
+        if self._misfit and not self._over and not self._is_marked:
+            return PayloadError(self._misfit)
+        return (
+            None if self._is_proven() else name_truncated(f"a finish reason or the event {DONE!r}")
+        )
+
+
+def _encode(data: str) -> bytes:
+    return f"data: {data}\n\n".encode()
+
+
+def choose_shape(document: JSONValue, task: str) -> str:
+    """Give the name of the shape of a document that is no chunk of OpenAI's."""
+    if isinstance(document, dict | list) and not _has_choices(document):
+        return "lmi" if "outputs" in document else "tgi"
+    return "openai-chat" if task == CHAT else "openai-completion"
+
+
+def refuse_choices(invocation: Invocation, document: JSONValue) -> None:
+    """Refuse several choices of a document that has no place for them.
+
+    Raises:
+        NoChoices: naming how many there were to be.
+    """
+    if invocation.choices > 1 and not _has_choices(document):
+        raise NoChoices(
+            f"n={invocation.choices} was asked for, and what the container sends holds one answer:"
+            " ask for each by itself"
+        )
+
+
+def name_reason(reason: str | None) -> str | None:
+    """Give OpenAI's word for why an answer has ended."""
+    return reason and _REASONS.get(reason, reason)
+
+
+def _has_choices(document: JSONValue) -> bool:
+    return isinstance(document, dict) and "choices" in document
+
+
+def _build_delta(chunk: ChatChunk) -> dict[str, JSONValue]:
+    delta: dict[str, JSONValue] = {"role": "assistant", "content": chunk.text}
+    if chunk.reasoning:
+        delta["reasoning_content"] = chunk.reasoning
+    if chunk.refusal:
+        delta["refusal"] = chunk.refusal
+    if chunk.tool_calls:
+        delta["tool_calls"] = [_build_call(call) for call in chunk.tool_calls]
+    return delta
+
+
+def _build_call(call: ToolCall) -> JSONValue:
+    function: dict[str, JSONValue] = {"arguments": call.arguments}
+    if call.name:
+        function["name"] = call.name
+    built: dict[str, JSONValue] = {"index": call.index, "type": "function", "function": function}
+    return {**built, "id": call.id} if call.id else built

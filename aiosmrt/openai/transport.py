@@ -1,0 +1,130 @@
+"""The transport under the SDK: requests to invocations, answers to responses."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Awaitable
+from typing import Protocol, Unpack
+
+import openai
+
+from aiosmrt.errors import AiosmrtError
+from aiosmrt.models import InvokeEndpointResponse
+from aiosmrt.openai.answer import Parts, answer, refuse
+from aiosmrt.openai.chunks import ChunkDecoder
+from aiosmrt.openai.errors import NotServed, join
+from aiosmrt.openai.family import AsyncBaseTransport, Request, Response, adopt, find_family
+from aiosmrt.openai.invocation import Invocation, Route, check_route, find_task, read_invocation
+from aiosmrt.openai.whole import read_whole
+from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
+from aiosmrt.service import (
+    INVOKE_ENDPOINT,
+    InvokeEndpointParameters,
+    InvokeEndpointWithResponseStreamParameters,
+)
+
+__all__ = ["Invoker", "SageMakerTransport"]
+
+
+class Invoker(Protocol):
+    """What makes the calls: a client, or a session of one."""
+
+    def invoke_endpoint(
+        self, **parameters: Unpack[InvokeEndpointParameters]
+    ) -> Awaitable[InvokeEndpointResponse]:
+        """Invoke a model and wait for its whole answer."""
+
+    def invoke_endpoint_with_response_stream(
+        self, **parameters: Unpack[InvokeEndpointWithResponseStreamParameters]
+    ) -> ResponseStreamOpening:
+        """Invoke a model that answers in parts."""
+
+
+class SageMakerTransport(AsyncBaseTransport):
+    """Answers the SDK's requests by invocations of an endpoint.
+
+    `POST …/chat/completions`, `…/completions` and `…/embeddings` are InvokeEndpoint, with
+    `"stream": true` InvokeEndpointWithResponseStream; `GET …/models` is answered here.
+
+    It is a transport for clients of both families, httpx2 and httpx.
+
+    Args:
+        client: makes the calls; it stays open when the transport is closed.
+        route: where they go.
+
+    Raises:
+        TypeError: a keyword that says nothing of where they go.
+    """
+
+    def __init__(self, client: Invoker, /, **route: Unpack[Route]) -> None:
+        self._client = client
+        self._route = {name: value for name, value in route.items() if value is not None}
+        check_route(route)
+        # A session sends its own.
+        self._taken = {*self._route, *(("session_id",) if hasattr(client, "session_id") else ())}
+        self._open: weakref.WeakSet[Parts] = weakref.WeakSet()
+
+    async def handle_async_request(self, request: Request) -> Response:
+        """Answer a request.
+
+        Raises:
+            openai.APIError: there is no answer; it is an `AiosmrtError`, too, but for what hooks
+                raise.
+        """
+        try:
+            return await self._answer(request)
+        except AiosmrtError as error:
+            refusal = refuse(error, request)
+            if refusal is None:
+                raise join(error, request) from error.__cause__
+            return refusal
+        except Exception as error:
+            # A hook's, say: the SDK would ask again for it.
+            text = f"{type(error).__name__}: {error}"
+            raise openai.APIConnectionError(message=text, request=request) from error
+
+    async def _answer(self, request: Request) -> Response:
+        task = find_task(request)
+        if task.startswith("models"):
+            return self._list_models(request, task)
+        invocation = await read_invocation(request, task, self._route, self._taken)
+        if invocation.operation is INVOKE_ENDPOINT:
+            response = await self._client.invoke_endpoint(**invocation.parameters)
+            return answer(request, read_whole(invocation, response), response.metadata)
+        stream = await self._client.invoke_endpoint_with_response_stream(**invocation.parameters)
+        try:
+            return await self._begin(request, invocation, stream)
+        except BaseException:
+            await stream.aclose()
+            raise
+
+    async def _begin(
+        self, request: Request, invocation: Invocation, stream: ResponseStream
+    ) -> Response:
+        answer_id = f"chatcmpl-{stream.metadata.request_id}"
+        decoder = ChunkDecoder(invocation, stream.content_type, answer_id)
+        chunks = stream._view("chunks", decoder)  # noqa: SLF001 - of this very package
+        # What fails before it still has a status.
+        first = await anext(chunks, None)
+        kind = adopt(Parts, find_family(request), "AsyncByteStream")
+        parts = kind(first, chunks, stream, request)
+        self._open.add(parts)
+        return answer(request, parts, stream.metadata)
+
+    async def aclose(self) -> None:
+        """Stop the models whose streams are open; the client stays open. Idempotent."""
+        for parts in list(self._open):
+            await parts.aclose()
+
+    def _list_models(self, request: Request, task: str) -> Response:
+        route = self._route
+        named = route.get("inference_component_name") or route.get(
+            "endpoint_name", getattr(self._client, "endpoint_name", "endpoint")
+        )
+        model = {"id": named, "object": "model", "created": 0, "owned_by": "sagemaker"}
+        asked = task.partition("/")[2]
+        if asked and asked != named:
+            raise NotServed(f"there is no model {asked!r}, but {named!r}")
+        listed: object = model if asked else {"object": "list", "data": [model]}
+        return answer(request, json.dumps(listed).encode())

@@ -1,0 +1,91 @@
+"""A container's whole answer as OpenAI's."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from aiosmrt.errors import AiosmrtError
+from aiosmrt.models import InvokeEndpointResponse
+from aiosmrt.openai.chunks import choose_shape, name_reason, refuse_choices
+from aiosmrt.openai.invocation import CHAT, EMBEDDINGS, Invocation
+from aiosmrt.payload import LARGE, ChatMessage, find_failure
+from aiosmrt.tracebacks import hides_locals
+from aiosmrt.value import JSONValue
+
+__all__ = ["read_whole"]
+
+
+@hides_locals
+def read_whole(invocation: Invocation, response: InvokeEndpointResponse) -> bytes:
+    """Give the answer's JSON: as it is where it is OpenAI's, or of its text.
+
+    Raises:
+        PayloadError: it is no answer of a model, or has too few choices.
+        ModelStreamError: the model server reported a failure.
+        TruncatedStream: it is a stream without its end.
+    """
+    body = response.body
+    if len(body) > LARGE:
+        return body  # to look into it would keep others waiting, as the SDK will
+    try:
+        return _read(invocation, response, _parse(body))
+    except AiosmrtError as error:
+        metadata = response.metadata
+        error.operation = invocation.operation.name
+        error.endpoint_name = invocation.parameters.get("endpoint_name")
+        error.request_id, error.attempts = metadata.request_id, metadata.attempts
+        error.may_have_run = True
+        raise
+
+
+def _parse(body: bytes) -> JSONValue:
+    try:
+        document: JSONValue = json.loads(body)
+    except (ValueError, RecursionError):
+        return None  # a stream, maybe
+    return document
+
+
+def _read(invocation: Invocation, response: InvokeEndpointResponse, document: JSONValue) -> bytes:
+    named = isinstance(document, dict) and ("choices" in document or "data" in document)
+    if named or (document is not None and invocation.task == EMBEDDINGS):
+        # That a choice has ended early is seen in it.
+        failure = find_failure(document, has_text=named, by_reason=False)
+        if failure is not None:
+            raise failure
+        return response.body
+    messages = response.chat(choose_shape(document, invocation.task))
+    refuse_choices(invocation, document)
+    return json.dumps(_build(invocation, response, messages)).encode()
+
+
+def _build(
+    invocation: Invocation, response: InvokeEndpointResponse, messages: tuple[ChatMessage, ...]
+) -> dict[str, JSONValue]:
+    is_chat = invocation.task == CHAT
+    built: dict[str, JSONValue] = {
+        "id": f"chatcmpl-{response.metadata.request_id}",
+        "object": "chat.completion" if is_chat else "text_completion",
+        "created": int(time.time()),
+        "model": invocation.model,
+        "choices": [_build_choice(message, is_chat=is_chat) for message in messages],
+    }
+    if messages[0].usage is not None:
+        built["usage"] = dict(messages[0].usage)
+    return built
+
+
+def _build_choice(message: ChatMessage, *, is_chat: bool) -> JSONValue:
+    choice: dict[str, JSONValue] = {
+        "index": message.index,
+        "finish_reason": name_reason(message.finish_reason),
+    }
+    if not is_chat:
+        return {**choice, "text": message.text}
+    said = message.to_dict()
+    if message.reasoning:
+        said["reasoning_content"] = message.reasoning
+    if message.refusal:
+        said["refusal"] = message.refusal
+    return {**choice, "message": said}
