@@ -16,6 +16,7 @@ import attrs
 
 from aiosmrt.cli.members import MEMBERS
 from aiosmrt.config import UNSIGNED, Config
+from aiosmrt.plain_text import to_line
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
@@ -23,6 +24,7 @@ from aiosmrt.service import (
     Operation,
 )
 from aiosmrt.settings import build_policy, find_settings
+from aiosmrt.value import JSONValue
 from aiosmrt.version import __version__
 
 if TYPE_CHECKING:
@@ -164,6 +166,16 @@ def _view(text: str) -> str:
     return text
 
 
+def _tools(text: str) -> list[JSONValue]:
+    try:
+        tools = json.loads(_read(text))
+    except (OSError, ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(to_line(str(error))) from error
+    if not isinstance(tools, list):
+        raise argparse.ArgumentTypeError("not an array of tools")
+    return tools
+
+
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
@@ -174,6 +186,18 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="the model, where the endpoint has several")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="of each answer")
     parser.add_argument("--temperature", type=float, metavar="T")
+    parser.add_argument(
+        "--tools",
+        metavar="JSON",
+        type=_tools,
+        help="what the model may call, an array as OpenAI has it: the text, or @PATH",
+    )
+    parser.add_argument(
+        "--no-usage",
+        dest="usage",
+        action="store_false",
+        help="ask for no count of tokens, which older servers refuse",
+    )
     parser.add_argument("--stats", action="store_true", help="tell how fast each answer came")
     _add_options(parser)
 

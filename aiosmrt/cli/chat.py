@@ -7,17 +7,13 @@ import asyncio
 import contextlib
 import sys
 import threading
-import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
-from aiosmrt.cli.chat_model import answer_chat
-from aiosmrt.cli.terminal import Output, complain
-from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.cli.conversation import Conversation
+from aiosmrt.cli.terminal import complain
 from aiosmrt.errors import AiosmrtError
-from aiosmrt.local import LocalEndpoint
 from aiosmrt.plain_text import to_line
-from aiosmrt.value import write_json
 
 __all__ = ["chat"]
 
@@ -26,10 +22,11 @@ T = TypeVar("T")
 _FAILED = 1
 _HELP = """\
 /help   this
-/stats  tell how fast each answer came, or no longer
+/stats  tell how fast an answer came
 /exit   leave, as Ctrl-D does
 //WORD  say /WORD to the model
 Ctrl-C  stop an answer
+NAME>   waits for that tool's result
 """
 
 
@@ -44,7 +41,7 @@ def chat(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
         an answer failed or a command was unknown.
     """
     with _run_loop() as loop:
-        conversation = _Conversation(arguments)
+        conversation = Conversation(arguments)
         stack = contextlib.AsyncExitStack()
         try:
             _run(loop, conversation.open(stack, options))
@@ -53,20 +50,20 @@ def chat(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
             _run(loop, stack.aclose())
 
 
-def _converse(loop: asyncio.AbstractEventLoop, conversation: _Conversation) -> int:
+def _converse(loop: asyncio.AbstractEventLoop, conversation: Conversation) -> int:
     status = 0
-    prompt = "> " if sys.stdin.isatty() else ""
-    if prompt:
+    asks = sys.stdin.isatty()
+    if asks:
         sys.stderr.write("/help says what you can do here.\n")
     while True:
         try:
-            question = input(prompt).strip()
+            question = input(f"{conversation.awaited_tool or ''}> " if asks else "").strip()
             if question == "/exit":
                 return 0
             if question.startswith("/") and not question.startswith("//"):
                 status = status if _obey(conversation, question) else _FAILED
             elif question:
-                _run(loop, conversation.ask(question.removeprefix("/")))
+                _run(loop, conversation.say(question.removeprefix("/")))
         except EOFError:
             return status
         except (KeyboardInterrupt, asyncio.CancelledError):
@@ -76,7 +73,7 @@ def _converse(loop: asyncio.AbstractEventLoop, conversation: _Conversation) -> i
             complain(error)
 
 
-def _obey(conversation: _Conversation, question: str) -> bool:
+def _obey(conversation: Conversation, question: str) -> bool:
     """Do what a word with a slash says; false where there is no such word."""
     if question == "/stats":
         conversation.stats = not conversation.stats
@@ -88,68 +85,6 @@ def _obey(conversation: _Conversation, question: str) -> bool:
         sys.stderr.write(f"aiosmrt: there is no {word}, nothing was sent; try /help\n")
         return False
     return True
-
-
-class _Conversation:
-    """What was said so far, and what is said about it to the model."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.stats: bool = arguments.stats
-        self._local: bool = arguments.local
-        self._endpoint_name: str = arguments.endpoint_name or "chat"
-        self._parameters = {
-            name: value
-            for name in ("model", "max_tokens", "temperature")
-            if (value := getattr(arguments, name)) is not None
-        }
-        self._messages: list[dict[str, str]] = []
-        if arguments.system is not None:
-            self._messages.append({"role": "system", "content": arguments.system})
-        self._output = Output()
-        self._client: SageMakerRuntimeClient  # of `open`
-
-    async def open(self, stack: contextlib.AsyncExitStack, options: dict[str, Any]) -> None:
-        """Make the client, and the endpoint where it is a local one."""
-        if self._local:
-            endpoint = await stack.enter_async_context(LocalEndpoint(answer_chat))
-            self._client = endpoint.client()
-        else:
-            self._client = SageMakerRuntimeClient(**options)
-        await stack.enter_async_context(self._client)
-
-    async def ask(self, question: str) -> None:
-        """Print the answer as it comes, and keep both."""
-        asked = {"role": "user", "content": question}
-        messages = [*self._messages, asked]
-        body = {"messages": messages, "stream": True, **self._parameters}
-        tokens: list[str] = []
-        began = first = time.perf_counter()
-        try:
-            async with self._client.invoke_endpoint_with_response_stream(
-                endpoint_name=self._endpoint_name,
-                body=write_json(body),
-                content_type="application/json",
-            ) as stream:
-                async for token in stream.iter_tokens("openai-chat"):
-                    if not tokens:
-                        first = time.perf_counter()
-                    tokens.append(token)
-                    self._print(token)
-        finally:
-            # Of an answer that was stopped, what was seen counts; without any, nothing was asked.
-            if tokens:
-                answer = {"role": "assistant", "content": "".join(tokens)}
-                self._messages += [asked, answer]
-                self._print("\n")
-        if self.stats and tokens:
-            pace = (len(tokens) - 1) / max(time.perf_counter() - first, 1e-9)
-            sys.stderr.write(
-                f"[{len(tokens)} tokens, {pace:.1f} tokens/s, first token after "
-                f"{first - began:.3f} s]\n"
-            )
-
-    def _print(self, text: str) -> None:
-        self._output.write(text.encode("utf-8", "replace"))
 
 
 @contextlib.contextmanager

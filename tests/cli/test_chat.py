@@ -38,11 +38,17 @@ class Endless:
         return self.stream(body["messages"][-1]["content"])
 
     async def stream(self, question: str) -> AsyncIterator[bytes]:
-        endless = question == "for ever"
-        content = "\x1b[2J\x1b]0;mine\x07word " if question == "clear" else "word "
+        endless = question in ("for ever", "call for ever")
+        content = CLEARED if question == "clear" else "word "
         try:
             while True:
-                yield encode(json.dumps({"choices": [{"delta": {"content": content}}]}))
+                delta: dict[str, object] = {"content": content}
+                if question == "call for ever":
+                    call = {"index": 0, "function": {"name": "f", "arguments": "["}}
+                    delta = {"reasoning": "Hm. ", "tool_calls": [call]}
+                yield encode(json.dumps({"choices": [{"delta": delta}]}))
+                if question == "cut":
+                    return
                 if not endless:
                     break
                 await asyncio.sleep(0.01)
@@ -50,6 +56,15 @@ class Endless:
         finally:
             if endless:
                 self.stopped.set()
+
+
+CLEARED = "\x1b[2J\x1b]0;mine\x07word "
+
+
+def _read_messages(body: dict[str, object]) -> list[dict[str, str]]:
+    messages = body["messages"]
+    assert isinstance(messages, list)
+    return messages
 
 
 @pytest.fixture
@@ -94,9 +109,30 @@ def test_a_conversation_with_the_built_in_model() -> None:
         "You said: zwölf (question 2 of this conversation) ",
         "You said: bye (question 3 of this conversation) ",
     ]
-    # Of the first and the last.
-    line = r"\[8 tokens, \d+\.\d tokens/s, first token after \d\.\d+ s\]\n"
-    assert re.fullmatch(f"{line}stats are off\nstats are on\n{line}", done.stderr)
+    # Stats are of the first and the last.
+    first, second, third = (
+        rf"\[reasoning: That is question {number}\. \]\n\[tokens: \d+ prompt, 12 completion\]\n"
+        for number in (1, 2, 3)
+    )
+    stats = r"\[12 tokens, \d+\.\d/s, first after \d\.\d+ s\]\n"
+    assert re.fullmatch(
+        f"{first}{stats}stats are off\n{second}stats are on\n{third}{stats}", done.stderr
+    )
+
+
+def test_a_tool_is_played_by_whoever_asks() -> None:
+    tools = json.dumps([{"type": "function", "function": {"name": "get_weather"}}])
+    done = _chat("--local", "--no-usage", "--tools", tools, given="in Zürich?\n12 degrees\n")
+    assert done.returncode == 0
+    assert done.stdout == "The tool said: 12 degrees \n"
+    assert done.stderr == '[reasoning: A tool knows. ]\n[call get_weather {"text": "in Zürich?"}]\n'
+
+
+@pytest.mark.parametrize("tools", ["{", "{}", "@/nowhere/at/all"])
+def test_tools_that_are_none_are_wrong_usage(tools: str) -> None:
+    done = _chat("--local", "--tools", tools, given="hello\n")
+    assert done.returncode == 2
+    assert "argument --tools: " in done.stderr
 
 
 def test_a_word_with_a_slash_is_for_the_command(endless: Endless) -> None:
@@ -127,6 +163,17 @@ def test_a_pipe_gets_the_answer_as_it_is(endless: Endless) -> None:
     assert done.stdout == "\x1b[2J\x1b]0;mine\x07word \n"
 
 
+def test_an_answer_that_ends_without_proof_is_kept_and_complained_of(endless: Endless) -> None:
+    where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
+    done = _chat(*where, given="cut\nagain\n")
+    assert done.returncode == 1
+    assert done.stdout == "word \nword \n"
+    assert done.stderr.startswith("aiosmrt: TruncatedStream: the stream ended without the event")
+    assert done.stderr.count("\n") == 1
+    roles = [message["role"] for message in _read_messages(endless.bodies[-1])]
+    assert roles == ["user", "assistant", "user"]
+
+
 def test_a_number_that_json_has_no_words_for_is_not_sent(endless: Endless) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
     done = _chat(*where, "--temperature", "nan", given="one\n")
@@ -152,6 +199,7 @@ def test_what_is_sent_and_what_becomes_of_failures(endless: Endless) -> None:
         "model": "m",
         "max_tokens": 5,
         "temperature": 0.5,
+        "stream_options": {"include_usage": True},
     }
     assert failed["model"] == "m"
     # What failed was not said.
@@ -191,13 +239,23 @@ def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(endless: Endle
             # What would control the terminal is left out.
             assert b"\x1b" not in _expect(ours, b"word ")
             _expect(ours, b"> ")
+            endless.stopped.clear()
+            os.write(ours, b"call for ever\n")
+            _expect(ours, b"[reasoning: Hm. ]\r\n[call f []\r\n[reasoning: Hm. ]")
+            os.write(ours, b"\x03")
+            assert endless.stopped.wait(10)
+            _expect(ours, b"\n> ")  # for no tool
+            os.write(ours, b"last\n")
+            _expect(ours, b"word ")
             os.write(ours, b"\x04")
             assert process.wait(10) == 0
         finally:
             process.kill()
             os.close(ours)
-    messages = endless.bodies[-1]["messages"]
-    assert isinstance(messages, list)
+    messages = _read_messages(endless.bodies[-1])
+    # Of a call that is not whole, nothing was said.
+    assert [message["content"] for message in messages[2:]] == ["clear", CLEARED, "last"]
+    messages = messages[:3]
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
     assert messages[1]["content"].startswith("word word ")
 
