@@ -17,6 +17,7 @@ _NOT_NEEDED = {
     "aiosmrt.payload.text",
     "aiosmrt.response_stream",
     "aiosmrt.async_inference.s3",
+    "aiosmrt.sessions",
     "aiosmrt.sse",
     "aiosmrt.payload.tokens",
     "aiosmrt.payload.view",

@@ -91,7 +91,6 @@ class Lifetime:
         if not self.reopen:
             raise self.report_end(call, session_id, end)
         _log.info("session %s %s: another is opened", to_line(session_id), self._describe(end))
-        state.forget()
         return None
 
     async def open(self, call: SessionCall) -> str:
@@ -125,17 +124,17 @@ class Lifetime:
         raise call.place(error)
 
     async def close(self, timeout: Timeout) -> str:  # noqa: ASYNC109 - it is passed on
-        """Have the container close the session, and say what speaks against its having done so.
+        """Have the container close the session, if it is open, and say what speaks against that.
 
         Raises:
             AiosmrtError: the call has failed.
         """
-        session_id = self.state.session_id
-        if self.closing is None or session_id is None:
+        closing, session_id = self.closing, self.state.session_id
+        if closing is None or session_id is None or not self.needs_closing:
             return ""
         try:
             response = await self.invoker.invoke_endpoint(
-                **self.closing.value, session_id=session_id, timeout=timeout
+                **closing.value, session_id=session_id, timeout=timeout
             )
         except ServiceError as error:
             if refuses_session(error, session_id):

@@ -222,8 +222,7 @@ class StatefulSession:
         try:
             async with asyncio.timeout(self._close_timeout):
                 await turn.take()
-                if self._lifetime.needs_closing:
-                    problem = await self._lifetime.close(self._timeout)
+                problem = await self._lifetime.close(self._timeout)
         except TimeoutError as error:
             problem = str(error) or f"it took more than {self._close_timeout:g} s"
         except Exception as error:  # noqa: BLE001 - it must not hide what the block has raised

@@ -68,10 +68,6 @@ class SessionState:
         if session_id == self.session_id and self.end is None:
             self._end = "refused"
 
-    def forget(self) -> None:
-        """Begin anew, with no session."""
-        self.session_id = self.expires_at = self._deadline = self._end = None
-
     def _find_deadline(self, response: InvokeEndpointResponse) -> float | None:
         end = response.new_session_expires_at
         if end is None:

@@ -698,6 +698,25 @@ async def test_calls_that_wait_when_it_is_closed_are_not_made(
         await session.invoke_endpoint_with_response_stream(body="x")
 
 
+async def test_a_call_under_way_ends_before_it_is_closed(client: Client, memory: Memory) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(body: str) -> None:
+        if body == "two":
+            await go_on.wait()
+        elif body == _CLOSED:
+            assert memory.told["s0"] == ["one", "two"]
+
+    async with client.session(endpoint_name="e", close_body=CLOSE, close_timeout=60) as session:
+        await _tell(session, "one")
+        memory.before = wait
+        running = asyncio.create_task(_tell(session, "two"))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert await running == ["one", "two"]
+    assert memory.seen[-1] == ("s0", _CLOSED)
+
+
 async def test_a_session_that_is_never_closed_warns(client: Client) -> None:
     session = client.session(endpoint_name="e", close_body=CLOSE)
     await _tell(session, "one")
