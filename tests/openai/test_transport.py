@@ -136,36 +136,38 @@ async def test_every_request_goes_where_the_client_was_told(
     route = {
         "inference_component_name": "small",
         "target_variant": "blue",
-        "session_id": "NEW_SESSION",
+        "session_id": "session-1",
         "custom_attributes": "tenant=1",
     }
-    async with talk(lambda _: chats.whole("a"), **route) as there:
+    opened = ModelResponse(chats.whole("a"), new_session_id="session-1")
+    async with talk(lambda _: opened, **route) as there:
+        await there.client.invoke_endpoint(endpoint_name="llm", body=b"", session_id="NEW_SESSION")
         await there.say()
-        (request,) = there.endpoint.requests
+        _, request = there.endpoint.requests
         assert {name: getattr(request, name) for name in route} == route
 
 
 async def test_headers_of_the_service_are_parameters(talk: StartTalk, chats: type[Chats]) -> None:
     def model(request: InvocationRequest) -> object:
-        return iter(chats.stream("a")) if is_stream(request) else chats.whole("a")
+        if is_stream(request):
+            return iter(chats.stream("a"))
+        return ModelResponse(chats.whole("a"), new_session_id="session-1")
 
     said = {
         "X-Amzn-SageMaker-Custom-Attributes": "tenant=1",
+        "X-Amzn-SageMaker-Session-Id": "session-1",
         "X-Amzn-SageMaker-Target-Variant": "blue",
         "X-Amzn-SageMaker-Inference-Id": "i1",
         "Accept": "application/jsonlines",
         "X-Mine": "nothing",
     }
     async with talk(model) as there:
-        opened = await there.client.invoke_endpoint(
-            endpoint_name="llm", body=b"{}", session_id="NEW_SESSION"
-        )
-        said["X-Amzn-SageMaker-Session-Id"] = opened.new_session_id or ""
+        await there.client.invoke_endpoint(endpoint_name="llm", body=b"", session_id="NEW_SESSION")
         await there.say(extra_headers=said)
         await there.stream(extra_headers=said)
         for request in there.endpoint.requests[1:]:
             assert request.custom_attributes == "tenant=1"
-            assert request.session_id == opened.new_session_id
+            assert request.session_id == "session-1"
             assert request.target_variant == "blue"
             assert request.inference_id == "i1"
             assert request.accept == "application/jsonlines"
