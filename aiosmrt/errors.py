@@ -272,8 +272,8 @@ class SessionExpired(AiosmrtError):
         session_id: the id of it.
         expires_at: when it was to end, in UTC; `None` where the container did not say.
         reason: `expired`: its time is over, and nothing was sent. `closed`: the container had
-            closed it, and nothing was sent. `refused`: the container has it no longer, or says so
-            with the `ServiceError` that is the cause.
+            closed it, and nothing was sent. `refused`: the container has said that it has no such
+            session, in the `ServiceError` that is the cause of the error of that call.
     """
 
     def __init__(

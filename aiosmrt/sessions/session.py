@@ -77,7 +77,7 @@ class StatefulSession:
             reopen=reopen,
             state=SessionState() if state is None else state,
         )
-        self._turns = Turns()
+        self._turns = Turns(self.endpoint_name)
         self._streams: weakref.WeakSet[ResponseStream] = weakref.WeakSet()
         self._closed = False
 
@@ -206,10 +206,10 @@ class StatefulSession:
     async def aclose(self) -> None:
         """Close the session by `close_body`, where it is open and there is one. Idempotent.
 
-        Streams that are still open are closed before, and a call under way is waited for. It takes
-        `close_timeout` seconds at most, after a cancellation, too, and never fails: what goes wrong
-        is a warning in the log, and the session then ends at its time. Later calls raise
-        `ClientClosed`.
+        Streams that are still open are closed before, and of calls in order the one under way is
+        waited for. It takes `close_timeout` seconds at most, after a cancellation, too, and never
+        fails: what goes wrong is a warning in the log, and the session then ends at its time. Later
+        calls raise `ClientClosed`.
         """
         if self._closed:
             return

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+
+from aiosmrt.plain_text import to_line
 
 __all__ = ["Turn", "Turns"]
 
+_log = logging.getLogger("aiosmrt")
+
+# Seconds of waiting that are worth a line in the log: who reads a stream, and makes a call of the
+# same session meanwhile, waits for ever.
+_PATIENCE = 5.0
+
 
 class Turns:
-    """Gives turns in the order in which they are asked for, on whichever event loop there is."""
+    """Gives turns in the order in which they are asked for, on whichever event loop there is.
 
-    def __init__(self) -> None:
+    Args:
+        endpoint_name: whose session it is, for people.
+    """
+
+    def __init__(self, endpoint_name: str) -> None:
+        self._endpoint_name = endpoint_name
+        self._told_of_waiting = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: asyncio.Lock | None = None
 
@@ -32,6 +47,18 @@ class Turns:
             self._loop, self._lock = loop, asyncio.Lock()
         return self._lock
 
+    def tell_of_waiting(self) -> None:
+        """Say in the log that somebody waits for a turn; once."""
+        if not self._told_of_waiting:
+            self._told_of_waiting = True
+            _log.warning(
+                "a call has waited %g s for its turn in a session on %s: calls are in order, and a "
+                "stream keeps its turn until it is over; close streams as soon as they are of no "
+                "use, or give the session in_order=False",
+                _PATIENCE,
+                to_line(self._endpoint_name),
+            )
+
 
 class Turn:
     """One call's turn: it may be given back and taken again."""
@@ -46,7 +73,12 @@ class Turn:
         """Wait for the turn, unless it is taken already."""
         if self._lock is None:
             lock = self._turns.find_lock()
-            await lock.acquire()
+            loop = asyncio.get_running_loop()
+            impatience = loop.call_later(_PATIENCE, self._turns.tell_of_waiting)
+            try:
+                await lock.acquire()
+            finally:
+                impatience.cancel()
             self._lock = lock
 
     def release(self) -> None:

@@ -133,13 +133,13 @@ def test_limits_are_laid_over_those_of_the_session() -> None:
 )
 @pytest.mark.asyncio
 async def test_what_can_be_sent_again(parameters: dict[str, Any], *, repeatable: bool) -> None:
-    call = SessionCall(INVOKE_ENDPOINT, Redacted(parameters), Timeout(), Turn(Turns()))
+    call = SessionCall(INVOKE_ENDPOINT, Redacted(parameters), Timeout(), Turn(Turns("e")))
     assert call.is_repeatable is repeatable
 
 
 @pytest.mark.asyncio
 async def test_of_the_total_there_is_less_and_less() -> None:
-    call = SessionCall(INVOKE_ENDPOINT, Redacted({}), Timeout(total=60, idle=3), Turn(Turns()))
+    call = SessionCall(INVOKE_ENDPOINT, Redacted({}), Timeout(total=60, idle=3), Turn(Turns("e")))
     first, second = call.limit(), call.limit()
     assert first.total is not None
     assert second.total is not None
