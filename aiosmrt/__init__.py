@@ -59,6 +59,7 @@ from aiosmrt.hooks import (
     Hooks,
     OnEnd,
     OnFirstPart,
+    OnParts,
     OnRetry,
     OnStart,
     Outcome,
@@ -92,7 +93,8 @@ from aiosmrt.version import __version__
 # not see how: for them, any name would do.
 if TYPE_CHECKING:
     from aiosmrt import asgi, eventstream, sse
-    from aiosmrt import openai as openai  # in no `__all__`, since it needs an extra
+    from aiosmrt import openai as openai  # in no `__all__`, since it needs an extra, as the next
+    from aiosmrt import otel as otel
     from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
     from aiosmrt.payload import ChatAccumulator, ChatChunk, ChatMessage, ToolCall
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
@@ -112,6 +114,7 @@ else:
         "asgi": "aiosmrt.asgi",
         "eventstream": "aiosmrt.eventstream",
         "openai": "aiosmrt.openai",
+        "otel": "aiosmrt.otel",
         "sse": "aiosmrt.sse",
     }
 
@@ -119,7 +122,7 @@ else:
         if name not in _LATE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = importlib.import_module(_LATE[name])
-        # Three of the names are modules, which have no name like their own.
+        # Some of the names are modules, which have no name like their own.
         value = globals()[name] = getattr(module, name, module)
         return value
 
@@ -180,6 +183,7 @@ __all__ = [
     "ModelStreamError",
     "OnEnd",
     "OnFirstPart",
+    "OnParts",
     "OnRetry",
     "OnStart",
     "Outcome",

@@ -35,6 +35,7 @@ __all__ = [
     "Hooks",
     "OnEnd",
     "OnFirstPart",
+    "OnParts",
     "OnRetry",
     "OnStart",
     "Outcome",
@@ -159,6 +160,31 @@ class OnFirstPart(Value):
 
 
 @attrs.frozen(eq=False, repr=False)
+class OnParts(Value):
+    """Parts of a response stream have come at once, the first ones too.
+
+    They are read as the program asks for them: one that is slow has them come together.
+
+    Attributes:
+        operation: the service's name of the operation.
+        endpoint_name: the endpoint that is called.
+        elapsed: seconds since the call began.
+        count: how many parts have come at once.
+        size: bytes of these parts.
+        call_id: what all events of a call, and its requests, have in common.
+        service: whom the call is for.
+    """
+
+    operation: str
+    endpoint_name: str
+    elapsed: float
+    count: int
+    size: int
+    call_id: str
+    service: Service
+
+
+@attrs.frozen(eq=False, repr=False)
 class OnEnd(Value):
     """A call is over, whatever came of it; one that was refused before it was sent, too.
 
@@ -178,6 +204,9 @@ class OnEnd(Value):
         elapsed: seconds from the beginning of the call to its end.
         call_id: what all events of a call, and its requests, have in common.
         service: whom the call is for.
+        attempts: what was tried, whatever came of it; without one that was broken off.
+        origin: scheme, host and port that were called; `None` for what was refused before.
+        region_name: where that is; `None` for what was refused before.
     """
 
     operation: str
@@ -190,6 +219,9 @@ class OnEnd(Value):
     elapsed: float
     call_id: str
     service: Service
+    attempts: tuple[Attempt, ...]
+    origin: str | None
+    region_name: str | None
 
 
 Event = TypeVar("Event")
@@ -232,6 +264,7 @@ class Hooks(Value):
         after_headers: told that the head of an answer has come.
         on_retry: told that there will be another attempt.
         on_first_part: told that the first part of a stream has come.
+        on_parts: told that parts of a stream have come.
         on_end: told that a call is over, once.
     """
 
@@ -240,6 +273,7 @@ class Hooks(Value):
     after_headers: Hook[AfterHeaders] | None = attrs.field(default=None, validator=_check_hook)
     on_retry: Hook[OnRetry] | None = attrs.field(default=None, validator=_check_hook)
     on_first_part: Hook[OnFirstPart] | None = attrs.field(default=None, validator=_check_hook)
+    on_parts: Hook[OnParts] | None = attrs.field(default=None, validator=_check_hook)
     on_end: Hook[OnEnd] | None = attrs.field(default=None, validator=_check_hook)
 
     def followed_by(self, others: Hooks) -> Hooks:

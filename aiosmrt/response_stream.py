@@ -22,7 +22,7 @@ from aiosmrt.errors import (
     StreamConnectionLost,
 )
 from aiosmrt.eventstream import EventStreamDecoder
-from aiosmrt.hooks import OnFirstPart, Outcome
+from aiosmrt.hooks import Hook, OnFirstPart, OnParts, Outcome
 from aiosmrt.http import Response
 from aiosmrt.models import PayloadPart, ResponseMetadata
 from aiosmrt.payload import (
@@ -119,7 +119,8 @@ class ResponseStream:
         call = self._call
         if not self._payloads:
             await self._tell_end()
-        elif call.hooks.on_first_part is not None:
+            return
+        if call.hooks.on_first_part is not None:
             elapsed, size = time.perf_counter() - call.began, len(self._payloads[-1])
             event = OnFirstPart(
                 operation=call.operation,
@@ -130,6 +131,22 @@ class ResponseStream:
                 service=call.service,
             )
             await call.tell(call.hooks.on_first_part, event)
+        if call.hooks.on_parts is not None:
+            await self._tell_parts(call.hooks.on_parts)
+
+    async def _tell_parts(self, hook: Hook[OnParts]) -> None:
+        """Tell of the parts that have just come."""
+        call = self._call
+        event = OnParts(
+            operation=call.operation,
+            endpoint_name=call.endpoint_name,
+            elapsed=time.perf_counter() - call.began,
+            count=len(self._payloads),
+            size=sum(map(len, self._payloads)),
+            call_id=call.call_id,
+            service=call.service,
+        )
+        await call.tell(hook, event)
 
     async def _tell_end(self, error: BaseException | None = None, outcome: Outcome = "ok") -> None:
         # Until the stream is handed out, its end is the call's.
@@ -343,15 +360,25 @@ class ResponseStream:
                 del data  # the traceback of what comes would show it
                 self._decode()
                 if self._payloads:
-                    return True
-            if self._ahead is not None:
-                raise copy.copy(self._ahead)
-            self._decoder.receive_eof()
-            self._end()
+                    break
+            else:
+                if self._ahead is not None:
+                    raise copy.copy(self._ahead)
+                self._decoder.receive_eof()
+                self._end()
         except AiosmrtError as error:
             raise await self._fail(error) from error.__cause__
-        await self._tell_end()
-        return False
+        if not self._payloads:
+            await self._tell_end()
+            return False
+        if self._call.goes_on and self._call.hooks.on_parts is not None:
+            try:
+                await self._tell_parts(self._call.hooks.on_parts)
+            except Exception as error:
+                self._close("a hook has ended the stream")
+                await self._tell_end(error)
+                raise
+        return True
 
     def _decode(self) -> None:
         """Make parts of what has come, up to a fault, which is kept until they were given."""
@@ -412,13 +439,16 @@ class ResponseStream:
         A read that is under way, and every later one, raises `StreamClosed`.
         """
         if not self._ended:
-            self._payloads.clear()
-            if self._drop_values is not None:
-                self._drop_values()
-            self._end()
-            self._fault = self._place(StreamClosed("the stream was closed before its end"))
-            self._response.close()
+            self._close("the stream was closed before its end")
             await self._tell_end(outcome="left")
+
+    def _close(self, why: str) -> None:
+        self._payloads.clear()
+        if self._drop_values is not None:
+            self._drop_values()
+        self._end()
+        self._fault = self._place(StreamClosed(why))
+        self._response.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -26,6 +26,7 @@ QUESTIONS = (
     "latency",
     "hashing",
     "growth",
+    "telemetry",
 )
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -36,6 +37,7 @@ _DISTRIBUTIONS = (
     "botocore",
     "boto3",
     "capo-sagemaker-runtime",
+    "opentelemetry-sdk",
     "uvloop",
 )
 

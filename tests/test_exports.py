@@ -19,10 +19,10 @@ import attrs
 import pytest
 
 import aiosmrt
-from aiosmrt import asgi, config, errors, hooks, local, models, openai, sse
+from aiosmrt import asgi, config, errors, hooks, local, models, openai, otel, sse
 from aiosmrt.service import parameters
 
-MODULES = (aiosmrt, aiosmrt.eventstream, asgi, local, openai, sse)
+MODULES = (aiosmrt, aiosmrt.eventstream, asgi, local, openai, otel, sse)
 
 # What annotations name only for type checkers.
 _NAMES: dict[str, object] = {

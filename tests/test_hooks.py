@@ -12,7 +12,15 @@ import aiosmrt
 from aiosmrt.local import LocalEndpoint
 from aiosmrt.service.model import OPERATIONS, spell
 
-STATIONS = ["on_start", "before_send", "after_headers", "on_retry", "on_first_part", "on_end"]
+STATIONS = [
+    "on_start",
+    "before_send",
+    "after_headers",
+    "on_retry",
+    "on_first_part",
+    "on_parts",
+    "on_end",
+]
 
 
 @pytest.mark.parametrize("station", STATIONS)
@@ -35,6 +43,7 @@ async def test_every_station_is_told_in_order() -> None:
         before_send=later,
         after_headers=told.append,
         on_first_part=later,
+        on_parts=later,
         on_end=told.append,
     )
     async with (
@@ -49,9 +58,13 @@ async def test_every_station_is_told_in_order() -> None:
         "BeforeSend",
         "AfterHeaders",
         "OnFirstPart",
+        *["OnParts"] * (len(told) - 5),
         "OnEnd",
     ]
     assert len({getattr(event, "call_id", None) for event in told}) == 1
+    come = [event for event in told if isinstance(event, aiosmrt.OnParts)]
+    assert (sum(event.count for event in come), sum(event.size for event in come)) == (2, 3)
+    assert come[0].elapsed > 0
     end = told[-1]
     assert isinstance(end, aiosmrt.OnEnd)
     assert end.call_id
@@ -191,7 +204,9 @@ class _OwnError(Exception):
 
 
 @pytest.mark.parametrize("error", [_OwnError("mine"), aiosmrt.ConnectError("mine")])
-@pytest.mark.parametrize("station", ["on_start", "before_send", "after_headers", "on_first_part"])
+@pytest.mark.parametrize(
+    "station", ["on_start", "before_send", "after_headers", "on_first_part", "on_parts"]
+)
 @pytest.mark.asyncio
 async def test_a_hook_that_raises_fails_the_call_and_leaks_nothing(
     station: str, error: Exception
@@ -214,6 +229,75 @@ async def test_a_hook_that_raises_fails_the_call_and_leaks_nothing(
         # The only slot is free again; what a hook raises is nobody's retry.
         await asyncio.wait_for(client.invoke_endpoint(endpoint_name="e", body="x"), 5)
         assert len(endpoint.requests) == (1 if station in ("on_start", "before_send") else 2)
+
+
+async def _iterate(stream: aiosmrt.ResponseStream) -> None:
+    async for _ in stream:
+        pass
+
+
+async def _iterate_text(stream: aiosmrt.ResponseStream) -> None:
+    async for _ in stream.iter_text():
+        pass
+
+
+@pytest.mark.parametrize("error", [_OwnError("mine"), aiosmrt.ConnectError("mine")])
+@pytest.mark.parametrize("read", [_iterate, _iterate_text])
+@pytest.mark.asyncio
+async def test_a_hook_can_end_a_stream_that_is_open(
+    read: Callable[[aiosmrt.ResponseStream], Any], error: Exception
+) -> None:
+    told: list[aiosmrt.OnEnd] = []
+    come: list[aiosmrt.OnParts] = []
+    more = asyncio.Event()
+
+    async def answer() -> AsyncIterator[bytes]:
+        yield b"a"
+        await more.wait()
+        yield b"b"
+        await asyncio.sleep(3600)
+
+    def stop(event: aiosmrt.OnParts) -> None:
+        come.append(event)
+        if len(come) == 2:
+            raise error
+
+    hooks = aiosmrt.Hooks(on_parts=stop, on_end=told.append)
+    async with (
+        LocalEndpoint(lambda _: answer()) as endpoint,
+        endpoint.client(max_connections=1, hooks=hooks) as client,
+    ):
+        stream = await client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x")
+        more.set()
+        with pytest.raises(type(error), match="mine") as caught:
+            await read(stream)
+        assert caught.value is error
+        # Nothing is left open, though nobody has closed it.
+        assert client.stats().in_flight == 0
+        if read is _iterate:
+            with pytest.raises(aiosmrt.StreamClosed):
+                await read(stream)
+    assert [(event.outcome, event.error) for event in told] == [("error", error)]
+
+
+@pytest.mark.asyncio
+async def test_an_end_tells_where_the_call_went_and_what_was_tried() -> None:
+    told: list[aiosmrt.OnEnd] = []
+    hooks = aiosmrt.Hooks(on_end=told.append)
+    async with LocalEndpoint() as endpoint, endpoint.client(hooks=hooks) as client:
+        response = await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        with pytest.raises(aiosmrt.ServiceError) as failed:
+            await client.with_options(
+                aws_access_key_id="local", aws_secret_access_key="wrong"
+            ).invoke_endpoint(endpoint_name="e", body=b"x")
+        with pytest.raises(aiosmrt.ParameterError):
+            await client.invoke_endpoint(endpoint_name="", body=b"x")
+        good, bad, refused = told
+        assert good.attempts == response.metadata.attempts
+        assert bad.attempts == failed.value.attempts
+        assert (good.origin, good.region_name) == (endpoint.url, client.region_name)
+        assert (bad.origin, bad.region_name) == (endpoint.url, client.region_name)
+        assert (refused.origin, refused.region_name, refused.attempts) == (None, None, ())
 
 
 @pytest.mark.asyncio

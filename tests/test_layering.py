@@ -23,6 +23,7 @@ WINGS = (
     "pytest_plugin",
     "local",
     "__init__",
+    "otel",
     "asgi",
     "openai",
     "client",
@@ -75,6 +76,7 @@ KNOWERS = {
     "httpx2": {"openai"},
     "openai": {"openai"},
     "starlette": {"asgi"},
+    "opentelemetry": {"otel"},
 }
 
 PACKAGE = Path(aiosmrt.__file__).parent

@@ -39,7 +39,7 @@ class AsyncInferenceClient:
 
     async def submit(self, arguments: Arguments, prefix: str | None) -> AsyncInvocation:
         """Carry out `SageMakerRuntimeClient.invoke_endpoint_async`."""
-        hooks, observation = self._builder.config.hooks, None
+        hooks, observation = self._builder.find_hooks(), None
         if hooks is not None:
             observation = self._builder.observe(INVOKE_ENDPOINT_ASYNC, arguments, hooks)
             await observation.start()
@@ -148,7 +148,7 @@ class AsyncInferenceClient:
             ),
             timeout=self._builder.config.timeout,
             headers=_make_headers(self._builder.config, resolved.user_agent),
-            hooks=self._builder.config.hooks,
+            hooks=self._builder.find_hooks(),
             put_headers={
                 name.lower(): value for name, value in self._builder.config.s3_put_headers.items()
             },

@@ -285,6 +285,7 @@ class S3:
                 signer=None if client.signer is None else state.choose_signer(region),
                 retry=attrs.evolve(client.retry, retry_may_have_run=True),
                 shared=state.shared,
+                region_name=region,
             )
             path = f"{base}/{request.path}" if request.path or not base else base
             observation = connection.observe(operation, str(location))

@@ -6,7 +6,7 @@ It knows the settings, the signers and the transport, and none of those who make
 from __future__ import annotations
 
 from aiosmrt.calls.answers import open_stream, read_body, refuse
-from aiosmrt.calls.builder import CallBuilder
+from aiosmrt.calls.builder import CallBuilder, Telemetry
 from aiosmrt.calls.call import NO_HOOKS, Call
 from aiosmrt.calls.caller import Caller, Shared, read_refusal
 from aiosmrt.calls.observation import Observation
@@ -21,6 +21,7 @@ __all__ = [
     "FailureKind",
     "Observation",
     "Shared",
+    "Telemetry",
     "classify",
     "collect_body",
     "hash_body",

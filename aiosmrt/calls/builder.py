@@ -6,6 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import quote
 
 import attrs
@@ -38,10 +39,19 @@ from aiosmrt.signing import Clock, CredentialProvider, TokenProvider
 from aiosmrt.tracebacks import forget_locals
 from aiosmrt.transport import Limits, Pool, PoolOptions, Pools
 
-__all__ = ["CallBuilder"]
+__all__ = ["CallBuilder", "Telemetry"]
+
 
 # What a trace id may hold as it is (botocore's list); the rest is percent-encoded.
 _IN_TRACE_ID = "-=;:+&[]{}\"',"
+
+
+class Telemetry(Protocol):
+    """Who observes calls beside the hooks of their client."""
+
+    def find_hooks(self) -> Hooks | None:
+        """Give whom to tell of a call that begins now; `None` for nobody. Asked at each call."""
+        ...
 
 
 @attrs.define(eq=False, repr=False)
@@ -55,6 +65,8 @@ class CallBuilder:
         credentials: who signs.
         tokens: what they are made into, for people's own requests.
         shared: what the calls have in common.
+        telemetry: who observes the calls beside the hooks; it costs next to nothing where nobody
+            listens.
     """
 
     config: Config
@@ -62,8 +74,10 @@ class CallBuilder:
     resolution: Resolution
     credentials: CredentialProvider
     shared: Shared
+    telemetry: Telemetry | None = None
     tokens: TokenProvider = attrs.field(factory=TokenProvider, init=False)
     _caller: Caller | None = attrs.field(default=None, init=False)
+    _joined: tuple[Hooks, Hooks] | None = attrs.field(default=None, init=False)
 
     @classmethod
     def of(cls, config: Config) -> CallBuilder:
@@ -107,8 +121,9 @@ class CallBuilder:
         """
         began = time.perf_counter()
         bind_parameters(operation, self.config.params, arguments)
-        if self.config.hooks is not None:
-            observation = observation or self.observe(operation, arguments, self.config.hooks)
+        if observation is None and (hooks := self.find_hooks()) is not None:
+            observation = self.observe(operation, arguments, hooks)
+        if observation is not None:
             await observation.start()
         try:
             check_names(operation, arguments.parameters.keys())
@@ -129,6 +144,20 @@ class CallBuilder:
                 await observation.end(None, error)
             raise
 
+    def find_hooks(self) -> Hooks | None:
+        """Give whom to tell of a call that begins now."""
+        hooks = self.config.hooks
+        observers = None if self.telemetry is None else self.telemetry.find_hooks()
+        if observers is None or hooks is None:
+            return hooks if observers is None else observers
+        if self._joined is None or self._joined[0] is not observers:
+            # What the hooks see of a call's end is still within what telemetry makes of the call.
+            both = attrs.evolve(
+                observers.followed_by(hooks), on_end=hooks.followed_by(observers).on_end
+            )
+            self._joined = observers, both
+        return self._joined[1]
+
     def observe(self, operation: Operation, arguments: Arguments, hooks: Hooks) -> Observation:
         """Give what tells the observers of a call."""
         name = arguments.parameters.get("endpoint_name", self.config.params.get("endpoint_name"))
@@ -136,8 +165,9 @@ class CallBuilder:
 
     def refuse(self, operation: Operation, arguments: Arguments, error: TypeError) -> None:
         """Tell the observers of a call that was refused before there was anything to await."""
-        if self.config.hooks is not None:
-            self.observe(operation, arguments, self.config.hooks).refuse(error)
+        hooks = self.find_hooks()
+        if hooks is not None:
+            self.observe(operation, arguments, hooks).refuse(error)
 
     async def _put_together(
         self,
@@ -187,7 +217,7 @@ class CallBuilder:
             request=request,
             timeout=timeout,
             limits=limits,
-            hooks=config.hooks or NO_HOOKS,
+            hooks=NO_HOOKS if observation is None else observation.hooks,
             began=began,
             observation=observation,
         )
@@ -223,6 +253,7 @@ class CallBuilder:
                 shared=self.shared,
                 correct_clock_skew=self.config.correct_clock_skew,
                 place=resolved.describe_place(),
+                region_name=resolved.region_name,
             )
         return pool, self._caller
 

@@ -70,6 +70,7 @@ class Caller:
     shared: Shared
     correct_clock_skew: bool = True
     place: str = ""  # where endpoints are looked for, in words
+    region_name: str | None = None
 
     async def call(
         self, call: Call, pool: Pool, judge: Callable[[PooledResponse, Call], Awaitable[T]]
@@ -88,6 +89,9 @@ class Caller:
         """
         observation = call.observation
         if observation is not None:
+            observation.attempts = call.attempts
+            observation.origin = call.request.origin
+            observation.region_name = self.region_name
             await observation.start()
         pool.enter(call.limits)
         call.request.headers["amz-sdk-invocation-id"] = (

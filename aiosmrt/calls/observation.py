@@ -6,13 +6,13 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from typing import TypeVar
 
 import attrs
 
 from aiosmrt.hooks import Hook, Hooks, OnEnd, OnStart, Outcome, Service, list_hooks
-from aiosmrt.models import ResponseMetadata
+from aiosmrt.models import Attempt, ResponseMetadata
 from aiosmrt.randomness import make_uuid
 from aiosmrt.value import Shown
 
@@ -40,6 +40,9 @@ class Observation(Shown):
     service: Service = "sagemaker-runtime"
     call_id: str = attrs.field(factory=make_uuid)
     began: float = attrs.field(factory=time.perf_counter)
+    attempts: Sequence[Attempt] = attrs.field(default=(), init=False)
+    origin: str | None = attrs.field(default=None, init=False)
+    region_name: str | None = attrs.field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop | None = attrs.field(factory=_find_loop, init=False)
     _begun: bool = attrs.field(default=False, init=False)
     _over: bool = attrs.field(default=False, init=False)
@@ -139,12 +142,15 @@ class Observation(Shown):
             elapsed=time.perf_counter() - self.began,
             call_id=self.call_id,
             service=self.service,
+            attempts=tuple(self.attempts),
+            origin=self.origin,
+            region_name=self.region_name,
         )
 
     async def _tell_of_end(self, hook: Hook[OnEnd], event: OnEnd) -> None:
         try:
             outcome = hook(event)
-            if inspect.isawaitable(outcome):
+            if outcome is not None and inspect.isawaitable(outcome):
                 await outcome
         except Exception:  # noqa: BLE001 - whatever an observer raises
             self._log_failure(event)
@@ -154,7 +160,7 @@ class Observation(Shown):
         for hook in list_hooks(hooks):
             try:
                 outcome = hook(event)
-                if inspect.isawaitable(outcome):
+                if outcome is not None and inspect.isawaitable(outcome):
                     self._see_through(outcome, event)
             except Exception:  # noqa: BLE001 - whatever an observer raises
                 self._log_failure(event)
@@ -200,7 +206,7 @@ async def tell(hook: Hook[E], event: E) -> None:
         for each in list_hooks(hook):
             try:
                 outcome = each(event)
-                if inspect.isawaitable(outcome):
+                if outcome is not None and inspect.isawaitable(outcome):
                     await outcome
             except GeneratorExit:
                 raise

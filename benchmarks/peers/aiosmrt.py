@@ -13,23 +13,23 @@ from benchmarks.peers.peer import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Asyn
 class Client(AsyncPeer):
     def __init__(self, client: aiosmrt.SageMakerRuntimeClient) -> None:
         super().__init__()
-        self._client = client
+        self.client = client
 
     async def invoke(self, endpoint: str, body: bytes) -> object:
-        response = await self._client.invoke_endpoint(
+        response = await self.client.invoke_endpoint(
             endpoint_name=endpoint, body=body, content_type="application/json"
         )
         return response.body
 
     async def stream(self, endpoint: str, body: bytes) -> None:
-        async with self._client.invoke_endpoint_with_response_stream(
+        async with self.client.invoke_endpoint_with_response_stream(
             endpoint_name=endpoint, body=body, content_type="application/json"
         ) as stream:
             async for part in stream:
                 self.received += len(part.bytes)
 
     async def hold(self, endpoint: str, body: bytes) -> object:
-        stream = await self._client.invoke_endpoint_with_response_stream(
+        stream = await self.client.invoke_endpoint_with_response_stream(
             endpoint_name=endpoint, body=body, content_type="application/json"
         )
         await anext(stream)
