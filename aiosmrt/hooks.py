@@ -23,7 +23,7 @@ import attrs
 
 from aiosmrt.errors import AiosmrtError, ConfigurationError
 from aiosmrt.redaction import redact
-from aiosmrt.value import Value
+from aiosmrt.value import JSONValue, Value
 
 if TYPE_CHECKING:
     from aiosmrt.models import Attempt, ResponseMetadata
@@ -171,6 +171,7 @@ class OnParts(Value):
         elapsed: seconds since the call began.
         count: how many parts have come at once.
         size: bytes of these parts.
+        view: how the stream is read, as of `OnEnd`; `None` as long as nobody reads.
         call_id: what all events of a call, and its requests, have in common.
         service: whom the call is for.
     """
@@ -180,6 +181,7 @@ class OnParts(Value):
     elapsed: float
     count: int
     size: int
+    view: str | None
     call_id: str
     service: Service
 
@@ -207,6 +209,11 @@ class OnEnd(Value):
         attempts: what was tried, whatever came of it; without one that was broken off.
         origin: scheme, host and port that were called; `None` for what was refused before.
         region_name: where that is; `None` for what was refused before.
+        view: how a stream was read: `parts`, `bytes`, `text`, `lines`, `JSON`, `events`, `tokens`
+            or `chat`, the last two with the shape behind a colon, as in `chat:openai-chat`, but
+            where tokens are found by an expression; `None` where nobody has read.
+        usage: tokens as the model's server has counted them, where a stream was read by
+            `iter_chat` and has told; as of `ChatChunk`.
     """
 
     operation: str
@@ -222,6 +229,8 @@ class OnEnd(Value):
     attempts: tuple[Attempt, ...]
     origin: str | None
     region_name: str | None
+    view: str | None
+    usage: Mapping[str, JSONValue] | None
 
 
 Event = TypeVar("Event")

@@ -33,6 +33,7 @@ from aiosmrt.payload import (
     JSONDocumentDecoder,
     LineDecoder,
     MarkedEventDecoder,
+    ModelDocumentDecoder,
     ServerSentEvent,
     TextPieceDecoder,
     TokenDecoder,
@@ -79,6 +80,7 @@ class ResponseStream:
         self._part_headers: object = None  # headers that are known for those of a part
         self._ahead: AiosmrtError | None = None  # what comes behind those parts
         self._chosen: str | None = None  # how the stream is read
+        self._documents: ModelDocumentDecoder[Any] | None = None  # where it is read as a model's
         self._drop_values: Callable[[], None] | None = None  # those of a view, not given yet
         self._fault: AiosmrtError | None = None
         self._loop = asyncio.get_running_loop()
@@ -143,6 +145,7 @@ class ResponseStream:
             elapsed=time.perf_counter() - call.began,
             count=len(self._payloads),
             size=sum(map(len, self._payloads)),
+            view=self._name_view(),
             call_id=call.call_id,
             service=call.service,
         )
@@ -152,6 +155,7 @@ class ResponseStream:
         # Until the stream is handed out, its end is the call's.
         if self._call.goes_on:
             parts, size = self.parts_received, self.bytes_received
+            self._note_view()
             await self._call.end(self._metadata, error, parts, size, outcome)
 
     @property
@@ -310,8 +314,21 @@ class ResponseStream:
             )
         self._chosen = view
 
+    def _name_view(self) -> str | None:
+        """Name how the stream is read, for observers."""
+        shape = None if self._documents is None else self._documents.shape
+        return self._chosen if shape is None else f"{self._chosen}:{shape}"
+
+    def _note_view(self) -> None:
+        observation = self._call.observation
+        if observation is not None:
+            observation.view = self._name_view()
+            observation.usage = None if self._documents is None else self._documents.usage
+
     def _view(self, name: str, decoder: Decoder[T]) -> View[T]:
         self._choose(name)
+        if isinstance(decoder, ModelDocumentDecoder):
+            self._documents = decoder
         view = View(self._take, decoder, self._refuse, _let_others_run, self.aclose)
         # Not the view: it refers to the stream, and a circle would keep a dropped stream open.
         self._drop_values = view.drop
@@ -471,6 +488,7 @@ class ResponseStream:
                 if self._over is not None:
                     self._loop.call_soon_threadsafe(self._over)
             if self._call.goes_on:
+                self._note_view()
                 self._call.end_detached(self.metadata, self.parts_received, self.bytes_received)
 
 

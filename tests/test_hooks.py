@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
@@ -278,6 +279,44 @@ async def test_a_hook_can_end_a_stream_that_is_open(
             with pytest.raises(aiosmrt.StreamClosed):
                 await read(stream)
     assert [(event.outcome, event.error) for event in told] == [("error", error)]
+
+
+_USED = {"prompt_tokens": 1, "completion_tokens": 2}
+_SAID = json.dumps({"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]})
+
+
+@pytest.mark.parametrize(
+    ("read", "view"),
+    [
+        (lambda stream: stream.__aiter__(), "parts"),
+        (lambda stream: stream.iter_lines(), "lines"),
+        (lambda stream: stream.iter_json(), "JSON"),
+        (lambda stream: stream.iter_tokens("choices[0].delta.content || ''"), "tokens"),
+        (lambda stream: stream.iter_tokens("openai-chat"), "tokens:openai-chat"),
+        (lambda stream: stream.iter_chat(), "chat:openai-chat"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_an_end_tells_how_a_stream_was_read(
+    read: Callable[[aiosmrt.ResponseStream], Any], view: str
+) -> None:
+    told: list[aiosmrt.OnEnd] = []
+    used = json.dumps({"choices": [], "usage": _USED})
+    hooks = aiosmrt.Hooks(on_end=told.append)
+    async with (
+        LocalEndpoint(lambda _: iter([f"{_SAID}\n", f"{used}\n"])) as endpoint,
+        endpoint.client(hooks=hooks) as client,
+    ):
+        async with client.invoke_endpoint_with_response_stream(
+            endpoint_name="e", body=b"x"
+        ) as stream:
+            async for _ in read(stream):
+                pass
+        async with client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x"):
+            pass
+    end, unread = told
+    assert (end.view, end.usage) == (view, _USED if view.startswith("chat") else None)
+    assert (unread.view, unread.usage) == (None, None)
 
 
 @pytest.mark.asyncio

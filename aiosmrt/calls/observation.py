@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
@@ -14,7 +14,7 @@ import attrs
 from aiosmrt.hooks import Hook, Hooks, OnEnd, OnStart, Outcome, Service, list_hooks
 from aiosmrt.models import Attempt, ResponseMetadata
 from aiosmrt.randomness import make_uuid
-from aiosmrt.value import Shown
+from aiosmrt.value import JSONValue, Shown
 
 __all__ = ["Observation", "tell"]
 
@@ -43,6 +43,8 @@ class Observation(Shown):
     attempts: Sequence[Attempt] = attrs.field(default=(), init=False)
     origin: str | None = attrs.field(default=None, init=False)
     region_name: str | None = attrs.field(default=None, init=False)
+    view: str | None = attrs.field(default=None, init=False)  # of a stream
+    usage: Mapping[str, JSONValue] | None = attrs.field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop | None = attrs.field(factory=_find_loop, init=False)
     _begun: bool = attrs.field(default=False, init=False)
     _over: bool = attrs.field(default=False, init=False)
@@ -145,6 +147,8 @@ class Observation(Shown):
             attempts=tuple(self.attempts),
             origin=self.origin,
             region_name=self.region_name,
+            view=self.view,
+            usage=self.usage,
         )
 
     async def _tell_of_end(self, hook: Hook[OnEnd], event: OnEnd) -> None:

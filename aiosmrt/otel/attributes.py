@@ -28,6 +28,7 @@ __all__ = [
 Attributes: TypeAlias = dict[str, str | int | float | bool]
 
 ERROR_TYPE = "error.type"
+_ENDPOINT = "aws.sagemaker.endpoint.name"
 _REQUEST_ID = "aws.request_id"
 _STATUS = "http.response.status_code"
 
@@ -43,6 +44,7 @@ class Names:
     """What calls of one operation on one endpoint have in common."""
 
     span: str
+    endpoint_name: str  # bounded
     attributes: Attributes  # of spans
     dimensions: Attributes  # of metrics
 
@@ -62,11 +64,12 @@ def name_call(service: Service, operation: str, endpoint_name: str) -> Names:
         dimensions["aws.s3.bucket"] = attributes["aws.s3.bucket"] = _bound(bucket)
         if key:
             attributes["aws.s3.key"] = key[:1024]
-    elif endpoint_name:
-        known = re.fullmatch(r"[0-9A-Za-z-]{1,63}", endpoint_name)
-        dimensions["aws.sagemaker.endpoint.name"] = endpoint_name if known else _OTHER
-        attributes["aws.sagemaker.endpoint.name"] = _bound(endpoint_name)
-    return Names(f"{name}.{operation}", attributes, dimensions)
+        return Names(f"{name}.{operation}", "", attributes, dimensions)
+    if not re.fullmatch(r"[0-9A-Za-z-]{0,63}", endpoint_name):
+        endpoint_name = _OTHER
+    if endpoint_name:
+        dimensions[_ENDPOINT] = attributes[_ENDPOINT] = endpoint_name
+    return Names(f"{name}.{operation}", endpoint_name, attributes, dimensions)
 
 
 def describe_start(event: OnStart) -> Names:

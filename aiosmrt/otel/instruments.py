@@ -7,6 +7,8 @@ from typing import Self
 import attrs
 from opentelemetry.metrics import Counter, Histogram, Meter, UpDownCounter
 
+from aiosmrt.otel.gen_ai import GenAIInstruments
+
 __all__ = ["Instruments"]
 
 # The conventions of RPC end at 10 seconds; a model has 60, a stream eight minutes.
@@ -22,6 +24,7 @@ class Instruments:
     active: UpDownCounter
     retries: Counter
     slot_wait: Histogram
+    model: GenAIInstruments  # of which none is exported that takes no measure
 
     @classmethod
     def of(cls, meter: Meter) -> Self:
@@ -49,4 +52,5 @@ class Instruments:
                 description="How long a call waited for a place in the connection pool.",
                 explicit_bucket_boundaries_advisory=(*_SECONDS, *_LONG),
             ),
+            model=GenAIInstruments.of(meter),
         )

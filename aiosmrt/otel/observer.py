@@ -11,7 +11,7 @@ import attrs
 from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from aiosmrt.hooks import BeforeSend, Hooks, OnEnd, OnFirstPart, OnStart
+from aiosmrt.hooks import BeforeSend, Hooks, OnEnd, OnFirstPart, OnParts, OnStart
 from aiosmrt.otel.attributes import (
     ERROR_TYPE,
     Attributes,
@@ -22,6 +22,11 @@ from aiosmrt.otel.attributes import (
     describe_server,
     describe_start,
     find_error_type,
+)
+from aiosmrt.otel.gen_ai import (
+    describe_model_call,
+    find_operation,
+    read_usage,
 )
 from aiosmrt.otel.instruments import Instruments
 
@@ -42,6 +47,9 @@ class _Observed:
     names: Names
     inner: context.Context | None = None  # in which the call's span is current
     outer: context.Context | None = None  # what was current before, until that is restored
+    # Of a stream, seconds since its call began.
+    first_at: float | None = None
+    last_at: float = 0.0
 
 
 def _never_fails(
@@ -67,11 +75,13 @@ class Observer:
         tracer: makes the spans; `None` where nobody wants any.
         instruments: take the measures; `None` where nobody wants any.
         propagate: whether the model is told of the trace.
+        gen_ai: whether more is said of streams that are read as a language model's.
     """
 
     _tracer: trace.Tracer | None
     _instruments: Instruments | None
     _propagate: bool
+    _gen_ai: bool
     _calls: dict[str, _Observed] = attrs.field(factory=dict, init=False)
 
     @property
@@ -81,6 +91,7 @@ class Observer:
             on_start=self._begin,
             before_send=self._add_trace if self._propagate and self._tracer is not None else None,
             on_first_part=None if self._tracer is None else self._open,
+            on_parts=self._note_parts if self._gen_ai else None,
             on_end=self._end,
         )
 
@@ -113,14 +124,30 @@ class Observer:
         """Let the span of a stream not be current any longer: what follows is the program's."""
         _restore(self._calls[event.call_id])
 
+    @_never_fails
+    def _note_parts(self, event: OnParts) -> None:
+        call = self._calls[event.call_id]
+        operation = find_operation(event.view)
+        if call.first_at is None:
+            call.first_at = event.elapsed
+        elif operation is not None and self._instruments is not None:
+            self._instruments.model.time_per_chunk.record(
+                event.elapsed - call.last_at, _describe_model_call(call, operation, None)
+            )
+        call.last_at = event.elapsed
+
     def _end(self, event: OnEnd) -> None:
         call = self._calls.pop(event.call_id, None)
         if call is None:
             return
         if self._instruments is not None:
             self._measure(self._instruments, event, call)
+        operation = find_operation(event.view) if self._gen_ai else None
+        if operation is not None and self._instruments is not None:
+            described = _describe_model_call(call, operation, event)
+            self._instruments.model.measure(event, described, call.first_at)
         if call.inner is not None:
-            _end_span(trace.get_current_span(call.inner), event)
+            _end_span(trace.get_current_span(call.inner), event, call, operation)
             _restore(call)
 
     def _measure(self, instruments: Instruments, event: OnEnd, call: _Observed) -> None:
@@ -141,9 +168,25 @@ class Observer:
                 instruments.retries.add(1, why, call.inner)
 
 
-def _end_span(span: trace.Span, event: OnEnd) -> None:
+def _describe_model_call(call: _Observed, operation: str, event: OnEnd | None) -> Attributes:
+    described = describe_model_call(operation, call.names.endpoint_name)
+    if event is not None:
+        described |= describe_server(event.origin)
+        error_type = find_error_type(event)
+        if error_type is not None:
+            described[ERROR_TYPE] = error_type
+    return described
+
+
+def _end_span(span: trace.Span, event: OnEnd, call: _Observed, operation: str | None) -> None:
     if span.is_recording():
         span.set_attributes(describe_end(event))
+        if operation is not None:
+            span.set_attributes(describe_model_call(operation, call.names.endpoint_name))
+            span.set_attribute("gen_ai.request.stream", True)  # noqa: FBT003 - an attribute
+            span.set_attributes(read_usage(event.usage))
+            if call.first_at is not None:
+                span.set_attribute("gen_ai.response.time_to_first_chunk", call.first_at)
         for attempt in event.attempts:
             began = int(attempt.started_at.timestamp() * 1e9)
             span.add_event("aiosmrt.attempt", describe_attempt(attempt), began)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import attrs
@@ -9,6 +10,7 @@ from opentelemetry import metrics, trace
 
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.hooks import Hooks
+from aiosmrt.otel.gen_ai import OPT_IN
 from aiosmrt.otel.instruments import Instruments
 from aiosmrt.otel.observer import Observer
 from aiosmrt.version import __version__
@@ -21,6 +23,11 @@ _SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 # Seconds. As long as a process has set none, the API looks for its name in the environment each
 # time, which would be most of what telemetry costs that nobody wants.
 _LOOK_AGAIN = 0.1
+
+
+def _opts_in() -> bool:
+    chosen = os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").split(",")
+    return OPT_IN in (one.strip() for one in chosen)
 
 
 @attrs.define(eq=False)
@@ -36,6 +43,7 @@ class Telemetry:
     _tracer_provider: trace.TracerProvider | None = None
     _meter_provider: metrics.MeterProvider | None = None
     _propagate: bool = attrs.field(default=False, kw_only=True)
+    _gen_ai: bool = attrs.field(factory=_opts_in, init=False)
     _seen: tuple[object, object] = attrs.field(default=(None, None), init=False)
     _hooks: Hooks | None = attrs.field(default=None, init=False)
     _looks_again: float = attrs.field(default=0.0, init=False)
@@ -66,6 +74,7 @@ class Telemetry:
             tracer=None if _is_idle(tracer) else tracer,
             instruments=None if _is_idle(meter) else Instruments.of(meter),
             propagate=self._propagate,
+            gen_ai=self._gen_ai,
         ).hooks
 
 

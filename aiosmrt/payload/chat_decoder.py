@@ -62,6 +62,7 @@ class ChatDecoder(ModelDocumentDecoder[ChatChunk]):
         if shape not in SHAPES:
             raise ConfigurationError(f"shape={shape!r} is none of {', '.join(SHAPES)}")
         super().__init__(content_type, DONE)
+        self.shape = shape
         self._shape = SHAPES[shape]
         self._requires_done = require_done
         self._form: str | None = None  # of the documents that have a place for a text
@@ -122,7 +123,7 @@ class ChatDecoder(ModelDocumentDecoder[ChatChunk]):
         if usage is not None and not choices:
             chunks.append(ChatChunk(0, raw=document))
         if usage is not None and chunks:
-            chunks[-1].usage = usage
+            chunks[-1].usage = self.usage = usage
         return chunks
 
     def _read_choice(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Final, Generic, Literal, TypeVar, cast
 
 from aiosmrt.errors import (
@@ -39,9 +40,15 @@ class ModelDocumentDecoder(Generic[T]):
     Args:
         content_type: of the payload.
         done: the data of the event that marks the end; None where none does.
+
+    Attributes:
+        shape: the name of what the documents look like; None where it has none.
+        usage: tokens counted so far, as the server says them; None where nothing is known of them.
     """
 
     slice_length: Final = 1024  # bytes; measured: 10 ms, of empty documents
+    shape: str | None = None
+    usage: Mapping[str, JSONValue] | None = None
 
     def __init__(self, content_type: str | None, done: str | None) -> None:
         self._done = done

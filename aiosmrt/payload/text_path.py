@@ -25,6 +25,7 @@ class TextPath:
         path: the name of a preset, or a JMESPath expression.
 
     Attributes:
+        name: of the preset; None for any other expression.
         is_preset: whether it is a preset, which knows what marks an end.
         done: the data of the event behind the last document, None where the path knows none.
 
@@ -34,8 +35,9 @@ class TextPath:
 
     def __init__(self, path: str) -> None:
         # An expression that is a preset's own asks for the same.
-        known = (shape for name, shape in SHAPES.items() if path in (name, shape.path))
-        self._shape = next(known, None)
+        known = (name for name, shape in SHAPES.items() if path in (name, shape.path))
+        self.name = next(known, None)
+        self._shape = None if self.name is None else SHAPES[self.name]
         self.is_preset = self._shape is not None
         self.done = self._shape.done if self._shape is not None else None
         self._expression = self._shape.path if self._shape else path

@@ -93,7 +93,27 @@ def collected() -> Iterator[Collected]:
     made.shutdown()
 
 
+_CHAT = [
+    b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": "b"}, "finish_reason": "stop"}]}\n\n',
+    (
+        b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2, '
+        b'"prompt_tokens_details": {"cached_tokens": 5}, '
+        b'"completion_tokens_details": {"reasoning_tokens": "many"}}}\n\n'
+    ),
+    b"data: [DONE]\n\n",
+]
+
+
+async def _chat() -> AsyncIterator[bytes]:
+    for part in _CHAT:
+        yield part
+        await asyncio.sleep(0.01)
+
+
 def _model(request: InvocationRequest) -> object:
+    if request.accept == "text/event-stream":
+        return _chat()
     if request.body.startswith(b"fail"):
         raise ModelFailure(418, "the prompt was SECRET")
     if request.operation == "InvokeEndpointWithResponseStream":
@@ -252,6 +272,95 @@ async def test_what_is_refused_before_it_is_sent_is_a_span(
     # What is no name makes no series of its own.
     assert measured["ParameterError"][0]["aws.sagemaker.endpoint.name"] == "_OTHER"
     assert collected.count(ACTIVE) == {"": 0}
+
+
+TTFC = "gen_ai.client.operation.time_to_first_chunk"
+TPOC = "gen_ai.client.operation.time_per_output_chunk"
+MODEL_DURATION = "gen_ai.client.operation.duration"
+TOKENS = "gen_ai.client.token.usage"
+
+
+async def _read_chat(client: aiosmrt.SageMakerRuntimeClient, view: str) -> None:
+    async with client.invoke_endpoint_with_response_stream(
+        endpoint_name="my-llm", body=b"x", accept="text/event-stream"
+    ) as stream:
+        if view == "chat":
+            assert [chunk.text async for chunk in stream.iter_chat()] == ["a", "b", ""]
+        elif view == "events":
+            assert len([event async for event in stream.iter_events()]) == 4
+        else:
+            assert [token async for token in stream.iter_tokens(view)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("opted_in", "view", "operation"),
+    [
+        (True, "chat", "chat"),
+        (True, "openai-chat", "chat"),
+        (True, "choices[0].delta.content || ''", "text_completion"),
+        (True, "events", None),
+        (False, "chat", None),
+    ],
+)
+@pytest.mark.asyncio
+async def test_more_is_said_of_a_models_stream_where_that_is_asked_for(
+    *,
+    opted_in: bool,
+    view: str,
+    operation: str | None,
+    endpoint: LocalEndpoint,
+    collected: Collected,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if opted_in:
+        monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http, gen_ai_latest_experimental")
+    async with endpoint.client() as client:
+        collected.instrument(client)
+        await _read_chat(client, view)
+    span = collected.span
+    assert span.name == "SageMaker Runtime.InvokeEndpointWithResponseStream"
+    described = {
+        name: value for name, value in _describe(span).items() if name.startswith("gen_ai.")
+    }
+    if operation is None:
+        assert described == {}
+        assert not any(map(collected.measure, (TTFC, TPOC, MODEL_DURATION, TOKENS)))
+        return
+    common = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.provider.name": "aws.sagemaker",
+        "gen_ai.request.model": "my-llm",
+    }
+    told = {
+        "gen_ai.usage.input_tokens": 7,
+        "gen_ai.usage.output_tokens": 2,
+        "gen_ai.usage.cache_read.input_tokens": 5,
+    }
+    assert 0 < described.pop("gen_ai.response.time_to_first_chunk") < 5
+    assert described == common | {"gen_ai.request.stream": True} | (told if view == "chat" else {})
+    server = {name: value for name, value in _describe(span).items() if name.startswith("server.")}
+    assert collected.measure(MODEL_DURATION) == {"": (common | server, 1)}
+    assert collected.measure(TTFC) == {"": (common | server, 1)}
+    (between,) = collected.measure(TPOC).values()
+    assert between[0] == common
+    assert 1 <= between[1] <= 3  # what comes at once is one
+    assert bool(collected.measure(TOKENS)) == (view == "chat")
+
+
+@pytest.mark.asyncio
+async def test_what_is_left_early_is_measured_as_far_as_it_came(
+    endpoint: LocalEndpoint, collected: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental")
+    async with endpoint.client() as client:
+        collected.instrument(client)
+        async with client.invoke_endpoint_with_response_stream(
+            endpoint_name="my-llm", body=b"x", accept="text/event-stream"
+        ) as stream:
+            await anext(aiter(stream.iter_chat()))
+    assert collected.count(MODEL_DURATION) == {"": 1}
+    assert collected.count(TTFC) == {"": 1}
+    assert collected.count(TOKENS) == {}
 
 
 async def _finish(stream: aiosmrt.ResponseStream) -> None:
