@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import UNSIGNED, Config, Credentials, RetryPolicy, Timeout
 from aiosmrt.errors import (
     AiosmrtError,
@@ -96,6 +95,7 @@ if TYPE_CHECKING:
     from aiosmrt import openai as openai  # in no `__all__`, since it needs an extra, as the next
     from aiosmrt import otel as otel
     from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
+    from aiosmrt.client import SageMakerRuntimeClient
     from aiosmrt.payload import ChatAccumulator, ChatChunk, ChatMessage, ToolCall
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
     from aiosmrt.sessions import StatefulSession
@@ -111,6 +111,8 @@ else:
         "ResponseStreamOpening": "aiosmrt.response_stream",
         "ToolCall": "aiosmrt.payload",
         "StatefulSession": "aiosmrt.sessions",
+        # With it comes aiohttp, which a fresh pytest is not to import for its plugin's sake.
+        "SageMakerRuntimeClient": "aiosmrt.client",
         "asgi": "aiosmrt.asgi",
         "eventstream": "aiosmrt.eventstream",
         "openai": "aiosmrt.openai",

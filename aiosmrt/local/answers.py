@@ -61,6 +61,7 @@ _STATUSES: dict[type[ServiceError], int] = {
     ValidationError: 400,
 }
 _ERRORS = range(400, 600)  # statuses
+_PASSED_ON = ("retry-after", "x-amz-retry-after")  # what an error's headers ask a client for
 # What there is in a stream alone, and what is answered where there is none yet.
 _OUT_OF_STREAMS = {"ModelStreamError": "ModelError", "InternalStreamFailure": "InternalFailure"}
 
@@ -184,13 +185,15 @@ def encode_error(error: ServiceError, region: str) -> tuple[dict[str, str], byte
         error: what went wrong.
         region: of the container's log, which a ModelError names.
     """
-    fields = {"Message": error.message, **error.fields}
+    said = any(name.lower() == "message" for name in error.fields)
+    fields = dict(error.fields) if said else {"Message": error.message, **error.fields}
     if isinstance(error, ModelError):
         group = f"/aws/sagemaker/Endpoints/{error.endpoint_name}"
         fields["LogStreamArn"] = f"arn:aws:logs:{region}:{_ACCOUNT}:log-group:{group}"
     code = _OUT_OF_STREAMS.get(error.code, error.code)
     headers = {"x-amzn-errortype": code, "Content-Type": "application/json"}
-    return headers, json.dumps(fields).encode()
+    asked = {name: value for name, value in error.headers.items() if name.lower() in _PASSED_ON}
+    return {**headers, **asked}, json.dumps(fields).encode()
 
 
 def adopt_error(error: ServiceError, endpoint_name: str) -> ServiceError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -14,36 +13,24 @@ import attrs
 from aiohttp import web
 
 from aiosmrt.config import Credentials
-from aiosmrt.errors import ConfigurationError, InternalFailure, ServiceError
-from aiosmrt.local.answers import BUCKET, make_service_unavailable
-from aiosmrt.local.authorization import (
-    S3_SIGNING,
-    SAGEMAKER_SIGNING,
-    SignedRequest,
-    SigningRules,
-    check_authorization,
-    read_scope,
-)
-from aiosmrt.local.bearer_token import check_bearer_token
+from aiosmrt.errors import ConfigurationError
+from aiosmrt.local.answers import BUCKET
+from aiosmrt.local.authorization import SAGEMAKER_SIGNING
 from aiosmrt.local.container import Container, open_session
+from aiosmrt.local.dispatcher import Dispatcher, Stage
 from aiosmrt.local.exchange import Exchange
-from aiosmrt.local.invocation import find_operation, read_invocation
 from aiosmrt.local.invocation_queue import InvocationQueue
-from aiosmrt.local.limits import Backend, LimitedBackend, ServiceLimits
-from aiosmrt.local.model import InvocationRequest, Model, echo
+from aiosmrt.local.limits import Backend, ServiceLimits
+from aiosmrt.local.loop_thread import LoopThread
+from aiosmrt.local.model import Model, echo
 from aiosmrt.local.objects import ObjectStore
-from aiosmrt.local.openai_route import OpenAIRoute, find_openai_route
 from aiosmrt.local.python_model import PythonModel
-from aiosmrt.local.s3 import PATH, S3, encode_s3_error
+from aiosmrt.local.received import ReceivedRequests
+from aiosmrt.local.s3 import PATH, S3
+from aiosmrt.local.script import Script
 from aiosmrt.local.sessions import SessionBackend, Sessions
 from aiosmrt.local.storage import LocalStorage, S3Storage, Storage
-from aiosmrt.plain_text import to_line
-from aiosmrt.service import (
-    INVOKE_ENDPOINT,
-    INVOKE_ENDPOINT_ASYNC,
-    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
-    ClientOptions,
-)
+from aiosmrt.service import ClientOptions
 
 if TYPE_CHECKING:
     import ssl
@@ -62,7 +49,7 @@ _THREADS = 32
 _LINGER = 0.5
 
 
-class LocalEndpoint:
+class LocalEndpoint(Script):
     """A real HTTP server that speaks SageMaker Runtime's three operations to any SDK.
 
     It speaks the OpenAI-compatible route to OpenAI's, too.
@@ -76,7 +63,8 @@ class LocalEndpoint:
             async with endpoint.client() as client: ...
 
     Entering it listens; leaving it ends calls in flight and waits for the models that still run
-    in threads.
+    in threads. With `with`, it needs no event loop: it runs in a thread that has one. Its script is
+    that of `Script`, for tests.
 
     Args:
         model: a function of one `InvocationRequest`; `None` is the built-in `echo`.
@@ -88,6 +76,8 @@ class LocalEndpoint:
         region_name: the only region whose signatures and tokens are taken; `None` is each of them.
         access_key_id: of the one key pair that is known; `local` where it is `None`.
         secret_access_key: of the same; `local-secret` where it is `None`.
+        strict: whether a request is refused that no step of the script is for, in place of the
+            model's answer.
         keep_requests: how many of the latest requests `requests` holds.
         workers: how many asynchronous invocations run at a time; the others are queued.
         s3_list_permission: whether callers have `s3:ListBucket`. Without it the local S3 answers
@@ -121,6 +111,7 @@ class LocalEndpoint:
         region_name: str | None = None,
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
+        strict: bool = False,
         keep_requests: int = 1000,
         workers: int = 4,
         s3_list_permission: bool = True,
@@ -140,9 +131,10 @@ class LocalEndpoint:
             )
         if workers < 1:
             raise ConfigurationError(f"workers must be 1 or more, not {workers!r}")
-        self.requests: list[InvocationRequest] = []
+        super().__init__()
+        self.requests: ReceivedRequests = ReceivedRequests()
         self.objects: ObjectStore = ObjectStore()
-        self._model = model or echo
+        self._model = model
         self._upstream = upstream
         self._host = host
         self._port = port
@@ -153,6 +145,7 @@ class LocalEndpoint:
         self._credentials = Credentials(
             access_key_id or "local", secret_access_key or "local-secret"
         )
+        self._strict = strict
         self._keep_requests = keep_requests
         self._workers = workers
         self._s3 = S3(self.objects, list_permission=s3_list_permission)
@@ -173,7 +166,9 @@ class LocalEndpoint:
             RuntimeError: it is not running.
         """
         if self._url is None:
-            raise RuntimeError("the local endpoint has no URL before `async with` has entered it")
+            raise RuntimeError(
+                "the local endpoint has no URL before `with` or `async with` has entered it"
+            )
         return self._url
 
     def client(self, **options: Unpack[ClientOptions]) -> SageMakerRuntimeClient:
@@ -199,17 +194,30 @@ class LocalEndpoint:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
-            backend = await self._open_backend(stack)
-            if self._limits is not None:
-                backend = LimitedBackend(backend, self._limits)
+            stage = await self._open_stage(stack)
             storage = await self._open_storage(stack)
             await storage.make_bucket(BUCKET)
-            queue = InvocationQueue(backend.answer, storage, self._workers)
+            queue = InvocationQueue(stage.backend.answer, storage, self._workers)
             stack.push_async_callback(queue.aclose)
+            dispatcher = Dispatcher(
+                stage,
+                self._steps,
+                self._strict,
+                queue,
+                self._s3 if self._s3_url is None else None,
+                self._credentials if self._auth else None,
+                self._rules,
+                self.requests,
+                self._keep_requests,
+            )
 
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
-                exchange = Exchange(request)
-                await self._handle(backend, queue, exchange)
+                call = asyncio.current_task()
+                assert call is not None  # noqa: S101 - for mypy: this is a coroutine
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
+                exchange = Exchange(request, self._clock_offset)
+                await dispatcher.handle(exchange)
                 return exchange.response
 
             server = web.Server(
@@ -243,13 +251,30 @@ class LocalEndpoint:
         self._url = None
         await self._stack.aclose()
 
-    async def _open_backend(self, stack: contextlib.AsyncExitStack) -> Backend:
-        if self._upstream is not None:
-            session = await stack.enter_async_context(open_session())
-            return Container(self._upstream.rstrip("/"), session)
+    def __enter__(self) -> Self:
+        self._thread = LoopThread(self)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._thread.stop()
+
+    async def _open_stage(self, stack: contextlib.AsyncExitStack) -> Stage:
         executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="aiosmrt-local-model")
         stack.push_async_callback(asyncio.to_thread, executor.shutdown)
-        return SessionBackend(PythonModel(self._model, executor), self._sessions)
+        if self._upstream is None:
+            python = PythonModel(self._model or echo, executor)
+            backend: Backend = SessionBackend(python, self._sessions)
+        else:
+            session = await stack.enter_async_context(open_session())
+            backend = Container(self._upstream.rstrip("/"), session)
+        built_in = self._model is None and self._upstream is None
+        return Stage(backend, built_in, executor, self._sessions, self._limits)
 
     async def _open_storage(self, stack: contextlib.AsyncExitStack) -> Storage:
         if self._s3_url is None:
@@ -273,98 +298,6 @@ class LocalEndpoint:
             for call in self._calls:
                 call.cancel()
             await asyncio.wait(self._calls)
-
-    async def _handle(self, backend: Backend, queue: InvocationQueue, exchange: Exchange) -> None:
-        call = asyncio.current_task()
-        assert call is not None  # noqa: S101 - for mypy: this is a coroutine
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        try:
-            route = find_openai_route(exchange.path)
-            if self._s3_url is None and self._is_for_s3(exchange):
-                await self._answer_s3(exchange)
-            elif route is not None:
-                await self._answer_openai(backend, exchange, route)
-            else:
-                await self._answer(backend, queue, exchange)
-        except ConnectionError:
-            logger.debug("the client hung up on %r", exchange.path)
-        except ServiceError as error:
-            await exchange.send_error(error)
-        except Exception:
-            logger.exception("the local endpoint failed on %r", exchange.path)
-            failure = InternalFailure("The local endpoint failed; its log says why.", status=500)
-            await exchange.send_error(failure)
-        finally:
-            ended = exchange.response.status if exchange.response.prepared else "no answer"
-            path = to_line(exchange.path)
-            logger.info("%s %s: %s [%s]", exchange.method, path, ended, exchange.request_id)
-
-    async def _answer(self, backend: Backend, queue: InvocationQueue, exchange: Exchange) -> None:
-        if exchange.method == "GET" and exchange.path == "/ping":
-            if not await backend.is_ready():
-                raise make_service_unavailable("The model container does not answer its /ping.")
-            await exchange.send(200, {}, b"")
-            return
-        operation, endpoint_name = find_operation(exchange.method, exchange.path)
-        body = await exchange.receive(operation.parameters["body"].shape.max)
-        self._check(exchange, body, self._rules)
-        request = read_invocation(operation, endpoint_name, exchange.headers, body)
-        self._keep(request)
-        if operation is INVOKE_ENDPOINT_ASYNC:
-            await exchange.send_queued(queue.put(request))
-            return
-        async with backend.answer(request) as answer:
-            if operation is INVOKE_ENDPOINT_WITH_RESPONSE_STREAM:
-                await exchange.send_stream(request, answer)
-            else:
-                await exchange.send_whole(request, answer)
-
-    async def _answer_openai(
-        self, backend: Backend, exchange: Exchange, route: OpenAIRoute
-    ) -> None:
-        body = await exchange.receive(INVOKE_ENDPOINT.parameters["body"].shape.max)
-        if self._auth:
-            now = datetime.datetime.now(datetime.UTC)
-            check_bearer_token(exchange.headers, self._credentials, now, self._rules)
-        request = route.read(exchange.method, exchange.headers, body)
-        self._keep(request)
-        async with backend.answer(request) as answer:
-            if request.operation == INVOKE_ENDPOINT_WITH_RESPONSE_STREAM.name:
-                await exchange.send_plain_stream(answer)
-            else:
-                await exchange.send_whole(request, answer)
-
-    def _keep(self, request: InvocationRequest) -> None:
-        self.requests.append(request)
-        del self.requests[: max(0, len(self.requests) - self._keep_requests)]
-
-    async def _answer_s3(self, exchange: Exchange) -> None:
-        body = await exchange.receive(None)
-        try:
-            request = self._check(exchange, body, S3_SIGNING)
-            answer = await self._s3.answer(request)
-        except ServiceError as error:
-            answer = encode_s3_error(error, exchange.path, exchange.request_id)
-        headers = {"x-amz-request-id": exchange.request_id, **answer.headers}
-        await exchange.send(answer.status, headers, answer.body)
-
-    def _is_for_s3(self, exchange: Exchange) -> bool:
-        """Tell whether it is S3 that is asked: by the place, or the service that it is signed for.
-
-        So one URL is enough for a client of both (`AWS_ENDPOINT_URL`).
-        """
-        if f"{exchange.path}/".startswith(f"{PATH}/"):
-            return True
-        request = SignedRequest(exchange.method, exchange.target, exchange.headers, b"")
-        return read_scope(request)[1] == S3_SIGNING.service
-
-    def _check(self, exchange: Exchange, body: bytes, rules: SigningRules) -> SignedRequest:
-        request = SignedRequest(exchange.method, exchange.target, exchange.headers, body)
-        if self._auth:
-            now = datetime.datetime.now(datetime.UTC)
-            check_authorization(request, self._credentials, now, rules)
-        return request
 
 
 def _make_url(scheme: str, host: str, port: int) -> str:

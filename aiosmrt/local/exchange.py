@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import uuid
 from collections.abc import Mapping
+from email.utils import format_datetime
 
 import attrs
 from aiohttp import web
@@ -25,6 +27,7 @@ from aiosmrt.local.answers import (
 from aiosmrt.local.authorization import SignedRequest, read_scope
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.openai_route import encode_openai_error, find_openai_route
+from aiosmrt.local.steps import Page
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC
 from aiosmrt.value import Shown
 
@@ -35,15 +38,35 @@ logger = logging.getLogger(__name__)
 
 @attrs.define(repr=False)
 class Exchange(Shown):
-    """Reads a request and answers it, once; every method raises `ConnectionError` on a hang-up."""
+    """Reads a request and answers it, once; every method raises `ConnectionError` on a hang-up.
+
+    Args:
+        request: what came.
+        clock_offset: seconds that the service's clock is ahead of this machine's.
+
+    Attributes:
+        step: of the script that it was answered by, in words.
+    """
 
     request: web.BaseRequest
+    clock_offset: float = 0.0
     request_id: str = attrs.field(init=False, factory=lambda: str(uuid.uuid4()))
     response: web.StreamResponse = attrs.field(init=False)
+    step: str = attrs.field(init=False, default="")
 
     @response.default
     def _make_response(self) -> web.StreamResponse:
-        return web.StreamResponse(headers={"x-amzn-RequestId": self.request_id})
+        headers = {
+            "x-amzn-RequestId": self.request_id,
+            "Date": format_datetime(self.now, usegmt=True),
+        }
+        return web.StreamResponse(headers=headers)
+
+    @property
+    def now(self) -> datetime.datetime:
+        """The service's time."""
+        offset = datetime.timedelta(seconds=self.clock_offset)
+        return datetime.datetime.now(datetime.UTC) + offset
 
     @property
     def method(self) -> str:
@@ -165,3 +188,8 @@ class Exchange(Shown):
                 self.request.transport.close()
             return
         await self.response.write_eof()
+
+    async def send_page(self, page: Page) -> None:
+        """Answer with what is not the service's; nothing of it is the service's then."""
+        del self.response.headers["x-amzn-RequestId"]
+        await self.send(page.status, page.headers, page.body)

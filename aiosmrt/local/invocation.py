@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
+
+import attrs
 
 from aiosmrt.errors import ParameterError, ServiceError
 from aiosmrt.local.answers import make_validation_error
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, OPERATIONS, Operation, check_parameters
 
-__all__ = ["find_operation", "read_invocation"]
+__all__ = ["find_operation", "read_arrival", "read_invocation"]
 
 _BY_PATH = {operation.path: operation for operation in OPERATIONS.values()}
+_ATTEMPT = re.compile(r"attempt=([0-9]{1,9})(?![0-9])")  # in `amz-sdk-request`
 
 
 def find_operation(method: str, path: str) -> tuple[Operation, str]:
@@ -37,7 +41,10 @@ def find_operation(method: str, path: str) -> tuple[Operation, str]:
 
 
 def read_invocation(
-    operation: Operation, endpoint_name: str, headers: Mapping[str, str], body: bytes
+    operation: Operation,
+    endpoint_name: str,
+    headers: Mapping[str, str],
+    body: bytes,
 ) -> InvocationRequest:
     """Read and check the members of a request; header names are in lower case.
 
@@ -63,6 +70,19 @@ def read_invocation(
     except ParameterError as error:
         raise make_validation_error(error.problems) from error
     return InvocationRequest(operation.name, **given)
+
+
+def read_arrival(
+    request: InvocationRequest, headers: Mapping[str, str], request_id: str
+) -> InvocationRequest:
+    """Add to a request how it came; header names are in lower case."""
+    attempt = _ATTEMPT.search(headers.get("amz-sdk-request", ""))
+    return attrs.evolve(
+        request,
+        headers=headers,
+        request_id=request_id,
+        attempt=int(attempt[1]) if attempt else 1,
+    )
 
 
 def _read(value: str) -> int | str:

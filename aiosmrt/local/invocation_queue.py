@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
 
 import attrs
 
@@ -16,9 +17,12 @@ from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.storage import Storage
 from aiosmrt.value import Shown
 
-__all__ = ["InvocationQueue"]
+__all__ = ["CallModel", "InvocationQueue"]
 
 logger = logging.getLogger(__name__)
+
+CallModel: TypeAlias = Callable[[InvocationRequest], AbstractAsyncContextManager[Answer]]
+"""Calls what stands behind the endpoint, until the context is left."""
 
 # The service model's words on what a request leaves out, in seconds.
 _REQUEST_TTL = 21_600
@@ -39,7 +43,7 @@ class InvocationQueue(Shown):
         second: how long a second of the service's lasts here, in seconds.
     """
 
-    answer: Callable[[InvocationRequest], AbstractAsyncContextManager[Answer]]
+    answer: CallModel
     storage: Storage
     workers: int
     second: float = 1.0
@@ -50,11 +54,16 @@ class InvocationQueue(Shown):
     def _make_places(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(self.workers)
 
-    def put(self, request: InvocationRequest) -> QueuedInvocation:
-        """Queue an invocation and say where its output, or its failure, will be."""
+    def put(self, request: InvocationRequest, call: CallModel | None = None) -> QueuedInvocation:
+        """Queue an invocation and say where its output, or its failure, will be.
+
+        Args:
+            request: what was asked for.
+            call: calls what answers this one, if it is not the model.
+        """
         queued = place_output(request)
         request = attrs.evolve(request, inference_id=queued.inference_id)
-        invocation = asyncio.create_task(self._settle(request, queued))
+        invocation = asyncio.create_task(self._settle(request, queued, call or self.answer))
         self._invocations.add(invocation)
         invocation.add_done_callback(self._invocations.discard)
         return queued
@@ -66,9 +75,11 @@ class InvocationQueue(Shown):
                 invocation.cancel()
             await asyncio.wait(self._invocations)
 
-    async def _settle(self, request: InvocationRequest, queued: QueuedInvocation) -> None:
+    async def _settle(
+        self, request: InvocationRequest, queued: QueuedInvocation, call: CallModel
+    ) -> None:
         try:
-            body, content_type = await self._process(request)
+            body, content_type = await self._process(request, call)
             await self.storage.write(queued.output_location, body, content_type)
         except AiosmrtError as error:
             failure = error.message if isinstance(error, ServiceError) else str(error)
@@ -83,7 +94,7 @@ class InvocationQueue(Shown):
         except AiosmrtError as error:
             logger.error("%s; it would have said: %s", error, failure)  # noqa: TRY400 - it says all
 
-    async def _process(self, request: InvocationRequest) -> tuple[bytes, str]:
+    async def _process(self, request: InvocationRequest, call: CallModel) -> tuple[bytes, str]:
         ttl = request.request_ttl_seconds or _REQUEST_TTL
         expired = f"The request expired: RequestTTLSeconds, {ttl}, went by while it was queued."
         async with _limit(ttl * self.second, expired):
@@ -92,14 +103,14 @@ class InvocationQueue(Shown):
             timeout = request.invocation_timeout_seconds or _INVOCATION_TIMEOUT
             late = f"The model did not answer within InvocationTimeoutSeconds, {timeout}."
             async with _limit(timeout * self.second, late):
-                return await self._invoke(request)
+                return await self._invoke(request, call)
         finally:
             self._places.release()
 
-    async def _invoke(self, request: InvocationRequest) -> tuple[bytes, str]:
+    async def _invoke(self, request: InvocationRequest, call: CallModel) -> tuple[bytes, str]:
         if request.input_location is not None:
             request = attrs.evolve(request, body=await self._read(request.input_location))
-        async with self.answer(request) as answer:
+        async with call(request) as answer:
             return await answer.collect()
 
     async def _read(self, location: str) -> bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -57,6 +58,9 @@ class InvocationRequest:
         path: of the container, at which a model server is asked: `/invocations`, or
             `/v1/chat/completions` for a request of the OpenAI-compatible route, whose `operation`
             is InvokeEndpoint, or InvokeEndpointWithResponseStream for `"stream": true`.
+        headers: of the request, names in lower case, repeated ones joined by a comma.
+        request_id: the id that its answer carries.
+        attempt: the number of it in its call, counts from 1; SDKs say it in `amz-sdk-request`.
     """
 
     operation: str
@@ -79,6 +83,29 @@ class InvocationRequest:
     request_ttl_seconds: int | None = None
     invocation_timeout_seconds: int | None = None
     path: str = "/invocations"
+    # How it came is no part of what was asked for.
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False, eq=False)
+    request_id: str = attrs.field(default="", repr=False, eq=False)
+    attempt: int = attrs.field(default=1, repr=False, eq=False)
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether its stream comes in frames: not on the OpenAI-compatible route."""
+        return self.path == "/invocations"
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 are U+FFFD in it."""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - as `json.loads` has it
+        """The body as a value.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        return json.loads(self.body)
 
 
 ResponseBody: TypeAlias = "JSONValue | bytes | Iterator[bytes | str] | AsyncIterator[bytes | str]"

@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import aiohttp
 import pytest
 
+import aiosmrt
 from aiosmrt.errors import ConfigurationError, ModelStreamError
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
 
@@ -113,6 +115,40 @@ async def test_it_can_be_entered_again(http: aiohttp.ClientSession) -> None:
             _ = endpoint.url
         async with endpoint, http.get(f"{endpoint.url}/ping") as response:
             assert response.status == 200
+
+
+def test_it_runs_without_an_event_loop(connect: Callable[..., Any]) -> None:
+    endpoint = LocalEndpoint(lambda request: {"length": len(request.body)})
+    for _ in range(2):
+        with endpoint:
+            answer = connect(endpoint).invoke_endpoint(EndpointName="e", Body=b"abc")
+            with answer["Body"] as body:
+                assert body.read() == b'{"length": 3}'
+    assert not [thread for thread in threading.enumerate() if "aiosmrt-local" in thread.name]
+    with pytest.raises(RuntimeError, match="no URL before"):
+        _ = endpoint.url
+
+
+def test_what_goes_wrong_in_its_thread_is_raised_outside() -> None:
+    with LocalEndpoint() as endpoint:
+        port = int(endpoint.url.rpartition(":")[2])
+        with (
+            pytest.raises(ConfigurationError, match="cannot listen"),
+            LocalEndpoint(port=port),
+        ):
+            pytest.fail("two servers on one port")
+
+
+@pytest.mark.asyncio
+async def test_with_a_thread_of_its_own_it_serves_clients_on_any_loop() -> None:
+    with LocalEndpoint() as endpoint:
+        endpoint.hang("part 2", text="never")
+        async with endpoint.client(timeout=aiosmrt.Timeout(first_byte=0.1, idle=0.1)) as client:
+            with pytest.raises(aiosmrt.IdleTimeout):
+                await client.invoke_endpoint(endpoint_name="e", body=b"x")
+            assert (await client.invoke_endpoint(endpoint_name="e", body=b"x")).json()[
+                "echo"
+            ] == "x"
 
 
 @pytest.mark.asyncio

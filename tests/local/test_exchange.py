@@ -223,7 +223,7 @@ async def test_a_fault_of_the_endpoint_is_an_internal_failure(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("aiosmrt.local.endpoint.read_invocation", fail)
+    monkeypatch.setattr("aiosmrt.local.dispatcher.read_invocation", fail)
     async with (
         LocalEndpoint(auth=False) as endpoint,
         http.post(f"{endpoint.url}/endpoints/e/invocations") as response,

@@ -27,7 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_request_has_every_member_that_an_operation_has() -> None:
     members = {name for operation in OPERATIONS.values() for name in operation.parameters}
     assert {field.name for field in attrs.fields(InvocationRequest)} == {
-        *(*members, "operation", "path")
+        *(*members, "operation", "path"),
+        *("headers", "request_id", "attempt"),
     }
 
 

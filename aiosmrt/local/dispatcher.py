@@ -1,0 +1,217 @@
+"""Takes each exchange to whoever answers it: S3, a step of the script, or the model."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Executor
+
+import attrs
+
+from aiosmrt.config import Credentials
+from aiosmrt.errors import InternalFailure, ServiceError
+from aiosmrt.local.answers import adopt_error, make_service_unavailable
+from aiosmrt.local.authorization import (
+    S3_SIGNING,
+    SignedRequest,
+    SigningRules,
+    check_authorization,
+    read_scope,
+)
+from aiosmrt.local.bearer_token import check_bearer_token
+from aiosmrt.local.contents import recite
+from aiosmrt.local.exchange import Exchange
+from aiosmrt.local.invocation import find_operation, read_arrival, read_invocation
+from aiosmrt.local.invocation_queue import InvocationQueue
+from aiosmrt.local.limits import Backend, LimitedBackend, ServiceLimits
+from aiosmrt.local.model import InvocationRequest, Model
+from aiosmrt.local.openai_route import OpenAIRoute, find_openai_route
+from aiosmrt.local.played_backend import PlayedBackend
+from aiosmrt.local.python_model import PythonModel
+from aiosmrt.local.raw_answer import RawAnswer
+from aiosmrt.local.received import ReceivedRequests
+from aiosmrt.local.s3 import PATH, S3, encode_s3_error
+from aiosmrt.local.sessions import SessionBackend, Sessions
+from aiosmrt.local.steps import Play, Steps
+from aiosmrt.local.struck_answer import send_struck
+from aiosmrt.plain_text import to_line
+from aiosmrt.service import (
+    INVOKE_ENDPOINT,
+    INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+)
+from aiosmrt.value import Shown
+
+__all__ = ["Dispatcher", "Stage"]
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen(repr=False)
+class Stage(Shown):
+    """What can stand behind the endpoint.
+
+    Attributes:
+        backend: what answers where no step does.
+        built_in: whether that is nobody's own.
+        executor: runs the models of steps.
+        sessions: that are open.
+        limits: what any of them may take and give.
+    """
+
+    backend: Backend
+    built_in: bool
+    executor: Executor
+    sessions: Sessions
+    limits: ServiceLimits | None
+
+    def find(self, play: Play, rule: Model | None) -> Backend:
+        """Give what answers a request as a step has it.
+
+        Args:
+            play: the step's.
+            rule: what answers where the step does not say, before the backend.
+        """
+        content = play.content or rule
+        if content is None and self.built_in and play.needs_parts:
+            content = recite(play.fault.position if play.fault is not None else 0)
+        backend = self.backend
+        if content is not None:
+            backend = SessionBackend(PythonModel(content, self.executor), self.sessions)
+        if self.limits is not None:
+            backend = LimitedBackend(backend, self.limits)
+        return PlayedBackend(backend, play) if play.needs_parts else backend
+
+
+@attrs.define(eq=False, repr=False)
+class Dispatcher(Shown):
+    """Answers exchanges, as many at a time as come.
+
+    Args:
+        stage: what stands behind the endpoint.
+        steps: of the script.
+        strict: whether a request without a step is refused.
+        queue: of asynchronous invocations.
+        s3: the local one; `None` where it is elsewhere.
+        credentials: the key pair that requests are signed with; `None` where they need not be.
+        rules: of their signatures.
+        requests: where they are kept.
+        keep: how many of them.
+    """
+
+    stage: Stage
+    steps: Steps
+    strict: bool
+    queue: InvocationQueue
+    s3: S3 | None
+    credentials: Credentials | None
+    rules: SigningRules
+    requests: ReceivedRequests
+    keep: int
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer, whatever happens, and write a line to the log."""
+        try:
+            route = find_openai_route(exchange.path)
+            if self.s3 is not None and _is_for_s3(exchange):
+                await self._answer_s3(self.s3, exchange)
+            elif route is not None:
+                await self._answer_openai(exchange, route)
+            else:
+                await self._answer(exchange)
+        except ConnectionError:
+            logger.debug("the client hung up on %r", exchange.path)
+        except ServiceError as error:
+            await exchange.send_error(error)
+        except Exception:
+            logger.exception("the local endpoint failed on %r", exchange.path)
+            failure = InternalFailure("The local endpoint failed; its log says why.", status=500)
+            await exchange.send_error(failure)
+        finally:
+            ended = exchange.response.status if exchange.response.prepared else "no answer"
+            told = f"{exchange.step}, {ended}" if exchange.step else ended
+            path = to_line(exchange.path)
+            logger.info("%s %s: %s [%s]", exchange.method, path, told, exchange.request_id)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        if exchange.method == "GET" and exchange.path == "/ping":
+            if not await self.stage.backend.is_ready():
+                raise make_service_unavailable("The model container does not answer its /ping.")
+            await exchange.send(200, {}, b"")
+            return
+        operation, endpoint_name = find_operation(exchange.method, exchange.path)
+        body = await exchange.receive(operation.parameters["body"].shape.max)
+        self._check(exchange, body, self.rules)
+        request = read_invocation(operation, endpoint_name, exchange.headers, body)
+        await self._play(exchange, request)
+
+    async def _answer_openai(self, exchange: Exchange, route: OpenAIRoute) -> None:
+        body = await exchange.receive(INVOKE_ENDPOINT.parameters["body"].shape.max)
+        if self.credentials is not None:
+            check_bearer_token(exchange.headers, self.credentials, exchange.now, self.rules)
+        request = route.read(exchange.method, exchange.headers, body)
+        await self._play(exchange, request)
+
+    def _find_play(self, exchange: Exchange, request: InvocationRequest) -> Play:
+        step = self.steps.take(request)
+        if step is not None:
+            exchange.step = step.words
+            return step.play
+        if self.strict:
+            said = self.steps.refuse(request)
+            raise ServiceError(said, code="UnexpectedRequest", status=400)
+        return Play()
+
+    async def _play(self, exchange: Exchange, request: InvocationRequest) -> None:
+        request = read_arrival(request, exchange.headers, exchange.request_id)
+        self.requests.append(request)
+        del self.requests[: max(0, len(self.requests) - self.keep)]
+        play = self._find_play(exchange, request)
+        if play.refusal is not None:
+            raise adopt_error(play.refusal, request.endpoint_name)
+        if play.page is not None:
+            await exchange.send_page(play.page)
+            return
+        if play.fault is not None and play.fault.position == 0:
+            await play.fault.strike(RawAnswer(exchange.request), b"")
+            return
+        needed = play.needs_parts and play.content is None
+        backend = self.stage.find(play, self.steps.find_rule(request) if needed else None)
+        if request.operation == INVOKE_ENDPOINT_ASYNC.name:
+            await exchange.send_queued(self.queue.put(request, backend.answer))
+            return
+        async with backend.answer(request) as answer:
+            if play.fault is not None:
+                await send_struck(exchange, request, answer, play.fault)
+            elif request.operation != INVOKE_ENDPOINT_WITH_RESPONSE_STREAM.name:
+                await exchange.send_whole(request, answer)
+            elif request.has_frames:
+                await exchange.send_stream(request, answer)
+            else:
+                await exchange.send_plain_stream(answer)
+
+    async def _answer_s3(self, s3: S3, exchange: Exchange) -> None:
+        body = await exchange.receive(None)
+        try:
+            request = self._check(exchange, body, S3_SIGNING)
+            answer = await s3.answer(request)
+        except ServiceError as error:
+            answer = encode_s3_error(error, exchange.path, exchange.request_id)
+        headers = {"x-amz-request-id": exchange.request_id, **answer.headers}
+        await exchange.send(answer.status, headers, answer.body)
+
+    def _check(self, exchange: Exchange, body: bytes, rules: SigningRules) -> SignedRequest:
+        request = SignedRequest(exchange.method, exchange.target, exchange.headers, body)
+        if self.credentials is not None:
+            check_authorization(request, self.credentials, exchange.now, rules)
+        return request
+
+
+def _is_for_s3(exchange: Exchange) -> bool:
+    """Tell whether it is S3 that is asked: by the place, or the service that it is signed for.
+
+    So one URL is enough for a client of both (`AWS_ENDPOINT_URL`).
+    """
+    if f"{exchange.path}/".startswith(f"{PATH}/"):
+        return True
+    request = SignedRequest(exchange.method, exchange.target, exchange.headers, b"")
+    return read_scope(request)[1] == S3_SIGNING.service

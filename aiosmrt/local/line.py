@@ -1,0 +1,178 @@
+"""What a line of a script may say, and the step that it makes. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import attrs
+
+from aiosmrt.errors import ConfigurationError
+from aiosmrt.local.contents import TokenShape, make_content
+from aiosmrt.local.model import InvocationRequest
+from aiosmrt.local.received import check_members, show_value
+from aiosmrt.local.steps import Match, Play, Step, Test
+from aiosmrt.service import OPERATIONS, spell
+
+__all__ = ["AnswerOptions", "StepOptions", "check_count", "read_line"]
+
+_PACKAGE = str(Path(__file__).parent.parent)
+
+
+class StepOptions(TypedDict, total=False):
+    """Which requests a step is for.
+
+    Attributes:
+        on: an endpoint's name; a dict of members of `InvocationRequest`, `json` and `text` among
+            them; or a function of an `InvocationRequest`. By default all.
+        operation: the service's name of one, such as `InvokeEndpoint` or `invoke_endpoint`. By
+            default all that the step can mean something to.
+        optional: whether `assert_complete` is content if nobody asks for it.
+    """
+
+    on: Test
+    operation: str
+    optional: bool
+
+
+class AnswerOptions(StepOptions, total=False):
+    """What is answered, and to which requests.
+
+    What is streamed here is joined where a whole answer is asked for, and what is whole is one part
+    of a stream; `tokens` and `chat` have a shape of their own for each.
+
+    Attributes:
+        on: as in `StepOptions`.
+        operation: as in `StepOptions`.
+        optional: as in `StepOptions`.
+        times: how many calls get it, by default 1; `None` is any number. Such an answer is the
+            rule, from which steps that come to an end are exceptions, wherever they stand.
+        pace: seconds between the parts of a stream; a list has those before each part, the last of
+            which holds for all that follow.
+        json: a value, written as JSON.
+        text: a str, as UTF-8.
+        body: bytes, as they are.
+        stream: payload parts: bytes and str as they are, other values as lines of JSON.
+        events: server-sent events, one part each: a `ServerSentEvent`, the data as str, or a value
+            whose JSON is the data.
+        tokens: a text, word by word as a language model's server streams it.
+        shape: of `tokens`: `openai-completion` (the default), `openai-chat`, `tgi` or `lmi`.
+        chat: an answer in OpenAI's chat shape: its text, or a message with `content` and
+            `tool_calls`.
+        model: a function of one `InvocationRequest`, as `LocalEndpoint` takes it.
+        content_type: the media type, in place of the content's own.
+        custom_attributes: what is said beside the answer.
+        new_session_id: of a session that is opened.
+        closed_session_id: of a session that is closed.
+        invoked_production_variant: the variant that answered.
+    """
+
+    times: int | None
+    pace: float | Sequence[float]
+    json: object
+    text: str
+    body: bytes
+    stream: Iterable[object]
+    events: Iterable[object]
+    tokens: str
+    shape: TokenShape
+    chat: str | Mapping[str, object]
+    model: Callable[[InvocationRequest], object]
+    content_type: str | None
+    custom_attributes: str | None
+    new_session_id: str | None
+    closed_session_id: str | None
+    invoked_production_variant: str | None
+
+
+def read_line(
+    name: str,
+    said: Mapping[str, object],
+    options: Mapping[str, Any],
+    play: Play,
+    operations: tuple[str, ...],
+    *,
+    framed: bool = False,
+) -> Step:
+    """Make a step.
+
+    Args:
+        name: the line's first word.
+        said: its own options, to be shown.
+        options: the fields of `AnswerOptions`.
+        play: what its own options come to.
+        operations: the only ones that it means something to; none is all.
+        framed: whether it means something to streams in frames alone.
+
+    Raises:
+        ConfigurationError: an option whose value cannot be used.
+        TypeError: an option that does not exist.
+    """
+    given = dict(options)
+    shown = ", ".join(f"{key}={show_value(key, value)}" for key, value in {**said, **given}.items())
+    on, operation = given.pop("on", None), given.pop("operation", None)
+    times, optional = given.pop("times", 1), given.pop("optional", False)
+    pace = given.pop("pace", None)
+    unknown = given.keys() - AnswerOptions.__annotations__
+    if unknown:
+        raise TypeError(f"{name}() has no option {', '.join(sorted(unknown))}")
+    _check_test(on)
+    if operation is not None:
+        operations = _find_operation(name, operation, operations)
+    if times is not None:
+        check_count("times", times, 1)
+    changes: dict[str, Any] = {}
+    content = make_content(given)
+    if content is not None:
+        changes["content"] = content
+    if pace is not None:
+        changes["delays"] = (0.0, pace) if isinstance(pace, int | float) else tuple(pace)
+    return Step(
+        words=f"{name}({shown})",
+        place=_find_place(),
+        match=Match(on, operations, framed),
+        play=attrs.evolve(play, **changes),
+        times=times,
+        optional=optional,
+    )
+
+
+def check_count(name: str, value: Any, least: int) -> int:  # noqa: ANN401 - what a script has
+    """Give a number back.
+
+    Raises:
+        ConfigurationError: it is no int, or less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name} must be an int of {least} or more, not {value!r}")
+    return value
+
+
+def _check_test(test: object) -> None:
+    if isinstance(test, Mapping):
+        check_members(test)
+    elif not (test is None or isinstance(test, str) or callable(test)):
+        raise ConfigurationError(
+            "on must be an endpoint's name, a dict of a request's members, or a function of a "
+            f"request, not {test!r}"
+        )
+
+
+def _find_operation(name: str, operation: str, possible: tuple[str, ...]) -> tuple[str, ...]:
+    known = {spell(known): known for known in OPERATIONS}
+    found = known.get(operation, operation)
+    if found not in OPERATIONS:
+        raise ConfigurationError(f"operation must be {', '.join(OPERATIONS)}, not {operation!r}")
+    if possible and found not in possible:
+        raise ConfigurationError(f"{name}() means nothing to {found}")
+    return (found,)
+
+
+def _find_place() -> str:
+    """Say where the line stands that has called this package."""
+    frame = sys._getframe()  # noqa: SLF001 - what `traceback` uses, without reading the source
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -1,0 +1,316 @@
+"""What an endpoint is told to answer, and what is to go wrong: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+import attrs
+
+from aiosmrt.errors import ConfigurationError, ServiceError
+from aiosmrt.local.contents import CONTENTS
+from aiosmrt.local.faults import (
+    Corrupt,
+    Cut,
+    Damage,
+    Hang,
+    Inside,
+    Reset,
+    StreamFailure,
+    find_position,
+)
+from aiosmrt.local.line import AnswerOptions, StepOptions, check_count, read_line
+from aiosmrt.local.model import InvocationRequest, ModelFailure
+from aiosmrt.local.refusals import (
+    StreamCode,
+    make_dependency_failure,
+    make_expired_token,
+    make_internal_failure,
+    make_internal_stream_failure,
+    make_invalid_request,
+    make_no_capacity,
+    make_not_ready,
+    make_stream_error,
+    make_throttling,
+    make_unavailable,
+    write_page,
+)
+from aiosmrt.local.steps import Page, Play, Steps
+
+__all__ = ["Script"]
+
+_STREAM = ("InvokeEndpointWithResponseStream",)
+_DIRECT = ("InvokeEndpoint", *_STREAM)  # whose answer is the model's
+
+
+class Script:
+    """Steps, each written in one line; a request gets the first that is for it.
+
+    A step is for one request, or for as many as `times` says; then it is used up. A fault inside
+    an answer (`cut`, `corrupt`, `hang`, `reset`, `stream_error`, `slow`, `split`) takes the answer
+    in the same line, in the words of `answer`; without one it happens to what is answered as a
+    rule: by an `answer(times=None)`, or the model, or as many parts as it takes.
+    """
+
+    def __init__(self) -> None:
+        self._steps = Steps()
+        self._clock_offset = 0.0
+
+    def answer(
+        self, *, error: ServiceError | None = None, **options: Unpack[AnswerOptions]
+    ) -> None:
+        """Answer with a content.
+
+        Args:
+            error: a service error, answered in place of a content, as the service would.
+            options: the fields of `AnswerOptions`.
+
+        Raises:
+            ConfigurationError: no content, two, or one that cannot be written.
+            TypeError: an option that does not exist.
+        """
+        if error is None and not any(name in options for name in CONTENTS):
+            raise ConfigurationError(f"an answer needs a content: {', '.join(CONTENTS)} or error")
+        if error is not None:
+            self._add("answer", {"error": error}, options, Play(refusal=error))
+        else:
+            self._add("answer", {}, options)
+
+    def throttle(
+        self,
+        times: int | None = 1,
+        *,
+        retry_after: float | None = None,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        """Refuse for the rate: ThrottlingException, HTTP 400; nothing ran.
+
+        Args:
+            times: how many requests; `None` is any number.
+            retry_after: seconds that the answer asks for, in `x-amz-retry-after`.
+            options: the fields of `StepOptions`.
+        """
+        self._refuse("throttle", times, make_throttling(retry_after), options)
+
+    def not_ready(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
+        """Refuse for a model that is being loaded: ModelNotReadyException, HTTP 429."""
+        self._refuse("not_ready", times, make_not_ready(), options)
+
+    def unavailable(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
+        """Refuse for the service: ServiceUnavailable, HTTP 503; nothing ran."""
+        self._refuse("unavailable", times, make_unavailable(), options)
+
+    def internal_failure(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
+        """Fail in the service: InternalFailure, HTTP 500; the model may have run."""
+        self._refuse("internal_failure", times, make_internal_failure(), options)
+
+    def dependency_failure(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
+        """Fail before the model: InternalDependencyException, HTTP 530."""
+        self._refuse("dependency_failure", times, make_dependency_failure(), options)
+
+    def validation_error(
+        self,
+        message: str = "1 validation error detected",
+        times: int | None = 1,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        """Refuse an invalid request: ValidationError, HTTP 400."""
+        error = make_invalid_request(message)
+        self._refuse("validation_error", times, error, options)
+
+    def expired_token(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
+        """Refuse keys that have ended: ExpiredTokenException, HTTP 403."""
+        self._refuse("expired_token", times, make_expired_token(), options)
+
+    def no_capacity(
+        self, seconds: float, times: int | None = None, **options: Unpack[StepOptions]
+    ) -> None:
+        """Refuse as an inference component does that is scaled to zero: ValidationError, HTTP 400.
+
+        Args:
+            seconds: how long, from the first refusal on.
+            times: how many requests at most.
+            options: the fields of `StepOptions`.
+        """
+        error = make_no_capacity()
+        said = {"seconds": seconds}
+        self._add(
+            "no_capacity", said, {**options, "times": times}, Play(refusal=error), seconds=seconds
+        )
+
+    def model_error(
+        self,
+        status: int = 500,
+        message: str = "the model failed",
+        times: int | None = 1,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        """Fail in the model: ModelError, HTTP 424; of an asynchronous invocation a failure file.
+
+        Args:
+            status: the container's own, `OriginalStatusCode`.
+            message: its words, `OriginalMessage`.
+            times: how many requests; `None` is any number.
+            options: the fields of `StepOptions`.
+        """
+
+        def fail(_: InvocationRequest) -> None:
+            raise ModelFailure(status, message)
+
+        said = {"status": status, "message": message}
+        self._add("model_error", said, {**options, "times": times}, Play(content=fail))
+
+    def proxy_page(
+        self, status: int = 502, times: int | None = 1, **options: Unpack[StepOptions]
+    ) -> None:
+        """Answer with the HTML page of a proxy that cannot reach the service."""
+        headers = {"Content-Type": "text/html", "Server": "nginx"}
+        page = Page(status, headers, write_page(status))
+        self._add("proxy_page", {"status": status}, {**options, "times": times}, Play(page=page))
+
+    def redirect(
+        self,
+        location: str = "https://moved.invalid/",
+        status: int = 307,
+        times: int | None = 1,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        """Answer with a redirect, which the service never does."""
+        page = Page(status, {"Location": location}, b"")
+        said = {"location": location, "status": status}
+        self._add("redirect", said, {**options, "times": times}, Play(page=page))
+
+    def hang(self, at: str = "head", **options: Unpack[AnswerOptions]) -> None:
+        """Send nothing more, until the client leaves.
+
+        The output of an asynchronous invocation that hangs at a part never comes.
+
+        Args:
+            at: `head`, before the answer's head; `first_part`, behind it; `part n`, before that.
+            options: the fields of `AnswerOptions`.
+        """
+        self._add("hang", {"at": at}, options, Play(fault=Hang(find_position(at))))
+
+    def reset(self, at: str = "head", **options: Unpack[AnswerOptions]) -> None:
+        """Reset the connection (RST).
+
+        Args:
+            at: as for `hang`; the request was received whole.
+            options: the fields of `AnswerOptions`.
+        """
+        fault = Reset(find_position(at))
+        self._add("reset", {"at": at}, options, Play(fault=fault), operations=_DIRECT)
+
+    def cut(
+        self, after: int = 0, inside: Inside | None = None, **options: Unpack[AnswerOptions]
+    ) -> None:
+        """Break an answer off.
+
+        Args:
+            after: how many parts come whole before the cut.
+            inside: `None` is between two frames, `chunk` in the middle of one of HTTP's chunks;
+                there the connection is closed. `frame` and `prelude` are in the middle of a frame
+                and of its first twelve bytes, behind which HTTP ends properly, as it does behind a
+                proxy. A whole answer is cut before its stated length.
+            options: the fields of `AnswerOptions`.
+        """
+        if inside not in (None, "frame", "prelude", "chunk"):
+            raise ConfigurationError(f"inside must be frame, prelude or chunk, not {inside!r}")
+        said = {"after": after, "inside": inside}
+        play = Play(fault=Cut(check_count("after", after, 0) + 1, inside))
+        self._add("cut", said, options, play, operations=_DIRECT)
+
+    def corrupt(
+        self, part: int = 1, where: Damage = "payload", **options: Unpack[AnswerOptions]
+    ) -> None:
+        """Have one bit of a stream's frame be wrong, its checksums as they were.
+
+        Args:
+            part: whose frame, from 1.
+            where: `prelude`, `headers`, `payload` or `crc`.
+            options: the fields of `AnswerOptions`.
+        """
+        if where not in ("prelude", "headers", "payload", "crc"):
+            raise ConfigurationError(f"where: prelude, headers, payload or crc, not {where!r}")
+        said = {"part": part, "where": where}
+        play = Play(fault=Corrupt(check_count("part", part, 1), where))
+        self._add("corrupt", said, options, play, operations=_STREAM, framed=True)
+
+    def stream_error(
+        self,
+        after: int = 0,
+        code: StreamCode = "StreamBroken",
+        message: str = "The model has ended the stream.",
+        **options: Unpack[AnswerOptions],
+    ) -> None:
+        """Have the model fail inside a stream: ModelStreamError.
+
+        Args:
+            after: how many parts come before.
+            code: its `ErrorCode`, `StreamBroken` or `ModelInvocationTimeExceeded`.
+            message: its words.
+            options: the fields of `AnswerOptions`.
+        """
+        position = check_count("after", after, 0) + 1
+        play = Play(fault=StreamFailure(position, make_stream_error(code, message)))
+        said = {"after": after, "code": code, "message": message}
+        self._add("stream_error", said, options, play, operations=_STREAM, framed=True)
+
+    def internal_stream_failure(self, after: int = 0, **options: Unpack[AnswerOptions]) -> None:
+        """Have the service fail inside a stream: InternalStreamFailure; `after` as above."""
+        position = check_count("after", after, 0) + 1
+        play = Play(fault=StreamFailure(position, make_internal_stream_failure()))
+        said = {"after": after}
+        self._add("internal_stream_failure", said, options, play, operations=_STREAM, framed=True)
+
+    def slow(self, seconds: float, **options: Unpack[AnswerOptions]) -> None:
+        """Take so many seconds before the answer's head, and before each part after the first."""
+        self._add("slow", {"seconds": seconds}, {"pace": (seconds,), **options})
+
+    def split(self, bytes: int = 1, **options: Unpack[AnswerOptions]) -> None:  # noqa: A002 - a unit
+        """Give parts of so many bytes, whatever they part: lines, characters, documents."""
+        play = Play(split=check_count("bytes", bytes, 1))
+        self._add("split", {"bytes": bytes}, options, play)
+
+    def clock(self, offset: float) -> None:
+        """Set the service's clock, from now on, so many seconds ahead of this machine's.
+
+        Signatures are judged by it, and `Date` shows it: 300 seconds are too many.
+        """
+        self._clock_offset = float(offset)
+
+    def assert_complete(
+        self, *, allow_unexpected: bool = False, allow_unused: bool = False
+    ) -> None:
+        """Make sure that each step was asked for, and each request had an answer.
+
+        Args:
+            allow_unexpected: whether requests may have come that a strict endpoint has refused.
+            allow_unused: whether steps may be left.
+
+        Raises:
+            AssertionError: the text names what was not, where it was written, and what comes
+                nearest.
+        """
+        complaint = self._steps.complain(unexpected=not allow_unexpected, unused=not allow_unused)
+        if complaint:
+            raise AssertionError(complaint)
+
+    def _refuse(
+        self, name: str, times: int | None, error: ServiceError, options: StepOptions
+    ) -> None:
+        self._add(name, {"times": times}, {**options, "times": times}, Play(refusal=error))
+
+    def _add(
+        self,
+        name: str,
+        said: Mapping[str, object],
+        options: Mapping[str, Any],
+        play: Play = Play(),  # noqa: B008 - it is frozen
+        *,
+        seconds: float | None = None,
+        operations: tuple[str, ...] = (),
+        framed: bool = False,
+    ) -> None:
+        step = read_line(name, said, options, play, operations, framed=framed)
+        self._steps.add(attrs.evolve(step, seconds=seconds))

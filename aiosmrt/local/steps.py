@@ -1,0 +1,235 @@
+"""The steps of a script: which of them a request gets, and what is left at the end. Pure."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
+
+import attrs
+
+from aiosmrt.errors import ServiceError
+from aiosmrt.local.faults import Fault
+from aiosmrt.local.model import InvocationRequest, Model
+from aiosmrt.local.received import explain_members, show_request
+
+__all__ = ["Match", "Page", "Play", "Step", "Steps", "Test"]
+
+Test: TypeAlias = str | Mapping[str, object] | Callable[[InvocationRequest], object]
+"""Which requests: of one endpoint, with these members, or those of which a function says so."""
+
+
+@attrs.frozen
+class Match:
+    """Which requests a step is for."""
+
+    on: Test | None
+    operations: tuple[str, ...]  # none: all
+    framed: bool  # whether it means something to streams in frames alone
+
+    def explain(self, request: InvocationRequest) -> list[str]:
+        """Say why a request is not for this step; nothing where it is."""
+        problems = []
+        if self.operations and request.operation not in self.operations:
+            problems.append(f"operation is {request.operation}, not {' or '.join(self.operations)}")
+        if self.framed and not request.has_frames:
+            problems.append(f"there are no frames at {request.path}")
+        if isinstance(self.on, str):
+            problems += explain_members(request, {"endpoint_name": self.on})
+        elif isinstance(self.on, Mapping):
+            problems += explain_members(request, dict(self.on))
+        elif self.on is not None:
+            problems += self._ask(self.on, request)
+        return problems
+
+    def _ask(
+        self, test: Callable[[InvocationRequest], object], request: InvocationRequest
+    ) -> list[str]:
+        name = getattr(test, "__name__", "on")
+        try:
+            return [] if test(request) else [f"{name}(request) says no"]
+        except Exception as error:  # noqa: BLE001 - whatever a test has not expected of a request
+            return [f"{name}(request) raised {type(error).__name__}: {error}"]
+
+
+@attrs.frozen
+class Page:
+    """A whole answer that is not the service's."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@attrs.frozen
+class Play:
+    """What a step does with a request; what it does not say is as without it.
+
+    Attributes:
+        content: what answers, in place of the model.
+        refusal: raised in place of an answer.
+        page: sent in place of an answer.
+        fault: strikes in the answer.
+        delays: seconds before each part; the last one holds for all that follow.
+        split: bytes of each part.
+    """
+
+    content: Model | None = None
+    refusal: ServiceError | None = None
+    page: Page | None = None
+    fault: Fault | None = None
+    delays: tuple[float, ...] = ()
+    split: int | None = None
+
+    @property
+    def needs_parts(self) -> bool:
+        """Whether it does something to the parts of an answer."""
+        return self.fault is not None or self.split is not None or bool(self.delays)
+
+
+@attrs.define(eq=False)
+class Step:
+    """A line of a script.
+
+    Attributes:
+        words: as it was written, for people.
+        place: where it was written, `file:line`.
+        match: which requests it is for.
+        play: what it does.
+        times: how many requests get it; `None` is any number.
+        seconds: how long it lasts from its first request on.
+        optional: whether it need not be asked for.
+        served: how many requests got it.
+    """
+
+    words: str
+    place: str
+    match: Match
+    play: Play
+    times: int | None
+    optional: bool
+    seconds: float | None = None
+    served: int = 0
+    _until: float | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether it comes to an end: such steps go first."""
+        return self.times is not None or self.seconds is not None
+
+    @property
+    def left(self) -> bool:
+        """Whether another request can get it."""
+        over = self._until is not None and time.monotonic() >= self._until
+        return not over and (self.times is None or self.served < self.times)
+
+    @property
+    def wanting(self) -> bool:
+        """Whether requests for it are missing at the end."""
+        return not self.optional and self.served < (self.times or 1)
+
+    def serve(self) -> None:
+        """Count a request that gets it."""
+        if self.seconds is not None and self._until is None:
+            self._until = time.monotonic() + self.seconds
+        self.served += 1
+
+    def show(self) -> str:
+        """Say in a line what it is, and how often it was asked for."""
+        wanted = "" if self.times is None or self.times == 1 else f" of {self.times} times"
+        asked = f"asked for {self.served}{wanted}" if wanted or self.served else "not asked for"
+        return f"{self.words} ({self.place}): {asked}"
+
+
+class Steps:
+    """The steps that a script has, in order; a lock, since tests write where others read.
+
+    A request gets the first step that is for it and comes to an end, and only where there is none,
+    the first that does not: that one is what is answered as a rule.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a test may ask the endpoint something itself
+        self._steps: list[Step] = []
+        self._unexpected: list[tuple[InvocationRequest, str]] = []
+
+    def add(self, step: Step) -> None:
+        """Put a step behind the others."""
+        with self._lock:
+            self._steps.append(step)
+
+    def clear(self) -> None:
+        """Forget all steps, and what was unexpected."""
+        with self._lock:
+            self._steps.clear()
+            self._unexpected.clear()
+
+    def take(self, request: InvocationRequest) -> Step | None:
+        """Give the step that a request gets, and count it."""
+        with self._lock:
+            fitting = [
+                step for step in self._steps if step.left and not step.match.explain(request)
+            ]
+            step = min(fitting, key=lambda step: not step.limited, default=None)
+            if step is not None:
+                step.serve()
+            return step
+
+    def find_rule(self, request: InvocationRequest) -> Model | None:
+        """Give what is answered as a rule: by the first step that does not come to an end."""
+        with self._lock:
+            for step in self._steps:
+                rules = not step.limited and step.play.content is not None
+                if rules and not step.match.explain(request):
+                    step.serve()
+                    return step.play.content
+            return None
+
+    def refuse(self, request: InvocationRequest) -> str:
+        """Take note of a request that there is no step for, and say so in a line."""
+        with self._lock:
+            nearest = self._find_nearest(request)
+            self._unexpected.append((request, nearest))
+        return f"The script has no answer for {show_request(request)}; {nearest}"
+
+    def complain(self, *, unexpected: bool = True, unused: bool = True) -> str:
+        """Say what was not as the script has it; nothing where all was.
+
+        Args:
+            unexpected: whether requests without an answer count.
+            unused: whether answers without a request count.
+        """
+        lines = []
+        with self._lock:
+            if unexpected and self._unexpected:
+                lines.append(f"{_count(self._unexpected, 'request')} had no answer in the script:")
+                for request, nearest in self._unexpected:
+                    lines += [f"  {show_request(request)}", f"    {nearest}"]
+            wanting = [step for step in self._steps if unused and step.wanting]
+            if wanting:
+                lines.append(f"{_count(wanting, 'step')} of the script came to nothing:")
+                for step in wanting:
+                    lines.append(f"  {step.show()}")
+                    lines += self._explain(step)
+        return "\n".join(lines)
+
+    def _find_nearest(self, request: InvocationRequest) -> str:
+        if not self._steps:
+            return "the script is empty"
+        step = min(self._steps, key=lambda step: (len(step.match.explain(request)), not step.left))
+        problems = step.match.explain(request) or ["it was used up"]
+        return f"nearest: {step.show()}; {'; '.join(problems)}"
+
+    def _explain(self, step: Step) -> list[str]:
+        nearest: list[tuple[int, str]] = [
+            (len(problems), f"    nearest: {show_request(request)}: {'; '.join(problems)}")
+            for request, _ in self._unexpected
+            if (problems := step.match.explain(request))
+        ]
+        return [min(nearest)[1]] if nearest else []
+
+
+def _count(things: Iterable[object], name: str) -> str:
+    number = len(list(things))
+    return f"{number} {name}{'' if number == 1 else 's'}"
