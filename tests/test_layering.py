@@ -60,6 +60,7 @@ KNOWERS = {
         "asgi",
         "openai",
         "cli",
+        "pytest_plugin",
         "local",
         "client",
         "sessions",

@@ -19,6 +19,7 @@ from aiosmrt.local.certificate import load_certificate, make_certificate
 from aiosmrt.local.endpoint import LocalEndpoint
 from aiosmrt.local.limits import ServiceLimits
 from aiosmrt.local.line import AnswerOptions, StepOptions
+from aiosmrt.local.loopback import LoopbackGuard
 from aiosmrt.local.model import (
     InvocationRequest,
     Model,
@@ -34,6 +35,7 @@ __all__ = [
     "AnswerOptions",
     "InvocationRequest",
     "LocalEndpoint",
+    "LoopbackGuard",
     "Model",
     "ModelFailure",
     "ModelResponse",
