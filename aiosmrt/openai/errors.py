@@ -52,6 +52,8 @@ def join(error: AiosmrtError, request: Request, response: Response | None = None
     if response is not None:
         envelope = response.json()["error"]
         known |= {name: envelope[name] for name in ("message", "code", "param", "type")}
+        if envelope["code"] is not None:
+            known["code"] = str(envelope["code"])
         known |= {"body": envelope, "response": response, "status_code": response.status_code}
     # Its words are made of what it had under those names.
     known |= {"request": request, "_text": str(error)}

@@ -70,7 +70,7 @@ EMBEDDINGS: Final = "embeddings"
 _SERVED: Final = "POST chat/completions, completions and embeddings, and GET models"
 # Whatever the base URL is.
 _match_task = re.compile(
-    r"(?:/.*?)?/(chat/completions|completions|embeddings|models(?:/.+)?)/?"
+    r"(?:/.*?)??/(chat/completions|completions|embeddings|models(?:/.+)?)/?"
 ).fullmatch
 
 # The parameters by their headers, in lower case, those of either operation.
