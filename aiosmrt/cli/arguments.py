@@ -193,6 +193,11 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
         help="what the model may call, an array as OpenAI has it: the text, or @PATH",
     )
     parser.add_argument(
+        "--session",
+        action="store_true",
+        help="keep a stateful session, as AWS's containers open and close one",
+    )
+    parser.add_argument(
         "--no-usage",
         dest="usage",
         action="store_false",

@@ -10,7 +10,11 @@ from typing import Any
 from aiosmrt.local import InvocationRequest, ModelFailure, ModelResponse
 from aiosmrt.payload import encode
 
-__all__ = ["answer_chat"]
+__all__ = ["CLOSING", "OPENING", "answer_chat"]
+
+# What asks for a session, and for its end, as AWS's containers have it.
+OPENING = {"requestType": "NEW_SESSION"}
+CLOSING = {"requestType": "CLOSE"}
 
 _PAUSE = 0.03  # seconds a word
 
@@ -25,6 +29,9 @@ def answer_chat(request: InvocationRequest) -> ModelResponse:
     """
     try:
         body = json.loads(request.body)
+        if body in (OPENING, CLOSING):
+            closed = request.session_id if body == CLOSING else None
+            return ModelResponse({}, closed_session_id=closed)
         messages = body["messages"]
         asked = [message["content"] for message in messages if message["role"] == "user"]
         said = messages[-1]["content"]

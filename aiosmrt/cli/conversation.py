@@ -9,12 +9,13 @@ from typing import Any
 
 import attrs
 
-from aiosmrt.cli.chat_model import answer_chat
+from aiosmrt.cli.chat_model import CLOSING, OPENING, answer_chat
 from aiosmrt.cli.transcript import Transcript
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.local import LocalEndpoint
 from aiosmrt.payload import ChatAccumulator, ToolCall
 from aiosmrt.plain_text import to_line
+from aiosmrt.sessions import StatefulSession
 from aiosmrt.value import JSONValue, write_json
 
 __all__ = ["Conversation"]
@@ -44,16 +45,27 @@ class Conversation:
         self._calls: tuple[ToolCall, ...] = ()  # of tools, that the model waits for
         self._results: list[JSONValue] = []  # of the first of them
         self._transcript = Transcript()
-        self._client: SageMakerRuntimeClient  # of `open`
+        self._keeps_session: bool = arguments.session
+        self._session_id: str | None = None  # that was told of
+        self._model: SageMakerRuntimeClient | StatefulSession  # of `open`
 
     async def open(self, stack: contextlib.AsyncExitStack, options: dict[str, Any]) -> None:
-        """Make the client, and the endpoint where it is a local one."""
+        """Make the client, and the endpoint where it is a local one, and a session."""
         if self._local:
             endpoint = await stack.enter_async_context(LocalEndpoint(answer_chat))
-            self._client = endpoint.client()
+            client = endpoint.client()
         else:
-            self._client = SageMakerRuntimeClient(**options)
-        await stack.enter_async_context(self._client)
+            client = SageMakerRuntimeClient(**options)
+        self._model = await stack.enter_async_context(client)
+        if self._keeps_session:
+            # Every question has all that was said before, so another session does as well.
+            session = client.session(
+                endpoint_name=self._endpoint_name,
+                open_body=OPENING,
+                close_body=CLOSING,
+                reopen=True,
+            )
+            self._model = await stack.enter_async_context(session)
 
     @property
     def awaited_tool(self) -> str | None:
@@ -83,7 +95,7 @@ class Conversation:
         pieces, began, first = 0, time.perf_counter(), 0.0
         is_whole = False
         try:
-            async with self._client.invoke_endpoint_with_response_stream(
+            async with self._model.invoke_endpoint_with_response_stream(
                 endpoint_name=self._endpoint_name,
                 body=write_json(body),
                 content_type="application/json",
@@ -97,6 +109,7 @@ class Conversation:
             is_whole = True
         finally:
             self._transcript.end()
+            self._tell_session()
             # Of an answer that was stopped, what was seen counts, but no call that is not whole;
             # without any, nothing was asked.
             message = accumulator.message
@@ -111,3 +124,9 @@ class Conversation:
             self._transcript.remark(
                 f"{pieces} tokens, {pace:.1f}/s, first after {first - began:.3f} s"
             )
+
+    def _tell_session(self) -> None:
+        session_id = self._model.session_id if isinstance(self._model, StatefulSession) else None
+        if session_id not in (None, self._session_id):
+            self._session_id = session_id
+            self._transcript.remark(f"session {session_id}")

@@ -22,7 +22,7 @@ from aiosmrt.payload.text import BYTE_ORDER_MARK
 from aiosmrt.tracebacks import drop_tracebacks
 from aiosmrt.value import JSONValue
 
-__all__ = ["ModelDocumentDecoder"]
+__all__ = ["ModelDocumentDecoder", "name_truncated"]
 
 T = TypeVar("T")
 

@@ -128,6 +128,16 @@ def test_a_tool_is_played_by_whoever_asks() -> None:
     assert done.stderr == '[reasoning: A tool knows. ]\n[call get_weather {"text": "in Zürich?"}]\n'
 
 
+def test_a_session_is_kept_for_a_conversation() -> None:
+    done = _chat("--local", "--session", "-v", given="one\ntwo\n")
+    assert done.returncode == 0
+    assert len(re.findall(r"^\[session [0-9a-f-]{36}\]$", done.stderr, re.MULTILINE)) == 1
+    # Opened before the first question, and closed behind the last.
+    requests = re.findall(r"/chat/(\S+): 200", done.stderr)
+    asked = "invocations-response-stream"
+    assert requests == ["invocations", asked, asked, "invocations"]
+
+
 @pytest.mark.parametrize("tools", ["{", "{}", "@/nowhere/at/all"])
 def test_tools_that_are_none_are_wrong_usage(tools: str) -> None:
     done = _chat("--local", "--tools", tools, given="hello\n")
