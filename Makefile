@@ -24,7 +24,8 @@ coverage: .venv/installed
 soak: .venv/installed
 	AIOSMRT_BOOKS=2 AIOSMRT_DROPPED_CALLS=1000 AIOSMRT_LEFT_STREAMS=10000 AIOSMRT_PUSHED_MEGABYTES=1024 \
 	AIOSMRT_BATCH_ROWS=20000 AIOSMRT_RELAYED_STREAMS=200 AIOSMRT_OBSERVED_CALLS=10000 AIOSMRT_BYTE_STEP=1 \
-		$(BIN)/python -m pytest -s tests/promises
+	AIOSMRT_CANCELLED_AGENTS=1000 \
+		$(BIN)/python -m pytest -s tests/promises tests/openai/test_cancellation.py
 	AIOSMRT_MUTATED_ANSWERS=5000000 $(BIN)/python -m pytest --log-cli-level=INFO tests/fuzz
 
 .venv-fuzz/installed: pyproject.toml
