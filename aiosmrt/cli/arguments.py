@@ -313,6 +313,30 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="a Python function, package.module:function; without it a built-in model answers",
     )
     behind.add_argument("--upstream", metavar="URL", help="a container with /ping and /invocations")
+    behind.add_argument(
+        "--forward",
+        action="store_true",
+        help="SageMaker itself, in the region and with the credentials of the environment",
+    )
+    parser.add_argument(
+        "--script",
+        type=Path,
+        metavar="FILE",
+        help="answers and faults, in JSON, YAML (extra aiosmrt[yaml]) or Python; alone, it refuses "
+        "whatever it has no answer for",
+    )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="write what is answered as a script, which replaces what is there",
+    )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="start anew, at the same port, when the script or a Python file under this folder has "
+        "changed",
+    )
     parser.add_argument("--access-key-id", metavar="ID", help="(default: local)")
     parser.add_argument("--secret-access-key", metavar="KEY", help="(default: local-secret)")
     parser.add_argument(

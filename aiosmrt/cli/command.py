@@ -32,6 +32,7 @@ from aiosmrt.cli.records import (
     write_line,
     write_metadata,
 )
+from aiosmrt.cli.reloading import serve_again
 from aiosmrt.cli.terminal import Output, complain, drop_output, show_log, warn
 from aiosmrt.cli.token import print_token
 from aiosmrt.cli.views import read_view
@@ -80,6 +81,9 @@ def _obey(arguments: Sequence[str] | None) -> int:
     parsed = build_parser().parse_args(arguments)
     # Whoever serves is to see who asks.
     show_log(getattr(parsed, "verbosity", 0) + (parsed.command == "serve"))
+    if parsed.command == "serve" and parsed.reload:
+        words = sys.argv[1:] if arguments is None else arguments
+        return serve_again(words, [parsed.script] if parsed.script else [])
     exposed = find_exposure(parsed)
     if exposed:
         warn(exposed)
@@ -134,9 +138,23 @@ def _find_tls(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> ssl
 
 
 async def _serve_with(arguments: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        upstream: str | SageMakerRuntimeClient | None = arguments.upstream
+        if arguments.forward:
+            upstream = await stack.enter_async_context(SageMakerRuntimeClient())
+        await _serve_behind(arguments, tls, upstream)
+
+
+async def _serve_behind(
+    arguments: argparse.Namespace,
+    tls: ssl.SSLContext | None,
+    upstream: str | SageMakerRuntimeClient | None,
+) -> None:
     await serve(
         load_model(arguments.model) if arguments.model else None,
-        upstream=arguments.upstream,
+        upstream=upstream,
+        script=arguments.script,
+        record=arguments.record,
         host=arguments.host,
         port=arguments.port,
         auth=arguments.auth,

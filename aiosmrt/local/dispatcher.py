@@ -29,6 +29,7 @@ from aiosmrt.local.played_backend import PlayedBackend
 from aiosmrt.local.python_model import PythonModel
 from aiosmrt.local.raw_answer import RawAnswer
 from aiosmrt.local.received import ReceivedRequests
+from aiosmrt.local.recording import RecordingBackend
 from aiosmrt.local.s3 import PATH, S3, encode_s3_error
 from aiosmrt.local.sessions import SessionBackend, Sessions
 from aiosmrt.local.steps import Play, Steps
@@ -88,7 +89,7 @@ class Dispatcher(Shown):
 
     Args:
         stage: what stands behind the endpoint.
-        steps: of the script.
+        steps: what the script says.
         strict: whether a request without a step is refused.
         queue: of asynchronous invocations.
         s3: the local one; `None` where it is elsewhere.
@@ -176,6 +177,9 @@ class Dispatcher(Shown):
             return
         needed = play.needs_parts and play.content is None
         backend = self.stage.find(play, self.steps.find_rule(request) if needed else None)
+        recorder = self.steps.recorder
+        if recorder is not None and play == Play():
+            backend = RecordingBackend(backend, recorder)
         if request.operation == INVOKE_ENDPOINT_ASYNC.name:
             await exchange.send_queued(self.queue.put(request, backend.answer))
             return

@@ -19,6 +19,7 @@ from aiosmrt.local.authorization import SAGEMAKER_SIGNING
 from aiosmrt.local.container import Container, open_session
 from aiosmrt.local.dispatcher import Dispatcher, Stage
 from aiosmrt.local.exchange import Exchange
+from aiosmrt.local.forwarding import Forwarding
 from aiosmrt.local.invocation_queue import InvocationQueue
 from aiosmrt.local.limits import Backend, ServiceLimits
 from aiosmrt.local.loop_thread import LoopThread
@@ -68,8 +69,8 @@ class LocalEndpoint(Script):
 
     Args:
         model: a function of one `InvocationRequest`; `None` is the built-in `echo`.
-        upstream: the URL of a model container that answers `/ping` and `/invocations`, instead of
-            a model.
+        upstream: what answers instead of a model: the URL of a model container with `/ping` and
+            `/invocations`, or a client of this package, whose endpoints in SageMaker are called.
         host: the address to listen on.
         port: 0 picks a free one.
         auth: whether requests must be signed with the key pair, or carry a token of it.
@@ -104,7 +105,7 @@ class LocalEndpoint(Script):
         self,
         model: Model | None = None,
         *,
-        upstream: str | None = None,
+        upstream: str | SageMakerRuntimeClient | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         auth: bool = True,
@@ -124,7 +125,7 @@ class LocalEndpoint(Script):
             raise ConfigurationError("model and upstream exclude each other")
         if model is not None and not callable(model):
             raise ConfigurationError(f"model must be callable, not {type(model).__qualname__}")
-        if upstream is not None and not upstream.startswith(("http://", "https://")):
+        if isinstance(upstream, str) and not upstream.startswith(("http://", "https://")):
             raise ConfigurationError(
                 f"upstream must be the URL of a container, like http://127.0.0.1:8080, not "
                 f"{upstream!r}"
@@ -216,7 +217,7 @@ class LocalEndpoint(Script):
                 assert call is not None  # noqa: S101 - for mypy: this is a coroutine
                 self._calls.add(call)
                 call.add_done_callback(self._calls.discard)
-                exchange = Exchange(request, self._clock_offset)
+                exchange = Exchange(request, self._steps.clock_offset)
                 await dispatcher.handle(exchange)
                 return exchange.response
 
@@ -270,6 +271,8 @@ class LocalEndpoint(Script):
         if self._upstream is None:
             python = PythonModel(self._model or echo, executor)
             backend: Backend = SessionBackend(python, self._sessions)
+        elif not isinstance(self._upstream, str):
+            backend = Forwarding(self._upstream)
         else:
             session = await stack.enter_async_context(open_session())
             backend = Container(self._upstream.rstrip("/"), session)

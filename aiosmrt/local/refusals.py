@@ -100,9 +100,9 @@ def make_stream_error(code: StreamCode, message: str) -> ServiceError:
     return ModelStreamError(message, fields={"ErrorCode": code})
 
 
-def make_internal_stream_failure() -> ServiceError:
+def make_internal_stream_failure(message: str) -> ServiceError:
     """Fail with the service, in a stream."""
-    return InternalStreamFailure("An internal failure occurred while streaming.")
+    return InternalStreamFailure(message)
 
 
 def write_page(status: int) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
 import attrs
@@ -21,6 +23,7 @@ from aiosmrt.local.faults import (
 )
 from aiosmrt.local.line import AnswerOptions, StepOptions, check_count, read_line
 from aiosmrt.local.model import InvocationRequest, ModelFailure
+from aiosmrt.local.recording import Recorder
 from aiosmrt.local.refusals import (
     StreamCode,
     make_dependency_failure,
@@ -35,6 +38,7 @@ from aiosmrt.local.refusals import (
     make_unavailable,
     write_page,
 )
+from aiosmrt.local.script_file import follow_script
 from aiosmrt.local.steps import Page, Play, Steps
 
 __all__ = ["Script"]
@@ -54,7 +58,6 @@ class Script:
 
     def __init__(self) -> None:
         self._steps = Steps()
-        self._clock_offset = 0.0
 
     def answer(
         self, *, error: ServiceError | None = None, **options: Unpack[AnswerOptions]
@@ -256,11 +259,22 @@ class Script:
         said = {"after": after, "code": code, "message": message}
         self._add("stream_error", said, options, play, operations=_STREAM, framed=True)
 
-    def internal_stream_failure(self, after: int = 0, **options: Unpack[AnswerOptions]) -> None:
-        """Have the service fail inside a stream: InternalStreamFailure; `after` as above."""
+    def internal_stream_failure(
+        self,
+        after: int = 0,
+        message: str = "An internal failure occurred while streaming.",
+        **options: Unpack[AnswerOptions],
+    ) -> None:
+        """Have the service fail inside a stream: InternalStreamFailure.
+
+        Args:
+            after: how many parts come before.
+            message: its words.
+            options: the fields of `AnswerOptions`.
+        """
         position = check_count("after", after, 0) + 1
-        play = Play(fault=StreamFailure(position, make_internal_stream_failure()))
-        said = {"after": after}
+        play = Play(fault=StreamFailure(position, make_internal_stream_failure(message)))
+        said = {"after": after, "message": message}
         self._add("internal_stream_failure", said, options, play, operations=_STREAM, framed=True)
 
     def slow(self, seconds: float, **options: Unpack[AnswerOptions]) -> None:
@@ -277,7 +291,36 @@ class Script:
 
         Signatures are judged by it, and `Date` shows it: 300 seconds are too many.
         """
-        self._clock_offset = float(offset)
+        self._steps.clock_offset = float(offset)
+
+    def follow(self, path: str | os.PathLike[str]) -> None:
+        """Take the steps of a file behind those that there are.
+
+        Args:
+            path: of a list of steps in JSON or YAML (`.json`, else YAML), each a word of these with
+                its options; or of Python (`.py`), with a function `script(endpoint)`.
+
+        Raises:
+            ConfigurationError: it cannot be read, or a step says what cannot be done.
+        """
+        follow_script(self, Path(path))
+
+    def record(self, to: str | os.PathLike[str]) -> None:
+        """Write what is answered without a step, from now on, into a file to `follow`.
+
+        Parts keep their borders and pauses; a request is known again by endpoint, operation and
+        body. Headers of requests are not written.
+
+        Args:
+            to: the path of the file, in JSON; what is there is replaced.
+
+        Raises:
+            ConfigurationError: it cannot be written.
+        """
+        try:
+            self._steps.recorder = Recorder(Path(to))
+        except OSError as error:
+            raise ConfigurationError(f"{to} cannot be written: {error}") from error
 
     def assert_complete(
         self, *, allow_unexpected: bool = False, allow_unused: bool = False

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiosmrt.local.endpoint import LocalEndpoint
@@ -15,6 +16,8 @@ from aiosmrt.local.model import Model
 if TYPE_CHECKING:
     import ssl
 
+    from aiosmrt.client import SageMakerRuntimeClient
+
 __all__ = ["serve"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -23,7 +26,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 async def serve(
     model: Model | None = None,
     *,
-    upstream: str | None = None,
+    upstream: str | SageMakerRuntimeClient | None = None,
+    script: Path | None = None,
+    record: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     auth: bool = True,
@@ -37,11 +42,13 @@ async def serve(
     """Run a `LocalEndpoint` until SIGINT, SIGTERM or cancellation; a signal is a normal return.
 
     Its URL, alone, is the first line on standard output once it answers. The arguments are those
-    of `LocalEndpoint`; requests are not kept. Signals are watched in the main thread only, and
+    of `LocalEndpoint`, and two files: a script to follow, beside which nothing is answered unless
+    there is a model or an upstream, and one to record answers in. Requests are not kept. Signals
+    are watched in the main thread only, and
     only where the event loop can (not on Windows).
 
     Raises:
-        ConfigurationError: contradicting arguments, or an address that cannot be used.
+        ConfigurationError: contradicting arguments, or an address or a file that cannot be used.
         AiosmrtError: the S3 at `s3_endpoint_url` cannot be used.
     """
     stop = asyncio.Event()
@@ -57,8 +64,13 @@ async def serve(
         s3_endpoint_url=s3_endpoint_url,
         service_limits=service_limits,
         tls=tls,
+        strict=script is not None and model is None and upstream is None,
         keep_requests=0,
     )
+    if script is not None:
+        endpoint.follow(script)
+    if record is not None:
+        endpoint.record(to=record)
     watched = _watch(stop)
     try:
         async with endpoint:

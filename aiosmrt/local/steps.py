@@ -13,6 +13,7 @@ from aiosmrt.errors import ServiceError
 from aiosmrt.local.faults import Fault
 from aiosmrt.local.model import InvocationRequest, Model
 from aiosmrt.local.received import explain_members, show_request
+from aiosmrt.local.recording import Recorder
 
 __all__ = ["Match", "Page", "Play", "Step", "Steps", "Test"]
 
@@ -147,9 +148,15 @@ class Steps:
 
     A request gets the first step that is for it and comes to an end, and only where there is none,
     the first that does not: that one is what is answered as a rule.
+
+    Attributes:
+        clock_offset: seconds that the service's clock is ahead of this machine's.
+        recorder: writes down what is answered without a step.
     """
 
     def __init__(self) -> None:
+        self.clock_offset = 0.0
+        self.recorder: Recorder | None = None
         self._lock = threading.RLock()  # a test may ask the endpoint something itself
         self._steps: list[Step] = []
         self._unexpected: list[tuple[InvocationRequest, str]] = []
@@ -158,12 +165,6 @@ class Steps:
         """Put a step behind the others."""
         with self._lock:
             self._steps.append(step)
-
-    def clear(self) -> None:
-        """Forget all steps, and what was unexpected."""
-        with self._lock:
-            self._steps.clear()
-            self._unexpected.clear()
 
     def take(self, request: InvocationRequest) -> Step | None:
         """Give the step that a request gets, and count it."""

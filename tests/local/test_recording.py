@@ -1,0 +1,151 @@
+"""What was recorded answers again as the original did."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiosmrt
+from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, ModelResponse
+
+pytestmark = pytest.mark.asyncio
+
+
+async def _model(request: InvocationRequest) -> object:
+    asked = request.text
+    if asked == "fail":
+        raise ModelFailure(507, "full")
+    if asked == "refuse":
+        raise aiosmrt.ServiceError("never", code="AccessDeniedException", status=403)
+    if request.operation == "InvokeEndpointWithResponseStream":
+        return ModelResponse(_stream(asked), content_type="text/x", custom_attributes="a=1")
+    if asked == "bytes":
+        return b"\xff\x00"
+    return {"asked": asked}
+
+
+async def _stream(asked: str) -> AsyncIterator[bytes]:
+    yield "é".encode()[:1]
+    await asyncio.sleep(0.05)
+    yield "é".encode()[1:]
+    if asked == "break":
+        raise aiosmrt.ModelStreamError("broken", fields={"ErrorCode": "StreamBroken"})
+    if asked == "crash":
+        raise aiosmrt.InternalStreamFailure("crashed")
+
+
+async def _ask_for_all(client: SageMakerRuntimeClient) -> list[Any]:
+    """Give all that a caller sees of each answer."""
+    seen: list[Any] = []
+    for body in ("x", '{"a": 1}', "bytes", "fail", "refuse"):
+        try:
+            answer = await client.invoke_endpoint(body=body)
+            seen.append((answer.body, answer.content_type))
+        except aiosmrt.ServiceError as error:
+            seen.append((error.code, error.message, error.status))
+    for body in ("x", "break", "crash", "fail"):
+        parts: list[bytes] = []
+        try:
+            async with client.invoke_endpoint_with_response_stream(body=body) as stream:
+                seen.append((stream.content_type, stream.custom_attributes))
+                async for part in stream:
+                    parts.append(part.bytes)  # noqa: PERF401 - those before a fault count
+        except aiosmrt.ServiceError as error:
+            seen.append((error.code, error.message))
+        seen.append(parts)
+    queued = await client.invoke_endpoint_async(body="later")
+    seen.append((await queued.result(timeout=10)).body)
+    return seen
+
+
+async def test_a_recording_answers_as_the_original_did(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    options: dict[str, Any] = {
+        "params": {"endpoint_name": "e", "custom_attributes": "hidden-0"},
+        "poll_interval": 0.01,
+        "retry": aiosmrt.RetryPolicy(mode="off"),
+    }
+    async with LocalEndpoint(_model) as endpoint, endpoint.client(**options) as client:
+        endpoint.record(to=path)
+        endpoint.throttle()  # what a step answers is in a script already
+        with pytest.raises(aiosmrt.ThrottlingException):
+            await client.invoke_endpoint(body=b"x")
+        original = await _ask_for_all(client)
+    assert len(json.loads(path.read_text())) == 10
+    async with LocalEndpoint(strict=True) as endpoint, endpoint.client(**options) as client:
+        endpoint.follow(path)
+        assert await _ask_for_all(client) == original
+        endpoint.assert_complete()
+    text = path.read_text()
+    for secret in ("hidden-0", "AWS4-HMAC", "local-secret"):
+        assert secret not in text
+
+
+async def test_pauses_between_parts_are_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    async with LocalEndpoint(_model) as endpoint, endpoint.client() as client:
+        endpoint.record(to=path)
+        async with client.invoke_endpoint_with_response_stream(
+            endpoint_name="e", body=b"x"
+        ) as stream:
+            assert await stream.read() == "é".encode()
+    [step] = json.loads(path.read_text())
+    assert step["answer"]["pace"][1] >= 0.05
+    assert step["answer"]["stream"] == [{"base64": "ww=="}, {"base64": "qQ=="}]
+
+
+async def test_many_at_a_time_are_recorded_whole(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    async with LocalEndpoint(_model) as endpoint, endpoint.client() as client:
+        endpoint.record(to=path)
+        await asyncio.gather(
+            *(client.invoke_endpoint(endpoint_name="e", body=str(n)) for n in range(50))
+        )
+    steps = json.loads(path.read_text())
+    assert sorted(step["answer"]["on"]["json"] for step in steps) == list(range(50))
+
+
+async def test_the_endpoint_behind_may_be_a_real_one(tmp_path: Path) -> None:
+    """Which is another local one here, called by a client as SageMaker would be."""
+    path = tmp_path / "recorded.json"
+    options: dict[str, Any] = {
+        "params": {"endpoint_name": "e", "session_id": None},
+        "poll_interval": 0.01,
+        "retry": aiosmrt.RetryPolicy(mode="off"),
+    }
+    async with LocalEndpoint(_model, access_key_id="real") as real, real.client(**options) as there:
+        original = await _ask_for_all(there)
+        async with LocalEndpoint(upstream=there) as front, front.client(**options) as client:
+            front.record(to=path)
+            assert await _ask_for_all(client) == original
+            real.cut(1, stream=["a", "b"], times=None)
+            with pytest.raises(aiosmrt.ModelStreamError, match="stream from SageMaker was lost"):
+                async with client.invoke_endpoint_with_response_stream(body=b"x") as stream:
+                    await stream.read()
+            real.reset(times=None)
+        async with LocalEndpoint(strict=True) as replayed, replayed.client(**options) as client:
+            replayed.follow(path)
+            assert await _ask_for_all(client) == original
+
+
+async def test_a_real_endpoint_that_is_not_reached_is_unavailable() -> None:
+    client = SageMakerRuntimeClient(
+        endpoint_url="http://127.0.0.1:9",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        region_name="us-east-1",
+    )
+    retry = aiosmrt.RetryPolicy(mode="off")
+    async with (
+        client,
+        LocalEndpoint(upstream=client.with_options(retry=retry)) as front,
+        front.client(retry=retry) as own,
+    ):
+        with pytest.raises(aiosmrt.ServiceUnavailable, match="SageMaker was not reached"):
+            await own.invoke_endpoint(endpoint_name="e", body=b"x")
