@@ -66,6 +66,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server in a process of its own, which is all that the environment knows of AWS."""
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     command = [sys.executable, "-m", "aiosmrt", "serve", "--model", f"{Path(__file__).stem}:model"]
+    command += ["--script", str(HERE / "faults.json")]  # for endpoints of other names than the rest
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stdout is not None
         found = server.stdout.readline().strip()
@@ -83,7 +84,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         server.send_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("program", ["javascript_v2.cjs", "javascript_v3.mjs"])
+@pytest.mark.parametrize("program", ["javascript_v2.cjs", "javascript_v3.mjs", "faults_v3.mjs"])
 def test_javascript(program: str, url: str) -> None:
     modules = os.environ.get("AIOSMRT_NODE_MODULES")
     if modules is None or shutil.which("node") is None:
