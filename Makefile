@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MINUTES ?= 10
 
-.PHONY: demo test coverage lint format integration bench clean soak browser fuzz
+.PHONY: demo test coverage lint format integration bench clean soak browser docs fuzz
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, PYTHON=... chooses one") if sys.version_info < (3, 11) else None'
@@ -66,6 +66,16 @@ integration: .venv-integration/installed
 
 bench: .venv-bench/installed
 	.venv-bench/bin/python -m benchmarks
+
+.venv-docs/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --group docs --editable .
+	touch $@
+
+docs: .venv-docs/installed  # what is wrong, a link that leads nowhere too, fails it
+	.venv-docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto \
+		--builder dirhtml docs build/docs
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -93,7 +93,7 @@ class LocalEndpoint(Script):
         tls: a server's context, for https.
 
     Attributes:
-        requests: the `InvocationRequest`s that passed signature and validation, oldest first.
+        requests: each `InvocationRequest` that passed signature and validation, oldest first.
         objects: what the local S3 holds.
 
     Raises:

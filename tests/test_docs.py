@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import asyncio
+import importlib
 import inspect
 import json
+import os
 import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import types
 from collections.abc import Iterator
@@ -16,10 +24,14 @@ from typing import Any
 import pytest
 
 import aiosmrt
+from aiosmrt.cli.arguments import build_parser
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, ModelResponse
+from aiosmrt.settings.options import _SHAPES_THE_POOL
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
+DOCS = ROOT / "docs"
+PAGES = sorted(page.relative_to(ROOT).as_posix() for page in DOCS.rglob("*.md"))
+DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", *PAGES]
 
 
 _DONE = b"data: [DONE]\n\n"
@@ -82,7 +94,7 @@ def _blocks(document: str) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if _blocks(one)])
 def test_every_python_block_runs(
     document: str,
     endpoint: LocalEndpoint,
@@ -95,6 +107,7 @@ def test_every_python_block_runs(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"{endpoint.url}/s3")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local-secret")
+    monkeypatch.setattr("os.environ", os.environ.copy())  # a block sets a variable
     module: dict[str, Any] = {"aiosmrt": aiosmrt, "asyncio": asyncio}
     blocks = _blocks(document)
     programs = [block for block in blocks if "asyncio.run(" in block]
@@ -143,3 +156,105 @@ def test_the_readme_names_every_option() -> None:
     readme = (ROOT / "README.md").read_text()
     for name in aiosmrt.Config.__annotations__:
         assert f"`{name}`" in readme, f"README.md does not name the option {name}"
+
+
+def _read_pages(folder: str) -> str:
+    return "\n".join(page.read_text() for page in (DOCS / folder).glob("*.md"))
+
+
+@pytest.mark.parametrize(
+    "module", ["", ".asgi", ".eventstream", ".local", ".openai", ".otel", ".sse"]
+)
+def test_the_reference_has_every_name(module: str) -> None:
+    name = f"aiosmrt{module}"
+    reference = _read_pages("reference")
+    if f"automodule:: {name}\n```" in reference:
+        return  # all of it
+    skipped = {"__version__", "asgi", "eventstream", "sse"}
+    for offered in set(importlib.import_module(name).__all__) - skipped:
+        assert re.search(rf":: {re.escape(name)}\.{offered}$", reference, re.MULTILINE), offered
+
+
+def test_the_reference_has_every_command_and_option() -> None:
+    cli = (DOCS / "reference/cli.md").read_text()
+    (commands,) = (
+        action
+        for action in build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    for command in commands.choices:
+        assert f"{{generated}} help {command}\n" in cli, command
+    options = (DOCS / "reference/options.md").read_text()
+    for name in _SHAPES_THE_POOL:
+        assert f"`{name}`" in options, name
+
+
+def test_the_reference_has_every_environment_variable() -> None:
+    environment = (DOCS / "reference/environment.md").read_text()
+    source = "\n".join(file.read_text() for file in (ROOT / "aiosmrt").rglob("*.py"))
+    found = set(re.findall(r"\"(AWS_[A-Z0-9_]+|[A-Z_]+_PROXY|OTEL_[A-Z_]+|_X_AMZN_\w+)\"", source))
+    assert len(found) > 15
+    for name in found:
+        assert f"`{name}`" in environment, name
+
+
+def test_the_list_for_language_models_has_every_page() -> None:
+    listed = (DOCS / "llms.txt").read_text()
+    for page in PAGES:
+        place = page.removeprefix("docs/").removesuffix(".md").removesuffix("index")
+        if place.count("/") and (not place.endswith("/") or place == "tutorial/"):
+            assert f"]({place.rstrip('/')}/)" in listed, page
+
+
+_TUTORIAL = (DOCS / "tutorial/index.md").read_text()
+_PORTS = ("8080", "8000")
+# Behind a server that was started; whoever types takes as long.
+_WAIT = """
+until curl -s -o /dev/null http://127.0.0.1:{}/; do sleep 0.05; done
+"""
+
+
+def _choose_ports(text: str) -> str:
+    for port in _PORTS:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            text = text.replace(port, str(probe.getsockname()[1]))
+    return text
+
+
+def test_the_tutorial_runs_as_it_is_printed(tmp_path: Path) -> None:
+    """Its files are saved, and its commands typed, but those that install it."""
+    if not shutil.which("curl"):
+        pytest.skip("the tutorial has curl")
+    text = _choose_ports(_TUTORIAL.partition("## 2.")[2])
+    blocks = re.findall(
+        r"^```(\S+)(?: python\n:caption: (\S+)\n)?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    )
+    script, expected = "set -m\n", []
+    for kind, name, body in blocks:
+        if name:
+            (tmp_path / name).write_text(body)
+        elif kind == "sh":
+            script += body
+            if body.endswith("&\n"):
+                script += _WAIT.format(re.findall(r"--port (\d+)", body)[0])
+        elif kind == "text":
+            expected += body.splitlines()
+    assert len(expected) == 6
+    process = subprocess.Popen(
+        ["bash", "-c", script + "kill $(jobs -p)\n"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    position = 0
+    for line in expected:
+        position = printed.find(line, position)
+        assert position >= 0, (line, printed)
