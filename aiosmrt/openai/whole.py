@@ -53,7 +53,10 @@ def _read(invocation: Invocation, response: InvokeEndpointResponse, document: JS
         # That a choice has ended early is seen in it.
         failure = find_failure(document, has_text=named, by_reason=False)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # else its traceback and it would hold each other
         return response.body
     messages = response.chat(choose_shape(document, invocation.task))
     refuse_choices(invocation, document)

@@ -14,7 +14,7 @@ from aiosmrt.redaction import Redacted
 from aiosmrt.service import INVOKE_ENDPOINT, Operation, SessionParameters, check_names
 from aiosmrt.sessions.turn import Turn
 from aiosmrt.transport import Limits
-from aiosmrt.value import write_json
+from aiosmrt.value import Shown, write_json
 
 __all__ = ["SessionCall", "bind", "check_common", "check_options", "lay", "write_body"]
 
@@ -25,8 +25,8 @@ _REPEATABLE = (bytes, bytearray, memoryview, str)
 _LEAST = 1e-3
 
 
-@attrs.define(eq=False)
-class SessionCall:
+@attrs.define(eq=False, repr=False)
+class SessionCall(Shown):
     """A call of a session on its way; its time begins here, and its wait for its turn counts.
 
     Attributes:

@@ -100,9 +100,7 @@ async def test_agents_that_are_cancelled_leave_nothing_behind(
         assert container.started > _ROUNDS
         # Every slot is free.
         async with asyncio.timeout(10):
-            await asyncio.gather(
-                *(ai.chat.completions.create(**chats.ASK) for _ in range(_SLOTS))
-            )
+            await asyncio.gather(*(ai.chat.completions.create(**chats.ASK) for _ in range(_SLOTS)))
         await ai.close()
         await client.aclose()
         await until(lambda: container.running == 0)

@@ -116,28 +116,20 @@ async def test_what_is_said_twice_is_refused_by_name(talk: StartTalk, chats: typ
 
 @pytest.mark.asyncio
 async def test_a_session_sends_its_own_id(talk: StartTalk, chats: type[Chats]) -> None:
-    async with talk(lambda _: chats.whole("a")) as there:
-
-        class Session:
-            session_id = "its-own"
-            endpoint_name = "stateful"
-
-            async def invoke_endpoint(self, **parameters: Any) -> Any:
-                given = {"endpoint_name": "stateful", "session_id": "its-own", **parameters}
-                return await there.client.invoke_endpoint(**given)
-
-            def invoke_endpoint_with_response_stream(self, **parameters: Any) -> Any:
-                raise NotImplementedError
-
-        ai = aiosmrt.openai.connect(Session())
+    async with (
+        talk(lambda _: chats.whole("a")) as there,
+        there.client.session(endpoint_name="stateful") as session,
+    ):
+        ai = aiosmrt.openai.connect(session)
+        await ai.chat.completions.create(**chats.ASK)
         await ai.chat.completions.create(**chats.ASK)
         assert [model.id async for model in ai.models.list()] == ["stateful"]
         with pytest.raises(openai.BadRequestError, match="session_id is given twice"):
             await ai.chat.completions.create(
                 **chats.ASK, extra_headers={"X-Amzn-SageMaker-Session-Id": "other"}
             )
-        (request,) = there.endpoint.requests
-        assert (request.endpoint_name, request.session_id) == ("stateful", "its-own")
+        asked = [(request.endpoint_name, request.session_id) for request in there.endpoint.requests]
+        assert asked == [("stateful", "NEW_SESSION"), ("stateful", session.session_id)]
 
 
 @pytest.mark.asyncio

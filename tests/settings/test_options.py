@@ -563,7 +563,7 @@ async def _hooks(lab: Lab) -> None:
         client.invoke_endpoint_with_response_stream(endpoint_name="mine", body="x") as stream,
     ):
         assert await stream.read() == b"abc"
-    start, before, after, retried, again, success, first, end = told
+    start, before, after, retried, again, success, first, *parts, end = told
     assert isinstance(start, aiosmrt.OnStart)
     assert isinstance(before, aiosmrt.BeforeSend)
     assert isinstance(after, aiosmrt.AfterHeaders)
@@ -571,6 +571,8 @@ async def _hooks(lab: Lab) -> None:
     assert isinstance(again, aiosmrt.BeforeSend)
     assert isinstance(success, aiosmrt.AfterHeaders)
     assert isinstance(first, aiosmrt.OnFirstPart)
+    sizes = [event.size for event in parts if isinstance(event, aiosmrt.OnParts)]
+    assert (sum(sizes), len(sizes)) == (3, len(parts))
     assert isinstance(end, aiosmrt.OnEnd)
     assert (before.attempt, after.status, retried.attempt.status) == (1, 503, 503)
     assert (again.attempt, success.status, first.size, end.bytes_received) == (2, 200, 1, 3)
