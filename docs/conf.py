@@ -25,7 +25,7 @@ exclude_patterns = ["README.md"]
 # Docstrings write names as the README does; most of them are nothing that could be linked.
 default_role = "code"
 autodoc_class_signature = "separated"
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_type_aliases = {"JSONValue": "aiosmrt.JSONValue", "Body": "aiosmrt.Body"}
 python_maximum_signature_line_length = 88
