@@ -154,6 +154,8 @@ class Dispatcher(Shown):
 
     def _find_play(self, exchange: Exchange, request: InvocationRequest) -> Play:
         step = self.steps.take(request)
+        if self.steps.find_connection_step() is not None:
+            exchange.response.force_close()
         if step is not None:
             exchange.step = step.words
             return step.play

@@ -22,6 +22,7 @@ from aiosmrt.local.exchange import Exchange
 from aiosmrt.local.forwarding import Forwarding
 from aiosmrt.local.invocation_queue import InvocationQueue
 from aiosmrt.local.limits import Backend, ServiceLimits
+from aiosmrt.local.listener import Listener
 from aiosmrt.local.loop_thread import LoopThread
 from aiosmrt.local.model import Model, echo
 from aiosmrt.local.objects import ObjectStore
@@ -218,7 +219,8 @@ class LocalEndpoint(Script):
                 self._calls.add(call)
                 call.add_done_callback(self._calls.discard)
                 exchange = Exchange(request, self._steps.clock_offset)
-                await dispatcher.handle(exchange)
+                with listener.hold(request.protocol):
+                    await dispatcher.handle(exchange)
                 return exchange.response
 
             server = web.Server(
@@ -230,16 +232,10 @@ class LocalEndpoint(Script):
             runner = web.ServerRunner(server, shutdown_timeout=_LINGER)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._tls)
-            try:
-                await site.start()
-            except OSError as error:
-                raise ConfigurationError(
-                    f"cannot listen on {self._host} port {self._port}: {error}"
-                ) from error
-            stack.push_async_callback(self._end_calls, site)
-            scheme = "http" if self._tls is None else "https"
-            self._url = _make_url(scheme, *runner.addresses[0][:2])
+            listener = Listener(server, self._steps, self._tls)
+            address = await listener.open(self._host, self._port)
+            stack.push_async_callback(self._end_calls, listener)
+            self._url = _make_url("http" if self._tls is None else "https", *address)
             self._stack = stack.pop_all()
         return self
 
@@ -294,9 +290,9 @@ class LocalEndpoint(Script):
         await stack.enter_async_context(client)
         return S3Storage(client._async_inference.s3)  # noqa: SLF001 - of this very package
 
-    async def _end_calls(self, site: web.TCPSite) -> None:
+    async def _end_calls(self, listener: Listener) -> None:
         # aiohttp would cancel them too, but not wait until their generators are closed.
-        await site.stop()
+        await listener.aclose()
         while self._calls:
             for call in self._calls:
                 call.cancel()

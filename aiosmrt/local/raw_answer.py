@@ -11,11 +11,18 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-__all__ = ["RawAnswer"]
+__all__ = ["RawAnswer", "reset_connection"]
 
 # Linger on, for no time: the connection ends with a reset (SO_LINGER, POSIX; winsock2.h).
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _FLUSHING = 0.001  # seconds between looks at what is not sent yet
+
+
+def reset_connection(transport: asyncio.Transport) -> None:
+    """Close a connection with a reset (RST)."""
+    connection: socket.socket = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 class RawAnswer:
@@ -72,9 +79,7 @@ class RawAnswer:
             if transport.get_write_buffer_size():
                 await asyncio.sleep(_FLUSHING)
                 continue
-            connection: socket.socket = transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            transport.abort()
+            reset_connection(transport)
         self.over = True
 
     async def _send(self, data: bytes) -> None:

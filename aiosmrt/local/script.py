@@ -183,24 +183,47 @@ class Script:
         said = {"location": location, "status": status}
         self._add("redirect", said, {**options, "times": times}, Play(page=page))
 
-    def hang(self, at: str = "head", **options: Unpack[AnswerOptions]) -> None:
-        """Send nothing more, until the client leaves.
+    def hang(
+        self, at: str = "head", seconds: float | None = None, **options: Unpack[AnswerOptions]
+    ) -> None:
+        """Send nothing more.
 
         The output of an asynchronous invocation that hangs at a part never comes.
 
         Args:
-            at: `head`, before the answer's head; `first_part`, behind it; `part n`, before that.
-            options: the fields of `AnswerOptions`.
+            at: `connect`, where a connection is not even taken (by Linux and macOS); `head`,
+                before the answer's head; `first_part`, behind it; `part n`, before that. Where it
+                is `connect`, all connections hang from the moment when no step for a request
+                stands before this one.
+            seconds: how long, and then it goes on, the head with the first part; `None` is until
+                the client leaves.
+            options: the fields of `AnswerOptions`; none of them where it is `connect`.
         """
-        self._add("hang", {"at": at}, options, Play(fault=Hang(find_position(at))))
+        said = {"at": at, **({} if seconds is None else {"seconds": seconds})}
+        if at == "connect":
+            _refuse_options("hang", options)
+            never = {"times": None, "optional": True}
+            self._add("hang", said, never, Play(connection="hang"), seconds=seconds)
+        elif seconds is None:
+            self._add("hang", said, options, Play(fault=Hang(find_position(at))))
+        else:
+            waits = max(0, find_position(at) - 1) * (0.0,)
+            self._add("hang", said, {"pace": (*waits, seconds, 0.0), **options})
 
     def reset(self, at: str = "head", **options: Unpack[AnswerOptions]) -> None:
         """Reset the connection (RST).
 
         Args:
-            at: as for `hang`; the request was received whole.
-            options: the fields of `AnswerOptions`.
+            at: `connect`, as soon as there is a connection; else as for `hang`, and the request
+                was received whole.
+            options: the fields of `AnswerOptions`; `times` alone where it is `connect`.
         """
+        if at == "connect":
+            _refuse_options(
+                "reset", {name: said for name, said in options.items() if name != "times"}
+            )
+            self._add("reset", {"at": at}, options, Play(connection="reset"))
+            return
         fault = Reset(find_position(at))
         self._add("reset", {"at": at}, options, Play(fault=fault), operations=_DIRECT)
 
@@ -357,3 +380,10 @@ class Script:
     ) -> None:
         step = read_line(name, said, options, play, operations, framed=framed)
         self._steps.add(attrs.evolve(step, seconds=seconds))
+
+
+def _refuse_options(name: str, options: Mapping[str, object]) -> None:
+    if options:
+        raise ConfigurationError(
+            f"{name}(at='connect') takes no {', '.join(options)}: there is no request yet"
+        )

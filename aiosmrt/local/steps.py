@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -15,7 +15,7 @@ from aiosmrt.local.model import InvocationRequest, Model
 from aiosmrt.local.received import explain_members, show_request
 from aiosmrt.local.recording import Recorder
 
-__all__ = ["Match", "Page", "Play", "Step", "Steps", "Test"]
+__all__ = ["Match", "Page", "Play", "Step", "Steps", "Test", "ignore_changes"]
 
 Test: TypeAlias = str | Mapping[str, object] | Callable[[InvocationRequest], object]
 """Which requests: of one endpoint, with these members, or those of which a function says so."""
@@ -74,6 +74,7 @@ class Play:
         fault: strikes in the answer.
         delays: seconds before each part; the last one holds for all that follow.
         split: bytes of each part.
+        connection: what is done to connections, before there is a request.
     """
 
     content: Model | None = None
@@ -82,6 +83,7 @@ class Play:
     fault: Fault | None = None
     delays: tuple[float, ...] = ()
     split: int | None = None
+    connection: Literal["hang", "reset"] | None = None
 
     @property
     def needs_parts(self) -> bool:
@@ -152,11 +154,13 @@ class Steps:
     Attributes:
         clock_offset: seconds that the service's clock is ahead of this machine's.
         recorder: writes down what is answered without a step.
+        changed: called when there is another step to look at for connections; in any thread.
     """
 
     def __init__(self) -> None:
         self.clock_offset = 0.0
         self.recorder: Recorder | None = None
+        self.changed: Callable[[], None] = ignore_changes
         self._lock = threading.RLock()  # a test may ask the endpoint something itself
         self._steps: list[Step] = []
         self._unexpected: list[tuple[InvocationRequest, str]] = []
@@ -165,17 +169,33 @@ class Steps:
         """Put a step behind the others."""
         with self._lock:
             self._steps.append(step)
+        if step.play.connection is not None:
+            self.changed()
 
     def take(self, request: InvocationRequest) -> Step | None:
         """Give the step that a request gets, and count it."""
         with self._lock:
             fitting = [
-                step for step in self._steps if step.left and not step.match.explain(request)
+                step
+                for step in self._steps
+                if step.left and not step.play.connection and not step.match.explain(request)
             ]
             step = min(fitting, key=lambda step: not step.limited, default=None)
             if step is not None:
                 step.serve()
-            return step
+        if self.find_connection_step() is not None:
+            self.changed()
+        return step
+
+    def find_connection_step(self) -> Step | None:
+        """Give the step for connections that is due: no step for a request stands before it."""
+        with self._lock:
+            for step in self._steps:
+                if step.left and step.play.connection is not None:
+                    return step
+                if step.left and step.limited:
+                    return None
+            return None
 
     def find_rule(self, request: InvocationRequest) -> Model | None:
         """Give what is answered as a rule: by the first step that does not come to an end."""
@@ -234,3 +254,7 @@ class Steps:
 def _count(things: Iterable[object], name: str) -> str:
     number = len(list(things))
     return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def ignore_changes() -> None:
+    """Take no note of a change."""
