@@ -42,6 +42,7 @@ from aiosmrt.errors import (
     StreamConnectionLost,
     ThrottlingException,
     TimeLimitError,
+    TooManyFailures,
     TooManyOpenFiles,
     TotalTimeout,
     TransportError,
@@ -91,7 +92,7 @@ from aiosmrt.version import __version__
 # What a first `invoke_endpoint` can do without is imported when it is asked for. Type checkers must
 # not see how: for them, any name would do.
 if TYPE_CHECKING:
-    from aiosmrt import asgi, eventstream, sse
+    from aiosmrt import asgi, batch, eventstream, sse
     from aiosmrt import openai as openai  # in no `__all__`, since it needs an extra, as the next
     from aiosmrt import otel as otel
     from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
@@ -114,6 +115,7 @@ else:
         # With it comes aiohttp, which a fresh pytest is not to import for its plugin's sake.
         "SageMakerRuntimeClient": "aiosmrt.client",
         "asgi": "aiosmrt.asgi",
+        "batch": "aiosmrt.batch",
         "eventstream": "aiosmrt.eventstream",
         "openai": "aiosmrt.openai",
         "otel": "aiosmrt.otel",
@@ -212,6 +214,7 @@ __all__ = [
     "ThrottlingException",
     "TimeLimitError",
     "Timeout",
+    "TooManyFailures",
     "TooManyOpenFiles",
     "ToolCall",
     "TotalTimeout",
@@ -223,6 +226,7 @@ __all__ = [
     "WriteTimeout",
     "__version__",
     "asgi",
+    "batch",
     "eventstream",
     "sse",
 ]

@@ -9,11 +9,16 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 
-from aiosmrt.calls import Call, CallBuilder, Telemetry, open_stream, read_body
+from aiosmrt.calls import Call, CallBuilder, Telemetry, invoke, open_stream
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.hooks import Hooks
-from aiosmrt.models import BearerToken, ClientStats, InvokeEndpointResponse
+from aiosmrt.models import (
+    AsyncInferenceOutput,
+    BearerToken,
+    ClientStats,
+    InvokeEndpointResponse,
+)
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
@@ -28,7 +33,6 @@ from aiosmrt.service import (
     SessionBody,
     SessionParameters,
     check_names,
-    parse_response,
     place_openai_route,
     respell,
 )
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
         AsyncInvocation,
         S3State,
     )
+    from aiosmrt.batch import Batch, Inputs
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
     from aiosmrt.sessions import StatefulSession
 
@@ -229,17 +234,9 @@ class SageMakerRuntimeClient:
             UnexpectedResponse: an answer that is not SageMaker's.
             ClientClosed: the client was closed.
         """
-        operation = INVOKE_ENDPOINT
         arguments = Arguments(parameters)
         del parameters
-        pool, caller, call = await self._builder.begin(operation, arguments)
-
-        async def judge(response: PooledResponse, call: Call) -> InvokeEndpointResponse:
-            body = await read_body(operation, response, call)
-            call.end_attempt()
-            return parse_response(response.head, body, call.describe(response.head))
-
-        return await caller.call(call, pool, judge)
+        return await invoke(self._builder, arguments)
 
     async def invoke_endpoint_async(
         self,
@@ -386,6 +383,68 @@ class SageMakerRuntimeClient:
             in_order=in_order,
             close_timeout=close_timeout,
         )
+
+    @overload
+    def map(
+        self,
+        inputs: Inputs,
+        *,
+        operation: Literal[
+            "invoke_endpoint", "invoke_endpoint_with_response_stream"
+        ] = "invoke_endpoint",
+        max_in_flight: int | Literal["auto"] = 32,
+        ordered: bool = False,
+        max_failures: float | None = None,
+    ) -> Batch[InvokeEndpointResponse]: ...
+
+    @overload
+    def map(
+        self,
+        inputs: Inputs,
+        *,
+        operation: Literal["invoke_endpoint_async"],
+        max_in_flight: int | Literal["auto"] = 32,
+        ordered: bool = False,
+        max_failures: float | None = None,
+    ) -> Batch[AsyncInferenceOutput]: ...
+
+    def map(
+        self,
+        inputs: Inputs,
+        *,
+        operation: Literal[
+            "invoke_endpoint", "invoke_endpoint_with_response_stream", "invoke_endpoint_async"
+        ] = "invoke_endpoint",
+        max_in_flight: int | Literal["auto"] = 32,
+        ordered: bool = False,
+        max_failures: float | None = None,
+    ) -> Batch[InvokeEndpointResponse | AsyncInferenceOutput]:
+        """Carry many requests out: an asynchronous iterator of their outcomes, each row once.
+
+        A row that fails is an outcome with its error, and stops nothing. Where the client was given
+        no `retry`, a row has 30 attempts and no quota, so that none is lost to throttling.
+
+        Args:
+            inputs: requests, as dicts of the operation's parameters, or pairs of a key and a
+                request; any iterable, or an asynchronous one. The next is pulled when a place comes
+                free, on the event loop: what has to wait for its rows is to be asynchronous.
+            operation: the method that each row goes through. Streams are read to their end, and
+                given whole.
+            max_in_flight: how many rows may be on their way at a time, those that are done and not
+                taken yet included.
+            ordered: whether outcomes are given in the order of the inputs, not as they are there: a
+                row that is slow then holds up those behind it.
+            max_failures: how many rows may fail, an int, or which share of them (of a hundred at
+                least), a float below 1.0, before the batch stops; `None` for any number.
+
+        Raises:
+            ConfigurationError: an option that cannot be used.
+            TypeError: `inputs` is no iterable, or one request. What stops a batch is raised by the
+                iterator, see `aiosmrt.batch.Batch`.
+        """
+        from aiosmrt.batch import begin  # noqa: PLC0415 - start-up time
+
+        return begin(self._builder, inputs, operation, max_in_flight, max_failures, ordered=ordered)
 
     @overload
     async def call(

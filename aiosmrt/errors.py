@@ -12,6 +12,7 @@
     ├── AsyncInferenceError                    an asynchronous invocation failed
     ├── AsyncInferenceTimeout (TimeoutError)   ... or is not done within the time given; it lives
     │                                          beside AsyncInvocation
+    ├── TooManyFailures                        more rows of a batch failed than it was to bear
     ├── UnexpectedResponse                     HTTP came back, but not from SageMaker as we know it
     ├── ServiceError                           the service (or a proxy before it) said no
     │   ├── ValidationError, ModelError, ModelNotReadyException, ServiceUnavailable,
@@ -86,6 +87,7 @@ __all__ = [
     "StreamConnectionLost",
     "ThrottlingException",
     "TimeLimitError",
+    "TooManyFailures",
     "TooManyOpenFiles",
     "TotalTimeout",
     "TransportError",
@@ -314,6 +316,13 @@ class AsyncInferenceError(AiosmrtError):
     def _context(self) -> list[str]:
         place = [f"inference id {self.inference_id}"] if self.inference_id else []
         return super()._context() + place
+
+
+class TooManyFailures(AiosmrtError):
+    """More rows of a batch have failed than its `max_failures` allows; the last one's is the cause.
+
+    Every row that has failed was given with its own error before.
+    """
 
 
 class UnexpectedResponse(AiosmrtError):

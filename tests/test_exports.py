@@ -19,16 +19,17 @@ import attrs
 import pytest
 
 import aiosmrt
-from aiosmrt import asgi, config, errors, hooks, local, models, openai, otel, sse
+from aiosmrt import asgi, batch, config, errors, hooks, local, models, openai, otel, sse
 from aiosmrt.service import parameters
 
-MODULES = (aiosmrt, aiosmrt.eventstream, asgi, local, openai, otel, sse)
+MODULES = (aiosmrt, aiosmrt.eventstream, asgi, batch, local, openai, otel, sse)
 
 # What annotations name only for type checkers.
 _NAMES: dict[str, object] = {
     **vars(models),
     **vars(errors),
     **vars(sse),
+    **vars(batch),
     **{name: getattr(aiosmrt, name) for name in aiosmrt.__all__},
     "aiohttp": aiohttp,
     "ssl": ssl,

@@ -9,6 +9,7 @@ from aiosmrt.calls.answers import open_stream, read_body, refuse
 from aiosmrt.calls.builder import CallBuilder, Telemetry
 from aiosmrt.calls.call import NO_HOOKS, Call
 from aiosmrt.calls.caller import Caller, Shared, read_refusal
+from aiosmrt.calls.invoke import invoke
 from aiosmrt.calls.observation import Observation
 from aiosmrt.calls.request_body import collect_body, hash_body, write_json_body
 from aiosmrt.calls.retries import FailureKind, classify, read_retry_after
@@ -25,6 +26,7 @@ __all__ = [
     "classify",
     "collect_body",
     "hash_body",
+    "invoke",
     "open_stream",
     "read_body",
     "read_refusal",

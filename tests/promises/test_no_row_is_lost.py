@@ -1,4 +1,4 @@
-"""No row of a batch is lost to refusals, with the policy that the README names for batches.
+"""No row of a batch is lost to refusals, with the policy that batches have.
 
 The server is in a process of its own. Here it refuses a few hundred rows; `AIOSMRT_BATCH_ROWS` is
 how many it refuses by chance (`make soak`: 20,000), a third of them with a limit to its rate.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -22,10 +21,10 @@ import attrs
 import pytest
 
 import aiosmrt
+from aiosmrt.batch.operations import PATIENT
 
 _ROWS: Final = int(os.environ.get("AIOSMRT_BATCH_ROWS", "0"))
 _SERVER: Final = Path(__file__).with_name("refusing_server.py")
-_README: Final = Path(__file__).parents[2] / "README.md"
 
 # Adaptive mode takes its time to find the rate.
 _MODES: Final[tuple[Literal["standard", "adaptive"], ...]] = (
@@ -50,15 +49,8 @@ def ports() -> Iterator[Ports]:
 
 @pytest.fixture
 def policy() -> aiosmrt.RetryPolicy:
-    """The one that the README names for batches."""
-    readme = _README.read_text(encoding="utf-8")
-    block = re.search(
-        r"^batch = .*?retry=(aiosmrt\.RetryPolicy\(.*?\))", readme, re.DOTALL | re.MULTILINE
-    )
-    assert block is not None
-    named = eval(block[1], {"aiosmrt": aiosmrt})
-    assert isinstance(named, aiosmrt.RetryPolicy)
-    return named
+    """The one that batches have."""
+    return PATIENT
 
 
 @attrs.define
