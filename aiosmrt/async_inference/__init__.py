@@ -8,7 +8,7 @@ from __future__ import annotations
 from aiosmrt.async_inference.client import AsyncInferenceClient, S3State
 from aiosmrt.async_inference.invocation import AsyncInferenceTimeout, AsyncInvocation, read_output
 from aiosmrt.async_inference.results import AsyncInferenceResult
-from aiosmrt.async_inference.s3 import S3
+from aiosmrt.async_inference.s3 import S3, S3Object
 from aiosmrt.async_inference.s3_protocol import S3Location, parse_xml
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "AsyncInferenceTimeout",
     "AsyncInvocation",
     "S3Location",
+    "S3Object",
     "S3State",
     "parse_xml",
     "read_output",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from aiosmrt.cli.batch_arguments import add_batch
 from aiosmrt.cli.members import MEMBERS
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.plain_text import to_line
@@ -145,6 +146,14 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
     )
+    batch = commands.add_parser(
+        "batch",
+        usage="aiosmrt batch [...]",
+        help="send the rows of a file, and go on where a run was stopped",
+        allow_abbrev=False,
+    )
+    add_batch(batch, COMMANDS)
+    _add_options(batch)
     config = commands.add_parser(
         "config",
         help="show what a client would work with, and where each value comes from",

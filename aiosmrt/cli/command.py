@@ -100,6 +100,10 @@ def _obey(arguments: Sequence[str] | None) -> int:
             show_configuration(Config(**options), as_json=parsed.json)
         elif parsed.command == "chat":
             return chat(parsed, read_options(parsed))
+        elif parsed.command == "batch":
+            from aiosmrt.cli.batch import batch  # noqa: PLC0415 - start-up time
+
+            return batch(parsed, read_options(parsed), COMMANDS[parsed.operation])
         else:
             return asyncio.run(_run(parsed, parameters))
     except AiosmrtError as error:

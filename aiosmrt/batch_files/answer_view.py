@@ -1,0 +1,85 @@
+"""How an answer stands in a line of the output: as the members that say what came. Pure."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Final, Literal, TypeAlias
+
+from aiosmrt.batch_files.input_row import parse_json
+from aiosmrt.errors import AiosmrtError, InvalidJSON, InvalidText, ParameterError, ServiceError
+from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
+
+__all__ = ["VIEWS", "View", "may_have_run", "show_error", "show_response"]
+
+View: TypeAlias = Literal["json", "text", "raw"]
+VIEWS: Final[tuple[View, ...]] = ("json", "text", "raw")
+"""What can be asked for; without it, the content type decides."""
+
+_Answer: TypeAlias = InvokeEndpointResponse | AsyncInferenceOutput
+
+_JSON: Final = re.compile(r"\s*[\w.+-]+/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+_BREAKS: Final = re.compile(rb"[\r\n]+")  # between JSON's tokens alone, as strings have none
+
+
+def show_response(response: _Answer, view: View | None) -> bytes:
+    """Give the member `response`.
+
+    JSON stands there as the model wrote it, on one line; text as a string; bytes as a string of
+    base64, with `encoding` beside it. Without a view, what is called JSON is JSON, and all else
+    text; what is not as it is called is the next of the three.
+
+    Raises:
+        InvalidJSON, InvalidText: the answer is not what the view needs.
+    """
+    if view == "json" or (view is None and _JSON.match(response.content_type or "")):
+        try:
+            return b'"response": ' + _write_json(response.body)
+        except InvalidJSON:
+            if view is not None:
+                raise
+    if view == "text" or view is None:
+        try:
+            return b'"response": ' + _quote(response.text())
+        except (UnicodeDecodeError, LookupError) as error:
+            if view is not None:
+                raise InvalidText(f"the answer is no text: {error}") from None
+    encoded = base64.b64encode(response.body)
+    return b'"response": "%s", "encoding": "base64"' % encoded
+
+
+def may_have_run(error: Exception) -> bool:
+    """Tell whether the model may have worked for it: an error that is not ours proves nothing."""
+    return error.may_have_run if isinstance(error, AiosmrtError) else True
+
+
+def show_error(error: Exception, answer: _Answer | None = None) -> bytes:
+    """Give the member `error`; of an answer that is not what was expected, `body` beside it."""
+    members: dict[str, object] = {
+        "may_have_run": answer is not None or may_have_run(error),
+        "type": type(error).__name__,
+    }
+    if isinstance(error, ServiceError):
+        members |= {"code": error.code, "status": error.status}
+    members["message"] = str(error)
+    shown = b'"error": ' + json.dumps(members).encode()
+    if answer is None:
+        return shown
+    try:
+        return shown + b', "body": ' + _quote(answer.body.decode())
+    except UnicodeDecodeError:
+        return shown + b', "body_base64": "%s"' % base64.b64encode(answer.body)
+
+
+def _write_json(body: bytes) -> bytes:
+    body = body.removeprefix(b"\xef\xbb\xbf").strip()
+    try:
+        parse_json(body, "the answer")
+    except ParameterError as error:
+        raise InvalidJSON(str(error)) from None
+    return _BREAKS.sub(b" ", body)
+
+
+def _quote(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")

@@ -1,0 +1,354 @@
+"""The rows of an input on their way: begun in the journal, sent, and counted when written down."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import errno
+import functools
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from typing import Final, Protocol, TypeAlias
+
+import attrs
+
+from aiosmrt.batch import Batch, Outcome, Request
+from aiosmrt.batch_files.answer_view import View, may_have_run, show_error, show_response
+from aiosmrt.batch_files.figures import Figures
+from aiosmrt.batch_files.input_row import InputRow
+from aiosmrt.batch_files.output_line import Failure, Record, write_line
+from aiosmrt.errors import AiosmrtError, ParameterError, PayloadError
+from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
+from aiosmrt.threads import run_in_thread
+
+__all__ = ["Job", "Sink"]
+
+Answer: TypeAlias = InvokeEndpointResponse | AsyncInferenceOutput
+
+_ROWS: Final = 64  # that are read at a time, and wait at most
+_BYTES: Final = 1 << 20  # after which no further one is read
+_SYNC_PAUSE: Final = 0.1  # seconds between two waits for the disk
+
+
+class Sink(Protocol):
+    """What takes the lines of the output; it blocks."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further row is to be sent, as the disk is full."""
+
+    def write(self, lines: Sequence[bytes], begun: Sequence[int], in_flight: int) -> None:
+        """Write down which rows may be sent from now on, and lines of the output."""
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Write down that rows were begun and not sent."""
+
+    def sync(self) -> None:
+        """See to it that all that was written is on the disk."""
+
+    def settle(self, record: Record) -> None:
+        """Take note of a row that is on the disk."""
+
+
+@attrs.frozen(eq=False)
+class _Rendered:
+    record: Record
+    message: str
+    line: bytes
+
+
+def _render(outcome: Outcome[Answer], ended_at: float, view: View | None) -> _Rendered:
+    """Make a line of an outcome.
+
+    Args:
+        outcome: of a row, which is its key.
+        ended_at: when it was there, in seconds since 1970.
+        view: of its response; `None` as the content type says.
+    """
+    row, response, error = outcome.key, outcome.response, outcome.error
+    assert isinstance(row, InputRow)  # noqa: S101 - `Job` has made it the key
+    shown = b""
+    if response is not None:
+        try:
+            shown = show_response(response, view)
+        except PayloadError as problem:
+            error = problem
+    failure = None
+    if error is not None:
+        failure = Failure(response is not None or may_have_run(error), type(error).__name__)
+        shown = show_error(error, response)
+    first_byte = request_id = None
+    if response is not None:
+        request_id = response.metadata.request_id
+        if isinstance(response, InvokeEndpointResponse):  # else it is S3's
+            first_byte = response.metadata.time_to_first_byte
+    elif isinstance(error, AiosmrtError):
+        request_id = error.request_id
+    record = Record(
+        index=row.index,
+        ended_at=ended_at,
+        seconds=outcome.seconds,
+        first_byte=first_byte,
+        attempts=len(outcome.attempts),
+        failure=failure,
+    )
+    return _Rendered(record, str(error or ""), write_line(record, row.key, request_id, shown))
+
+
+class Job:
+    """Sends rows and has what comes of them written down, and counts what is on the disk.
+
+    A place is free for another row when the outcome of an earlier one is written: whatever ends
+    the process, no more than `in_flight` rows are without one.
+
+    Args:
+        rows: what is to be sent; it blocks, and is read in a thread.
+        request: makes the parameters of a row's call.
+        sink: takes the lines.
+        figures: of all rows that are on the disk.
+        view: of responses; `None` as their content types say.
+        in_flight: how many rows may be under way; `None` for what the batch finds out.
+        at_once: rows that are read before the first of them is sent; 1 for what comes slowly.
+
+    Attributes:
+        under_way: rows that were sent, and have no outcome yet.
+        limit: how many may be; 0 where that is not known yet.
+        limit_reason: why so many, in words.
+    """
+
+    def __init__(
+        self,
+        rows: Iterator[InputRow | ParameterError],
+        request: Callable[[InputRow], Request],
+        sink: Sink,
+        figures: Figures,
+        *,
+        view: View | None = None,
+        in_flight: int | None = None,
+        at_once: int = _ROWS,
+    ) -> None:
+        self.under_way: set[int] = set()
+        self.limit, self.limit_reason = in_flight or 0, ""
+        self._rows = rows
+        self._request = request
+        self._sink = sink
+        self.figures = figures
+        self._view = view
+        self._places = in_flight
+        self._at_once = at_once
+        self._ahead: collections.deque[InputRow] = collections.deque()
+        self._ahead_bytes = 0
+        self._at_end = False
+        self._begun = self._written = 0  # rows of which the journal knows, and lines
+        self._ready: collections.deque[InputRow] = collections.deque()  # begun, and not sent
+        self._becoming = 0  # of those that will be
+        self._wanting = False
+        self._pending: list[tuple[Outcome[Answer], float]] = []
+        self._unsynced: list[_Rendered] = []
+        self._unsent: list[int] = []  # rows that were begun all the same
+        self._fault: Exception | None = None
+        self._stopping = self._closing = False
+        self._take_up, self._write_up, self._read_up, self._sync_up = (
+            asyncio.Event() for _ in range(4)
+        )
+
+    @property
+    def unwritten(self) -> int:
+        """Outcomes that are there, and not written."""
+        return len(self._pending)
+
+    def stop(self) -> None:
+        """Send no further row; those under way are finished. Idempotent."""
+        self._stopping = True
+        self._take_up.set()
+        self._read_up.set()
+
+    async def run(
+        self, begin: Callable[[AsyncIterator[tuple[InputRow, Request]]], Batch[Answer]]
+    ) -> None:
+        """Send all rows; when it is cancelled, what has come is written down all the same.
+
+        Args:
+            begin: begins a batch of requests, with the rows as keys.
+
+        Raises:
+            AiosmrtError: what has stopped the batch.
+            ParameterError: a row that cannot be sent has.
+            OSError: the lines could not be written, or the input not be read.
+        """
+        reading, writing, syncing = (
+            asyncio.create_task(work) for work in (self._read(), self._write(), self._sync())
+        )
+        batch = begin(self._feed())
+        try:
+            async with batch:
+                async for outcome in batch:
+                    self._take(outcome)
+        except AiosmrtError as error:
+            if not error.may_have_run:  # what stops a batch is met by rows without an outcome
+                self._unsent += sorted(self.under_way)
+            raise
+        finally:
+            self.stop()
+            for task in (reading, syncing):
+                task.cancel()
+            await asyncio.wait([reading, syncing])
+            self._closing = True
+            self._write_up.set()
+            await writing
+            await self._end()
+        if self._fault is not None:
+            raise self._fault
+
+    def _take(self, outcome: Outcome[Answer]) -> None:
+        self._pending.append((outcome, time.time()))
+        assert isinstance(outcome.key, InputRow)  # noqa: S101 - as it was fed
+        self.under_way.discard(outcome.key.index)
+        self.limit, self.limit_reason = outcome.limit, outcome.limit_reason
+        self._write_up.set()
+
+    async def _end(self) -> None:
+        """Write down what is left: rows that were not sent, and that all is on the disk."""
+        self._unsent += [row.index for row in self._ready]
+
+        def work() -> None:
+            self._sink.forget(sorted(self._unsent))
+            self._sink.sync()
+
+        try:
+            await run_in_thread(work)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._count_synced(len(self._unsynced))
+
+    def _fail(self, error: Exception) -> None:
+        self._fault = self._fault or error
+        self.stop()
+
+    async def _read(self) -> None:
+        """Read rows ahead."""
+        try:
+            while not self._stopping:
+                if len(self._ahead) >= self._at_once or self._ahead_bytes >= _BYTES:
+                    self._read_up.clear()
+                    await self._read_up.wait()
+                    continue
+                block = await run_in_thread(
+                    functools.partial(_read_block, self._rows, self._at_once)
+                )
+                if not block:
+                    break
+                for row in block:
+                    if isinstance(row, ParameterError):
+                        raise row
+                    self._ahead.append(row)
+                    self._ahead_bytes += len(row.body)
+                self._write_up.set()
+        except (AiosmrtError, OSError) as error:
+            self._fail(error)
+        self._at_end = True
+        self._take_up.set()
+
+    def _read_further(self) -> list[InputRow]:
+        """Take rows that may be begun now."""
+        if self._stopping:
+            return []
+        free = self.limit - (self._begun - self._written - len(self._pending))
+        if self._wanting and self._places is None:
+            free = max(free, 1)
+        rows = [self._ahead.popleft() for _ in range(min(free, len(self._ahead)))]
+        self._ahead_bytes -= sum(len(row.body) for row in rows)
+        self._begun += len(rows)
+        self._read_up.set()
+        return rows
+
+    async def _write(self) -> None:
+        """Write lines and beginnings down, as many together as there are."""
+        while True:
+            await self._write_up.wait()
+            self._write_up.clear()
+            rows = self._read_further()
+            outcomes = self._pending[:]
+            if outcomes or rows:
+                self._becoming = len(rows)
+                try:
+                    rendered = await run_in_thread(functools.partial(self._commit, outcomes, rows))
+                except OSError as error:
+                    # They are kept: the disk may have room again when all else is finished.
+                    self._fail(error)
+                    self._ready.extend(rows)
+                    if not self._closing:
+                        continue
+                    return
+                del self._pending[: len(outcomes)]
+                self._written += len(outcomes)
+                self._unsynced += rendered
+                self._ready.extend(rows)
+                self._becoming = 0
+                self._sync_up.set()
+                self._take_up.set()
+                if self._sink.is_full:
+                    self._fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            if self._closing and not self._pending:
+                return
+
+    def _commit(
+        self, outcomes: Sequence[tuple[Outcome[Answer], float]], rows: Sequence[InputRow]
+    ) -> list[_Rendered]:
+        rendered = [_render(outcome, ended_at, self._view) for outcome, ended_at in outcomes]
+        lines = [one.line for one in rendered]
+        self._sink.write(lines, [row.index for row in rows], self.limit)
+        return rendered
+
+    async def _sync(self) -> None:
+        """Count what is on the disk, of many lines at a time, since the disk takes its time."""
+        try:
+            while True:
+                await self._sync_up.wait()
+                self._sync_up.clear()
+                count = len(self._unsynced)
+                await run_in_thread(self._sink.sync)
+                self._count_synced(count)
+                await asyncio.sleep(_SYNC_PAUSE)
+        except OSError as error:
+            self._fail(error)
+
+    def _count_synced(self, count: int) -> None:
+        for one in self._unsynced[:count]:
+            self.figures.add(one.record, one.message)
+            self._sink.settle(one.record)
+        del self._unsynced[:count]
+
+    async def _feed(self) -> AsyncGenerator[tuple[InputRow, Request]]:
+        """Give rows as they are begun, each when the batch has a place for it."""
+        while True:
+            while not self._ready and not self._stopping:
+                if self._at_end and not self._ahead and not self._becoming:
+                    return
+                self._wanting = True
+                self._write_up.set()
+                self._take_up.clear()
+                await self._take_up.wait()
+            if self._stopping:
+                return
+            self._wanting = False
+            row = self._ready.popleft()
+            self.under_way.add(row.index)
+            yield row, self._request(row)
+
+
+def _read_block(
+    rows: Iterator[InputRow | ParameterError], most: int
+) -> list[InputRow | ParameterError]:
+    block: list[InputRow | ParameterError] = []
+    size = 0
+    for row in rows:
+        block.append(row)
+        if isinstance(row, ParameterError):
+            break
+        size += len(row.body)
+        if len(block) >= most or size >= _BYTES:
+            break
+    return block

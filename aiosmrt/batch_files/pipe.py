@@ -1,0 +1,47 @@
+"""An output that is no file: a pipe, a terminal, a device. Nothing can be gone on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import attrs
+
+from aiosmrt.batch_files.output_line import Record
+
+__all__ = ["Pipe"]
+
+
+@attrs.define
+class Pipe:
+    """Takes lines of the output. It blocks.
+
+    Attributes:
+        descriptor: of the open file.
+    """
+
+    descriptor: int
+
+    @property
+    def is_full(self) -> bool:
+        """Never known beforehand."""
+        return False
+
+    def write(self, lines: Sequence[bytes], begun: Sequence[int], in_flight: int) -> None:  # noqa: ARG002 - of a journal
+        """Write lines.
+
+        Raises:
+            OSError: not all of them could be written.
+        """
+        rest = memoryview(b"".join(lines))
+        while rest:
+            rest = rest[os.write(self.descriptor, rest) :]
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Nothing was noted."""
+
+    def settle(self, record: Record) -> None:
+        """Nobody will ask."""
+
+    def sync(self) -> None:
+        """What was written is gone."""

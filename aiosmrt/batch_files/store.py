@@ -1,0 +1,270 @@
+"""What a batch has on the disk: output, journal, failed rows, and room for what is under way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from aiosmrt.batch_files.append_file import AppendFile, Reserve, sync_folder
+from aiosmrt.batch_files.inputs import Input
+from aiosmrt.batch_files.journal import History, Journal
+from aiosmrt.batch_files.output import (
+    MAY_HAVE_RUN,
+    NOT_DONE,
+    NOT_RUN,
+    choose_status,
+    drop_rows,
+    read_output,
+)
+from aiosmrt.batch_files.output_line import Record
+from aiosmrt.errors import ParameterError
+
+__all__ = ["Files", "Store", "open_store"]
+
+_LEAST_ROOM: Final = 1 << 17  # bytes
+
+Tell = Callable[[Record, bytes], None]
+
+
+@attrs.frozen
+class Files:
+    """Where all of it is.
+
+    Args:
+        output: of the lines.
+        suffix: of the input's own kind.
+    """
+
+    output: str
+    suffix: str
+
+    @property
+    def journal(self) -> str:
+        """Of what is begun."""
+        return f"{self.output}.journal"
+
+    @property
+    def reserve(self) -> str:
+        """Of room on the disk."""
+        return f"{self.output}.reserve"
+
+    @property
+    def failed(self) -> str:
+        """Of the rows that failed, ready to be an input."""
+        return f"{os.path.splitext(self.output)[0]}.failed{self.suffix}"  # noqa: PTH122 - a name
+
+
+@attrs.define
+class Store:
+    """Takes lines of the output, and knows which rows are done. All of it blocks.
+
+    Attributes:
+        files: where it is.
+        statuses: a byte for each row: what has become of it.
+        again: rows that were begun again after a run that was stopped, in all runs.
+        lost: rows that were in flight when the last run was stopped.
+        damaged: lines of the journal that say nothing.
+    """
+
+    files: Files
+    statuses: bytearray
+    again: int
+    lost: frozenset[int]
+    damaged: int
+    _output: AppendFile
+    _journal: Journal
+    _reserve: Reserve
+    _kept: int
+    _largest: int = 0
+    _is_full: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the disk is full: what is under way still finds room."""
+        return self._is_full or self._reserve.used
+
+    def write(self, lines: Sequence[bytes], begun: Sequence[int], in_flight: int) -> None:
+        """Write which rows may be sent from now on, and lines of the output.
+
+        Args:
+            lines: whole ones.
+            begun: rows.
+            in_flight: how many rows may be under way, for which room is kept.
+
+        Raises:
+            OSError: they cannot be written; none of the lines is there.
+        """
+        self._journal.begin(begun)
+        if self.lost:
+            self.again += sum(row in self.lost for row in begun)
+        if lines:
+            self._largest = max(self._largest, *map(len, lines))
+            self._output.append(b"".join(lines))
+        room = max(_LEAST_ROOM, self._largest * in_flight)
+        try:
+            self._reserve.hold(1 << (room - 1).bit_length())
+        except OSError:
+            self._is_full = True
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Note that rows were begun and not sent.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._journal.forget(rows)
+
+    def settle(self, record: Record) -> None:
+        """Take note of a row that is on the disk."""
+        self.statuses[record.index] = choose_status(record)
+
+    def sync(self) -> None:
+        """See to it that all that was written is on the disk.
+
+        Raises:
+            OSError: it is not.
+        """
+        size = self._output.sync()
+        if size != self._kept:
+            self._journal.keep(size)
+            self._kept = size
+
+    def write_failed(self, rows: Input) -> int:
+        """Write the rows that failed into a file of their own, if any; give how many they are.
+
+        Raises:
+            OSError, ParameterError: the input cannot be read, or the file not be written.
+        """
+        count = sum(self.statuses.count(status) for status in _FAILED)
+        path = self.files.failed
+        if not count:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108 - a name, as the user has it
+            return 0
+        with open(f"{path}.part", "wb") as file:  # noqa: PTH123 - as above
+            rows.copy(_Failed(self.statuses), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{path}.part", path)  # noqa: PTH105 - as above
+        sync_folder(path)
+        return count
+
+    def close(self) -> None:
+        """Close the files. Idempotent."""
+        self._reserve.drop()
+        self._output.close()
+        self._journal.close()
+
+
+_FAILED: Final = (NOT_RUN, MAY_HAVE_RUN)
+
+
+class _Failed(Container[int]):
+    """The rows that failed, without a list of them."""
+
+    def __init__(self, statuses: bytearray) -> None:
+        self._statuses = statuses
+
+    def __contains__(self, row: object) -> bool:
+        return isinstance(row, int) and self._statuses[row] in _FAILED
+
+
+def open_store(
+    files: Files,
+    fingerprint: Mapping[str, str | None],
+    rows: int,
+    *,
+    resume: bool,
+    retried: Container[int] | None = None,
+    tell: Tell | None = None,
+) -> Store:
+    """Begin, or go on with what an earlier run has left. Blocks.
+
+    Args:
+        files: where it is.
+        fingerprint: of input and parameters, by the names of the options.
+        rows: how many the input has.
+        resume: whether there may be an earlier run.
+        retried: statuses of rows that are to be sent again on purpose.
+        tell: is told of each row that is done.
+
+    Raises:
+        ParameterError: there is an output, but it is not to be gone on with, or is another one.
+        OSError: a file cannot be opened, read or written.
+    """
+    names = (files.output, files.journal, files.failed)
+    there = [name for name in names if os.path.lexists(name)]
+    if there and not resume:
+        raise ParameterError(f"{there[0]} exists: --resume goes on, or choose another output")
+    if files.output in there and files.journal not in there:
+        raise ParameterError(
+            f"{files.output} has no journal ({files.journal}), so that nothing is known of the run "
+            "that has made it: choose another output"
+        )
+    with contextlib.ExitStack() as stack:
+        reserve = Reserve(files.reserve)
+        stack.callback(reserve.drop)
+        journal = Journal(files.journal, reserve)
+        # It is locked: what is made from here on is ours.
+        stack.callback(_remove, [name for name in names if name not in there])
+        stack.callback(journal.close)
+        history = journal.start(fingerprint, rows)
+        if history.kept and files.output not in there:
+            raise ParameterError(
+                f"{files.output} is gone, but not {files.journal}: restore the one, or remove the "
+                "other to begin anew"
+            )
+        output = AppendFile(files.output, reserve)
+        stack.callback(output.close)
+        statuses, kept = _take_over(output, journal, history, retried, tell)
+        reserve.hold(_LEAST_ROOM)
+        stack.pop_all()
+    begun = zip(history.begun, statuses, strict=True)
+    return Store(
+        files=files,
+        statuses=statuses,
+        again=history.again,
+        lost=frozenset(
+            row for row, (was, status) in enumerate(begun) if was and status == NOT_DONE
+        ),
+        damaged=history.damaged,
+        output=output,
+        journal=journal,
+        reserve=reserve,
+        kept=kept,
+    )
+
+
+def _take_over(
+    output: AppendFile,
+    journal: Journal,
+    history: History,
+    retried: Container[int] | None,
+    tell: Tell | None,
+) -> tuple[bytearray, int]:
+    """Find which rows are done, and bring the output to an end from which it can go on."""
+    rows = len(history.begun)
+    found = read_output(output.path, rows, history.kept, tell if retried is None else None)
+    output.truncate(found.size)
+    if retried is None:
+        return found.statuses, found.size
+    again = [row for row, status in enumerate(found.statuses) if status in retried]
+    if again:
+        journal.forget(again)
+        for row in again:
+            history.begun[row] = 0
+        # Until the new output is in its place, it may be either.
+        journal.keep(0)
+        output.replace(lambda: drop_rows(output.path, retried))
+        journal.keep(output.size)
+    return read_output(output.path, rows, output.size, tell).statuses, output.size
+
+
+def _remove(names: list[str]) -> None:
+    for name in names:
+        with contextlib.suppress(OSError):
+            os.unlink(name)  # noqa: PTH108 - as above

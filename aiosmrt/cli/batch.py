@@ -1,0 +1,306 @@
+"""`aiosmrt batch`: the rows of an input through an endpoint, and on where a run was stopped."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from aiosmrt.async_inference import S3, S3Location
+from aiosmrt.batch import Batch, Request
+from aiosmrt.batch_files import (
+    MAY_HAVE_RUN,
+    NOT_RUN,
+    Figures,
+    Files,
+    Input,
+    InputRow,
+    Job,
+    Pipe,
+    Record,
+    RowReader,
+    Store,
+    check_input,
+    open_store,
+    read_message,
+)
+from aiosmrt.cli.batch_arguments import fix_parameters
+from aiosmrt.cli.batch_input import keep_standard_input, open_input
+from aiosmrt.cli.batch_progress import count, describe_rows, show_progress
+from aiosmrt.cli.batch_stop import take_signals
+from aiosmrt.cli.terminal import complain, warn
+from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.errors import AiosmrtError, ParameterError
+from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
+from aiosmrt.plain_text import to_line
+from aiosmrt.service import Operation, spell
+from aiosmrt.threads import run_in_thread
+
+__all__ = ["batch"]
+
+_FAILED, _USAGE, _UNWRITTEN, _STOPPED = 1, 2, 3, 130
+_RETRIED: Final = {None: None, "not-run": (NOT_RUN,), "all": (NOT_RUN, MAY_HAVE_RUN)}
+_LARGEST_UPLOAD: Final = 256 << 20  # bytes, all of which are in memory meanwhile
+_CONNECTIONS: Final = 100  # as a client has by default
+_AT_ONCE: Final = 64  # rows that are read together
+
+
+def batch(arguments: argparse.Namespace, options: dict[str, Any], operation: Operation) -> int:
+    """Send the rows, and write down what came of each.
+
+    Ctrl-C has those under way finished, and sends no more; a second one breaks them off.
+
+    Args:
+        arguments: of the command.
+        options: of the client.
+        operation: what is done with each row.
+
+    Returns:
+        The exit status: 0, 1 when rows failed or the run was given up, 2 for wrong usage and wrong
+        input, 3 when the output cannot be written, 130 when it was stopped.
+
+    Raises:
+        AiosmrtError: nothing was sent.
+    """
+    try:
+        run = _Run(arguments, options, operation)
+        run.gather()
+        return asyncio.run(run.run())
+    except ParameterError as error:
+        for problem in error.problems:
+            if problem != error.args[0]:
+                warn(problem)
+        raise
+    except OSError as error:
+        warn(_describe(error))
+        return _USAGE if error.filename == arguments.input else _UNWRITTEN
+
+
+def _describe(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+class _Run:
+    """One run of the command."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, options: dict[str, Any], operation: Operation
+    ) -> None:
+        self._arguments = arguments
+        self._options = options
+        self._operation = operation
+        self._fixed = fix_parameters(arguments, operation)
+        self._reader = RowReader(arguments.body_path, arguments.key_path)
+        self._resumes = arguments.resume or arguments.retry_failed is not None
+        self._input, self._output = arguments.input, arguments.output
+        self._upload: S3Location | None = None
+        if self._output.startswith("s3://"):
+            self._upload = S3Location.parse(self._output)
+            self._output = self._upload.key.rpartition("/")[2]
+            if not self._output:
+                raise ParameterError(f"--output {self._upload}: the name of the object is missing")
+        is_file = os.path.isfile(self._output) or not os.path.lexists(self._output)  # noqa: PTH113 - a name
+        self._is_pipe = self._output == "-" or not is_file
+        if self._is_pipe and self._resumes:
+            raise ParameterError(f"--output {self._output}: only a file can be gone on with")
+        if isinstance(arguments.max_in_flight, int):
+            options.setdefault("max_connections", max(_CONNECTIONS, arguments.max_in_flight))
+        self._figures = Figures()
+        self._total: int | None = None
+        self._signals = 0
+
+    def gather(self) -> None:
+        """Have standard input in a file, where there is one beside which it can be. It blocks."""
+        if self._input == "-" and not self._is_pipe:
+            if os.path.lexists(self._output) and not self._resumes:
+                raise ParameterError(f"{self._output} exists: --resume goes on, or choose another")
+            self._input = f"{self._output}.input"
+            keep_standard_input(self._input)
+
+    async def run(self) -> int:
+        """Carry all of it out, and give the exit status."""
+        async with SageMakerRuntimeClient(**self._options) as client:
+            s3 = client._async_inference.s3  # noqa: SLF001 - the client's own, for its files
+            if self._upload and not self._resumes and await s3.exists(self._upload):
+                raise ParameterError(f"{self._upload} exists: choose another output")
+            rows = open_input(self._input, self._arguments.input_format, lambda: s3)
+            if self._input != "-":
+                await self._check(rows)
+            if self._is_pipe:
+                return await self._send(client, rows, Pipe(_open_pipe(self._output)))
+            store = await run_in_thread(functools.partial(self._open_store, rows))
+            try:
+                status = await self._send(client, rows, store)
+                if self._upload and status in (0, _FAILED):
+                    await self._store_output(s3, self._upload)
+                return status
+            finally:
+                await run_in_thread(store.close)
+
+    async def _check(self, rows: Input) -> None:
+        def tell(number: int) -> None:
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r\x1b[Kchecking {to_line(rows.name)}: {number:,} rows")
+
+        try:
+            work = functools.partial(check_input, rows, self._reader, tell)
+            self._total = await run_in_thread(work)
+        finally:
+            if sys.stderr.isatty():
+                sys.stderr.write("\r\x1b[K")
+
+    def _open_store(self, rows: Input) -> Store:
+        arguments = self._arguments
+        fingerprint = {"--input": rows.digest()}
+        for name in ("endpoint_name", "operation", "body_path", "key_path", "view"):
+            fingerprint[f"--{name.replace('_', '-')}"] = getattr(arguments, name)
+        for name, value in sorted(self._fixed.items()):
+            if name != "endpoint_name":
+                # They may be secrets.
+                hashed = hashlib.sha256(str(value).encode()).hexdigest()
+                fingerprint[f"--param {name}"] = f"hash {hashed[:16]}"
+
+        def tell(record: Record, line: bytes) -> None:
+            failed = record.failure is not None
+            self._figures.add(record, read_message(line) if failed else "")
+
+        return open_store(
+            Files(self._output, rows.suffix),
+            fingerprint,
+            self._total or 0,
+            resume=self._resumes,
+            retried=_RETRIED[arguments.retry_failed],
+            tell=tell,
+        )
+
+    async def _send(self, client: SageMakerRuntimeClient, rows: Input, sink: Store | Pipe) -> int:
+        arguments = self._arguments
+        store = sink if isinstance(sink, Store) else None
+        statuses = None if store is None else store.statuses
+        job = Job(
+            rows.read(self._reader, done=statuses),
+            self._make_request,
+            sink,
+            self._figures,
+            view=arguments.view,
+            in_flight=None if arguments.max_in_flight == "auto" else arguments.max_in_flight,
+            at_once=1 if self._input == "-" else _AT_ONCE,
+        )
+        if store is not None and store.lost:
+            lost = count(len(store.lost), "row")
+            warn(f"{lost} in flight when the last run was stopped: asked again, may run twice")
+        fault = await self._carry_out(job, client)
+        return await self._conclude(job, rows, store, fault)
+
+    def _make_request(self, row: InputRow) -> Request:
+        request: Any = {**self._fixed, "body": row.body}  # a TypedDict cannot be built from parts
+        if row.content_type is not None:
+            request.setdefault("content_type", row.content_type)
+        made: Request = request
+        return made
+
+    async def _carry_out(self, job: Job, client: SageMakerRuntimeClient) -> BaseException | None:
+        """Run a job until it is done or stopped; give what has stopped it."""
+        arguments = self._arguments
+
+        def begin(
+            rows: AsyncIterator[tuple[InputRow, Request]],
+        ) -> Batch[InvokeEndpointResponse | AsyncInferenceOutput]:
+            # Names and types have been checked; overloads know no variables.
+            operation: Any = spell(self._operation.name)
+            inputs: Any = rows
+            begun: Batch[InvokeEndpointResponse | AsyncInferenceOutput] = client.map(
+                inputs,
+                operation=operation,
+                max_in_flight=arguments.max_in_flight,
+                max_failures=arguments.max_failures,
+            )
+            return begun
+
+        def react() -> None:
+            self._signals += 1
+            if self._signals == 1:
+                job.stop()
+                rows = count(len(job.under_way), "row")
+                warn(f"stopping: {rows} under way will be finished; Ctrl-C again breaks them off")
+            else:
+                task.cancel()
+
+        task = asyncio.create_task(job.run(begin))
+        showing = asyncio.create_task(show_progress(job, self._total))
+        try:
+            with take_signals(react):
+                await asyncio.wait([task])
+        finally:
+            task.cancel()
+            showing.cancel()
+            await asyncio.wait([task, showing])
+        return None if task.cancelled() else task.exception()
+
+    async def _conclude(
+        self, job: Job, rows: Input, store: Store | None, fault: BaseException | None
+    ) -> int:
+        """Write what is written at last, tell how it went, and give the exit status."""
+        if isinstance(fault, OSError):
+            warn(_describe(fault))
+        elif isinstance(fault, AiosmrtError):
+            complain(fault)
+        elif fault is not None:
+            raise fault
+        figures = self._figures
+        if store is not None:
+            await run_in_thread(functools.partial(store.write_failed, rows))
+        if self._arguments.report is not None:
+            await run_in_thread(self._write_report)
+        left = self._signals if self._total is None else self._total - figures.done
+        self._summarize(job, store, left)
+        if isinstance(fault, OSError):
+            return _UNWRITTEN
+        if fault is not None:
+            return _USAGE if isinstance(fault, ParameterError) else _FAILED
+        if left and self._signals:
+            return _STOPPED
+        return _FAILED if figures.failed else 0
+
+    def _summarize(self, job: Job, store: Store | None, left: int) -> None:
+        warn(describe_rows(self._figures, self._total))
+        if job.under_way:
+            warn(f"{count(len(job.under_way), 'row')} broken off, for which a model may have run")
+        if job.unwritten:
+            warn(f"{count(job.unwritten, 'answer')} came and could not be written")
+        if store is None:
+            return
+        if store.again:
+            warn(
+                f"{count(store.again, 'call')} made again, as what came of the first was lost when "
+                "a run was stopped: so many may have run twice"
+            )
+        if self._figures.failed:
+            warn(f"the rows that failed are in {store.files.failed}")
+        if left:
+            warn(f"{count(left, 'row')} left: the same command goes on with --resume")
+
+    def _write_report(self) -> None: ...
+
+    async def _store_output(self, s3: S3, location: S3Location) -> None:
+        size, body = await run_in_thread(self._read_output)
+        if size > _LARGEST_UPLOAD:
+            raise ParameterError(
+                f"{self._output} has {size} bytes, of which {_LARGEST_UPLOAD} can be stored at "
+                f"once: aws s3 cp {self._output} {location}"
+            )
+        await s3.put(location, body, "application/x-ndjson")
+        warn(f"{self._output} is stored as {location}")
+
+    def _read_output(self) -> tuple[int, bytes]:
+        with open(self._output, "rb") as file:  # noqa: PTH123 - a name
+            return os.fstat(file.fileno()).st_size, file.read(_LARGEST_UPLOAD)
+
+
+def _open_pipe(path: str) -> int:
+    return 1 if path == "-" else os.open(path, os.O_WRONLY)

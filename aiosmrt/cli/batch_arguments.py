@@ -1,0 +1,156 @@
+"""The arguments of `aiosmrt batch`, and what they come to."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final, Literal
+
+from aiosmrt.errors import ParameterError
+from aiosmrt.service import Operation, check_names, spell
+
+__all__ = ["FORMATS", "VIEWS", "add_batch", "fix_parameters"]
+
+# Those of `aiosmrt.batch`, which only this command is to import.
+FORMATS: Final = ("jsonl", "csv", "parquet", "arrow", "paths", "folder")
+VIEWS: Final = ("json", "text", "raw")
+
+_RETRIED: Final = ("not-run", "all")
+
+
+def add_batch(parser: argparse.ArgumentParser, operations: dict[str, Operation]) -> None:
+    """Add what only this command has.
+
+    Args:
+        parser: of the command.
+        operations: by the names of the commands that carry one out.
+    """
+    parser.add_argument("--endpoint-name", required=True, help="the endpoint to call")
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="the rows: a file of JSON lines or of another format, a folder of files that are "
+        "bodies, s3://BUCKET/KEY, or - for standard input",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        help="where a line of JSON goes for each row: a new file, s3://BUCKET/KEY, or - for "
+        "standard output, which cannot be gone on with",
+    )
+    parser.add_argument(
+        "--input-format",
+        choices=FORMATS,
+        help="by default as the name of the input says, else jsonl; paths is a list of files",
+    )
+    parser.add_argument(
+        "--body-path",
+        metavar="JMESPATH",
+        help="what of a row is the body, by default all of it: text as it is, all else as JSON",
+    )
+    parser.add_argument(
+        "--key-path",
+        metavar="JMESPATH",
+        help="what of a row is its key, by default its index",
+    )
+    parser.add_argument(
+        "--operation",
+        type=lambda text: _choose_operation(text, operations),
+        default="invoke",
+        metavar="COMMAND",
+        help=f"what is done with a row: {', '.join(operations)} (default: invoke)",
+    )
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of every call, such as content_type=text/csv; may be repeated",
+    )
+    parser.add_argument(
+        "--view",
+        choices=VIEWS,
+        help="how a response stands in its line: as JSON, as text, or as base64 (raw); by default "
+        "as its content type says",
+    )
+    parser.add_argument(
+        "--max-in-flight",
+        type=_bound,
+        default=32,
+        metavar="N|auto",
+        help="rows under way at a time (default: 32); auto finds out how many the endpoint takes",
+    )
+    parser.add_argument(
+        "--max-failures",
+        type=_share,
+        metavar="N|P%",
+        help="rows, or percent of them, that may fail before the run stops; by default any number",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where an earlier run was stopped; begin where there was none",
+    )
+    parser.add_argument(
+        "--retry-failed",
+        nargs="?",
+        choices=_RETRIED,
+        const="not-run",
+        help="go on, and send those again that failed: those for which no model has run (the "
+        "default), or all",
+    )
+    parser.add_argument("--report", metavar="FILE", help="write a page of HTML with all figures")
+
+
+def _choose_operation(text: str, operations: dict[str, Operation]) -> str:
+    for name, operation in operations.items():
+        if text in (name, spell(operation.name)):
+            return name
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(operations)}")
+
+
+def _bound(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if text.isascii() and text.isdigit() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a whole number of 1 or more")
+
+
+def _share(text: str) -> float:
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+            if 0 <= share < 1:
+                return share
+        elif text.isascii() and text.isdigit():
+            return int(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of rows, nor percent below 100%")
+
+
+def fix_parameters(arguments: argparse.Namespace, operation: Operation) -> dict[str, object]:
+    """Give the parameters that every call has.
+
+    Raises:
+        ParameterError: one does not exist, or is not what it is to be.
+    """
+    fixed: dict[str, object] = {"endpoint_name": arguments.endpoint_name}
+    for text in arguments.param:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ParameterError(f"--param {text}: write it as NAME=VALUE")
+        name = name.replace("-", "_")
+        if name in ("body", "endpoint_name", "headers", "json", "timeout"):
+            raise ParameterError(f"--param {name}: it has another place than this one")
+        try:
+            check_names(operation, {name})
+        except TypeError as error:
+            raise ParameterError(f"--param {name}: {error}") from None
+        fixed[name] = value
+        if operation.parameters[name].shape.kind == "integer":
+            try:
+                fixed[name] = int(value)
+            except ValueError:
+                raise ParameterError(f"--param {name}: {value!r} is no whole number") from None
+    return fixed
