@@ -23,21 +23,27 @@ class Reserve:
 
     Args:
         path: of the file.
+
+    Attributes:
+        used: whether the room was needed.
+        is_short: whether the disk has not had as much room as was asked for.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._size = 0
-        self.used = False
+        self.used = self.is_short = False
 
     def hold(self, size: int) -> None:
-        """Keep at least so many bytes, unless they were needed already.
-
-        Raises:
-            OSError: the disk has not so many.
-        """
+        """Keep at least so many bytes, or as many as there are, unless they were needed already."""
         if size <= self._size or self.used:
             return
+        try:
+            self._grow(size)
+        except OSError:
+            self.is_short = True
+
+    def _grow(self, size: int) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _MODE)
         try:
             if hasattr(os, "posix_fallocate"):

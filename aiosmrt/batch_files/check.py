@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from aiosmrt.batch_files.input_row import InputRow, Key, RowReader
@@ -12,6 +12,7 @@ from aiosmrt.errors import ParameterError
 __all__ = ["check_input"]
 
 _SHOWN: Final = 10  # problems
+_LONG: Final = 60  # characters of a key
 _OFTEN: Final = 1000  # rows between two looks at how far it is
 
 
@@ -29,39 +30,47 @@ def check_input(rows: Input, reader: RowReader, tell: Callable[[int], None] | No
         ParameterError: rows that cannot be sent, with the first of them in `problems`.
         OSError: the input cannot be read.
     """
-    count = wrong = 0
-    problems: list[str] = []
+    count = 0
+    wrong: list[InputRow | ParameterError] = []  # the first of them
+    problems = 0
     seen: set[int] = set()
-    twice: list[InputRow] = []
     for row in rows.read(reader, bodies=False):
         count += 1
         if tell is not None and count % _OFTEN == 0:
             tell(count)
-        if isinstance(row, ParameterError):
-            wrong += 1
-            if len(problems) < _SHOWN:
-                problems.append(str(row))
-        elif reader.has_keys:
+        if isinstance(row, InputRow):
+            if not reader.has_keys:
+                continue
             known = hash(row.key)
-            if known in seen:
-                wrong += 1
-                if len(twice) < _SHOWN:
-                    twice.append(row)
-            seen.add(known)
-    if twice:
-        problems += _describe(twice, rows.read(reader, bodies=False))
-    if wrong:
-        summary = f"{rows.name}: {wrong} of {count} rows cannot be sent; none was"
-        raise ParameterError(summary, problems=problems)
+            if known not in seen:
+                seen.add(known)
+                continue
+        problems += 1
+        if problems <= _SHOWN:
+            wrong.append(row)
+    if problems:
+        raise ParameterError(
+            f"{rows.name}: {problems} of {count} rows cannot be sent; none was",
+            problems=_describe(wrong, rows, reader),
+        )
     return count
 
 
-def _describe(twice: list[InputRow], rows: Iterator[InputRow | ParameterError]) -> list[str]:
-    wanted = {row.key for row in twice}
+def _describe(wrong: list[InputRow | ParameterError], rows: Input, reader: RowReader) -> list[str]:
+    """Put into words what is wrong: that a row cannot be read, or has the key of another."""
+    keys = {row.key for row in wrong if isinstance(row, InputRow)}
     first: dict[Key, str] = {}
-    for row in rows:
-        if isinstance(row, InputRow) and row.key in wanted and row.key not in first:
-            first[row.key] = row.place
-            if len(first) == len(wanted):
-                break
-    return [f"{row.place}: the key {row.key!r} is that of {first[row.key]}, too" for row in twice]
+    if keys:
+        for row in rows.read(reader, bodies=False):
+            if isinstance(row, InputRow) and row.key in keys:
+                first.setdefault(row.key, row.place)
+    return [
+        f"{row.place}: the key {_shorten(repr(row.key))} is that of {first[row.key]}, too"
+        if isinstance(row, InputRow)
+        else str(row)
+        for row in wrong
+    ]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."

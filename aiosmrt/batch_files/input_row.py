@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from aiosmrt.errors import ConfigurationError, ParameterError
+from aiosmrt.errors import ParameterError
 from aiosmrt.redaction import redact
 
 __all__ = ["InputRow", "Key", "RowReader", "parse_json"]
@@ -52,7 +52,7 @@ class RowReader:
         key: where the key is; without one it is the index.
 
     Raises:
-        ConfigurationError: an expression is none.
+        ParameterError: an expression is none.
     """
 
     def __init__(self, body: str | None = None, key: str | None = None) -> None:
@@ -149,7 +149,7 @@ def _compile(option: str, path: str) -> _Path:
         compiled: _Path = jmespath.compile(path)
     except Exception as error:  # noqa: BLE001 - its own, and those of recursion and long numbers
         reason = " ".join(str(error).split())[:_REASON]
-        raise ConfigurationError(f"{option} {path!r} is no JMESPath expression: {reason}") from None
+        raise ParameterError(f"{option} {path!r} is no JMESPath expression: {reason}") from None
     return compiled
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import errno
 import functools
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
@@ -35,8 +33,8 @@ class Sink(Protocol):
     """What takes the lines of the output; it blocks."""
 
     @property
-    def is_full(self) -> bool:
-        """Whether no further row is to be sent, as the disk is full."""
+    def fault(self) -> OSError | None:
+        """Why no further row is to be sent, where the disk is full."""
 
     def write(self, lines: Sequence[bytes], begun: Sequence[int], in_flight: int) -> None:
         """Write down which rows may be sent from now on, and lines of the output."""
@@ -289,8 +287,8 @@ class Job:
                 self._becoming = 0
                 self._sync_up.set()
                 self._take_up.set()
-                if self._sink.is_full:
-                    self._fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+                if self._sink.fault is not None:
+                    self._fail(self._sink.fault)
             if self._closing and not self._pending:
                 return
 

@@ -18,14 +18,16 @@ class Pipe:
 
     Attributes:
         descriptor: of the open file.
+        name: of it, for errors.
     """
 
     descriptor: int
+    name: str
 
     @property
-    def is_full(self) -> bool:
+    def fault(self) -> None:
         """Never known beforehand."""
-        return False
+        return
 
     def write(self, lines: Sequence[bytes], begun: Sequence[int], in_flight: int) -> None:  # noqa: ARG002 - of a journal
         """Write lines.
@@ -34,8 +36,11 @@ class Pipe:
             OSError: not all of them could be written.
         """
         rest = memoryview(b"".join(lines))
-        while rest:
-            rest = rest[os.write(self.descriptor, rest) :]
+        try:
+            while rest:
+                rest = rest[os.write(self.descriptor, rest) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.name) from None
 
     def forget(self, rows: Sequence[int]) -> None:
         """Nothing was noted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
@@ -40,7 +41,7 @@ class Files:
     """
 
     output: str
-    suffix: str
+    suffix: str = ".jsonl"
 
     @property
     def journal(self) -> str:
@@ -56,6 +57,16 @@ class Files:
     def failed(self) -> str:
         """Of the rows that failed, ready to be an input."""
         return f"{os.path.splitext(self.output)[0]}.failed{self.suffix}"  # noqa: PTH122 - a name
+
+    def refuse_existing(self) -> None:
+        """Refuse what a run that does not go on would write over.
+
+        Raises:
+            ParameterError: there is something.
+        """
+        for name in (self.output, self.journal, self.failed):
+            if os.path.lexists(name):
+                raise ParameterError(f"{name} exists: --resume goes on, or choose another output")
 
 
 @attrs.define
@@ -80,12 +91,13 @@ class Store:
     _reserve: Reserve
     _kept: int
     _largest: int = 0
-    _is_full: bool = False
 
     @property
-    def is_full(self) -> bool:
-        """Whether the disk is full: what is under way still finds room."""
-        return self._is_full or self._reserve.used
+    def fault(self) -> OSError | None:
+        """Why no further row is to be sent: the disk is full, but for what is under way."""
+        if not self._reserve.used and not self._reserve.is_short:
+            return None
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.files.output)
 
     def write(self, lines: Sequence[bytes], begun: Sequence[int], in_flight: int) -> None:
         """Write which rows may be sent from now on, and lines of the output.
@@ -105,10 +117,7 @@ class Store:
             self._largest = max(self._largest, *map(len, lines))
             self._output.append(b"".join(lines))
         room = max(_LEAST_ROOM, self._largest * in_flight)
-        try:
-            self._reserve.hold(1 << (room - 1).bit_length())
-        except OSError:
-            self._is_full = True
+        self._reserve.hold(1 << (room - 1).bit_length())
 
     def forget(self, rows: Sequence[int]) -> None:
         """Note that rows were begun and not sent.
@@ -198,8 +207,8 @@ def open_store(
     """
     names = (files.output, files.journal, files.failed)
     there = [name for name in names if os.path.lexists(name)]
-    if there and not resume:
-        raise ParameterError(f"{there[0]} exists: --resume goes on, or choose another output")
+    if not resume:
+        files.refuse_existing()
     if files.output in there and files.journal not in there:
         raise ParameterError(
             f"{files.output} has no journal ({files.journal}), so that nothing is known of the run "
@@ -222,6 +231,8 @@ def open_store(
         stack.callback(output.close)
         statuses, kept = _take_over(output, journal, history, retried, tell)
         reserve.hold(_LEAST_ROOM)
+        if reserve.is_short:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), files.output)
         stack.pop_all()
     begun = zip(history.begun, statuses, strict=True)
     return Store(

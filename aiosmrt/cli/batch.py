@@ -11,6 +11,8 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import attrs
+
 from aiosmrt.async_inference import S3, S3Location
 from aiosmrt.batch import Batch, Request
 from aiosmrt.batch_files import (
@@ -35,6 +37,7 @@ from aiosmrt.cli.batch_progress import count, describe_rows, show_progress
 from aiosmrt.cli.batch_stop import take_signals
 from aiosmrt.cli.terminal import complain, warn
 from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import AiosmrtError, ParameterError
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
 from aiosmrt.plain_text import to_line
@@ -45,6 +48,7 @@ __all__ = ["batch"]
 
 _FAILED, _USAGE, _UNWRITTEN, _STOPPED = 1, 2, 3, 130
 _RETRIED: Final = {None: None, "not-run": (NOT_RUN,), "all": (NOT_RUN, MAY_HAVE_RUN)}
+_PATIENT: Final = RetryPolicy(max_attempts=30, throttle_base_delay=0.1, quota=None)  # as `map`
 _LARGEST_UPLOAD: Final = 256 << 20  # bytes, all of which are in memory meanwhile
 _CONNECTIONS: Final = 100  # as a client has by default
 _AT_ONCE: Final = 64  # rows that are read together
@@ -108,6 +112,12 @@ class _Run:
         self._is_pipe = self._output == "-" or not is_file
         if self._is_pipe and self._resumes:
             raise ParameterError(f"--output {self._output}: only a file can be gone on with")
+        if "retry" in options:
+            # A row has its attempts whatever others have met; the rest is as `map` has it.
+            attempts = arguments.max_attempts or _PATIENT.max_attempts
+            options["retry"] = attrs.evolve(
+                _PATIENT, mode=options["retry"].mode, max_attempts=attempts
+            )
         if isinstance(arguments.max_in_flight, int):
             options.setdefault("max_connections", max(_CONNECTIONS, arguments.max_in_flight))
         self._figures = Figures()
@@ -117,8 +127,8 @@ class _Run:
     def gather(self) -> None:
         """Have standard input in a file, where there is one beside which it can be. It blocks."""
         if self._input == "-" and not self._is_pipe:
-            if os.path.lexists(self._output) and not self._resumes:
-                raise ParameterError(f"{self._output} exists: --resume goes on, or choose another")
+            if not self._resumes:
+                Files(self._output).refuse_existing()
             self._input = f"{self._output}.input"
             keep_standard_input(self._input)
 
@@ -129,10 +139,12 @@ class _Run:
             if self._upload and not self._resumes and await s3.exists(self._upload):
                 raise ParameterError(f"{self._upload} exists: choose another output")
             rows = open_input(self._input, self._arguments.input_format, lambda: s3)
+            if not self._is_pipe and not self._resumes:
+                Files(self._output, rows.suffix).refuse_existing()
             if self._input != "-":
                 await self._check(rows)
             if self._is_pipe:
-                return await self._send(client, rows, Pipe(_open_pipe(self._output)))
+                return await self._send(client, rows, _open_pipe(self._output))
             store = await run_in_thread(functools.partial(self._open_store, rows))
             try:
                 status = await self._send(client, rows, store)
@@ -247,7 +259,8 @@ class _Run:
     ) -> int:
         """Write what is written at last, tell how it went, and give the exit status."""
         if isinstance(fault, OSError):
-            warn(_describe(fault))
+            lost = "" if job.unwritten else "; all that came before is written down"
+            warn(f"{_describe(fault)}{lost}")
         elif isinstance(fault, AiosmrtError):
             complain(fault)
         elif fault is not None:
@@ -302,5 +315,7 @@ class _Run:
             return os.fstat(file.fileno()).st_size, file.read(_LARGEST_UPLOAD)
 
 
-def _open_pipe(path: str) -> int:
-    return 1 if path == "-" else os.open(path, os.O_WRONLY)
+def _open_pipe(path: str) -> Pipe:
+    if path == "-":
+        return Pipe(1, "standard output")
+    return Pipe(os.open(path, os.O_WRONLY), path)
