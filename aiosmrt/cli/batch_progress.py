@@ -128,9 +128,9 @@ def _make_bar(progress: Progress) -> tuple[Any, Callable[[Progress], None]] | No
     def render(progress: Progress) -> Group:
         done = progress.job.figures.done
         return Group(
-            ProgressBar(total=progress.total, completed=done, pulse=progress.total is None),
             Text(describe_rows(progress.job.figures, progress.total)),
             Text(progress.describe_pace()),
+            ProgressBar(total=progress.total, completed=done, pulse=progress.total is None),
         )
 
     # What is warned of meanwhile is printed above it.
