@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from aiosmrt.batch_files.input_row import parse_json
 from aiosmrt.errors import AiosmrtError, InvalidJSON, InvalidText, ParameterError, ServiceError
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
+from aiosmrt.payload import ChatMessage
 
-__all__ = ["VIEWS", "View", "may_have_run", "show_error", "show_response"]
+__all__ = ["VIEWS", "may_have_run", "show_error", "show_response"]
 
-View: TypeAlias = Literal["json", "text", "raw"]
-VIEWS: Final[tuple[View, ...]] = ("json", "text", "raw")
-"""What can be asked for; without it, the content type decides."""
+VIEWS: Final = ("json", "text", "raw", "chat")
+"""What can be asked for; without it, the content type decides. A shape may follow `chat:`."""
 
 _Answer: TypeAlias = InvokeEndpointResponse | AsyncInferenceOutput
 
@@ -23,16 +23,22 @@ _JSON: Final = re.compile(r"\s*[\w.+-]+/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNOR
 _BREAKS: Final = re.compile(rb"[\r\n]+")  # between JSON's tokens alone, as strings have none
 
 
-def show_response(response: _Answer, view: View | None) -> bytes:
+def show_response(response: _Answer, view: str | None) -> bytes:
     """Give the member `response`.
 
     JSON stands there as the model wrote it, on one line; text as a string; bytes as a string of
-    base64, with `encoding` beside it. Without a view, what is called JSON is JSON, and all else
-    text; what is not as it is called is the next of the three.
+    base64, with `encoding` beside it; of a chat the assistant's message, or a list of those of
+    several choices. Without a view, what is called JSON is JSON, and all else text; what is not as
+    it is called is the next of the three.
 
     Raises:
-        InvalidJSON, InvalidText: the answer is not what the view needs.
+        PayloadError: the answer is not what the view needs.
+        ModelStreamError, TruncatedStream: a chat has failed, or has no end.
     """
+    if view is not None and view.startswith("chat"):
+        messages = response.chat(view.partition(":")[2] or "openai-chat")
+        shown = [_describe_message(message) for message in messages]
+        return b'"response": ' + _encode(shown[0] if len(shown) == 1 else shown)
     if view == "json" or (view is None and _JSON.match(response.content_type or "")):
         try:
             return b'"response": ' + _write_json(response.body)
@@ -41,7 +47,7 @@ def show_response(response: _Answer, view: View | None) -> bytes:
                 raise
     if view == "text" or view is None:
         try:
-            return b'"response": ' + _quote(response.text())
+            return b'"response": ' + _encode(response.text())
         except (UnicodeDecodeError, LookupError) as error:
             if view is not None:
                 raise InvalidText(f"the answer is no text: {error}") from None
@@ -67,7 +73,7 @@ def show_error(error: Exception, answer: _Answer | None = None) -> bytes:
     if answer is None:
         return shown
     try:
-        return shown + b', "body": ' + _quote(answer.body.decode())
+        return shown + b', "body": ' + _encode(answer.body.decode())
     except UnicodeDecodeError:
         return shown + b', "body_base64": "%s"' % base64.b64encode(answer.body)
 
@@ -81,5 +87,15 @@ def _write_json(body: bytes) -> bytes:
     return _BREAKS.sub(b" ", body)
 
 
-def _quote(text: str) -> bytes:
-    return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")
+def _describe_message(message: ChatMessage) -> dict[str, object]:
+    beside = {
+        "reasoning": message.reasoning,
+        "refusal": message.refusal,
+        "finish_reason": message.finish_reason,
+        "usage": message.usage,
+    }
+    return {**message.to_dict(), **{name: value for name, value in beside.items() if value}}
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")

@@ -12,11 +12,11 @@ from typing import Final, Protocol, TypeAlias
 import attrs
 
 from aiosmrt.batch import Batch, Outcome, Request
-from aiosmrt.batch_files.answer_view import View, may_have_run, show_error, show_response
+from aiosmrt.batch_files.answer_view import may_have_run, show_error, show_response
 from aiosmrt.batch_files.figures import Figures
 from aiosmrt.batch_files.input_row import InputRow
 from aiosmrt.batch_files.output_line import Failure, Record, write_line
-from aiosmrt.errors import AiosmrtError, ParameterError, PayloadError
+from aiosmrt.errors import AiosmrtError, ParameterError
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
 from aiosmrt.threads import run_in_thread
 
@@ -56,7 +56,7 @@ class _Rendered:
     line: bytes
 
 
-def _render(outcome: Outcome[Answer], ended_at: float, view: View | None) -> _Rendered:
+def _render(outcome: Outcome[Answer], ended_at: float, view: str | None) -> _Rendered:
     """Make a line of an outcome.
 
     Args:
@@ -70,7 +70,7 @@ def _render(outcome: Outcome[Answer], ended_at: float, view: View | None) -> _Re
     if response is not None:
         try:
             shown = show_response(response, view)
-        except PayloadError as problem:
+        except AiosmrtError as problem:
             error = problem
     failure = None
     if error is not None:
@@ -122,7 +122,7 @@ class Job:
         sink: Sink,
         figures: Figures,
         *,
-        view: View | None = None,
+        view: str | None = None,
         in_flight: int | None = None,
         at_once: int = _ROWS,
     ) -> None:

@@ -148,8 +148,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     batch = commands.add_parser(
         "batch",
-        usage="aiosmrt batch [...]",
+        usage="aiosmrt batch [...]\n         --endpoint-name NAME --input FILE --output FILE",
         help="send the rows of a file, and go on where a run was stopped",
+        epilog="Exit status: 0, 1 when rows failed or the run was given up, 2 for wrong usage or "
+        "input, 3 when the output could not be written, 130 when the run was stopped.",
         allow_abbrev=False,
     )
     add_batch(batch, COMMANDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import functools
 import hashlib
 import os
@@ -30,6 +31,7 @@ from aiosmrt.batch_files import (
     check_input,
     open_store,
     read_message,
+    write_report,
 )
 from aiosmrt.cli.batch_arguments import fix_parameters
 from aiosmrt.cli.batch_input import keep_standard_input, open_input
@@ -298,7 +300,17 @@ class _Run:
         if left:
             warn(f"{count(left, 'row')} left: the same command goes on with --resume")
 
-    def _write_report(self) -> None: ...
+    def _write_report(self) -> None:
+        facts = {
+            "endpoint": self._arguments.endpoint_name,
+            "operation": self._operation.name,
+            "input": self._arguments.input,
+            "in flight at most": str(self._arguments.max_in_flight),
+            "written at": datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
+        }
+        page = write_report(self._figures, f"aiosmrt batch: {self._arguments.output}", facts)
+        with open(self._arguments.report, "w", encoding="utf-8") as file:  # noqa: PTH123 - a name
+            file.write(page)
 
     async def _store_output(self, s3: S3, location: S3Location) -> None:
         size, body = await run_in_thread(self._read_output)

@@ -12,8 +12,9 @@ __all__ = ["FORMATS", "VIEWS", "add_batch", "fix_parameters"]
 
 # Those of `aiosmrt.batch`, which only this command is to import.
 FORMATS: Final = ("jsonl", "csv", "parquet", "arrow", "paths", "folder")
-VIEWS: Final = ("json", "text", "raw")
+VIEWS: Final = ("json", "text", "raw", "chat")
 
+_SHAPES: Final = ("openai-chat", "openai-completion", "tgi", "lmi")
 _RETRIED: Final = ("not-run", "all")
 
 
@@ -24,33 +25,34 @@ def add_batch(parser: argparse.ArgumentParser, operations: dict[str, Operation])
         parser: of the command.
         operations: by the names of the commands that carry one out.
     """
-    parser.add_argument("--endpoint-name", required=True, help="the endpoint to call")
+    parser.add_argument("--endpoint-name", metavar="NAME", required=True, help="the endpoint")
     parser.add_argument(
         "--input",
+        metavar="FILE",
         required=True,
-        help="the rows: a file of JSON lines or of another format, a folder of files that are "
-        "bodies, s3://BUCKET/KEY, or - for standard input",
+        help="the rows: a file, a folder whose files are bodies, s3://BUCKET/KEY, or - for "
+        "standard input",
     )
     parser.add_argument(
         "--output",
+        metavar="FILE",
         required=True,
-        help="where a line of JSON goes for each row: a new file, s3://BUCKET/KEY, or - for "
-        "standard output, which cannot be gone on with",
+        help="a new file for a line of JSON per row; s3://BUCKET/KEY; - for standard output",
     )
     parser.add_argument(
         "--input-format",
+        metavar="FORMAT",
         choices=FORMATS,
-        help="by default as the name of the input says, else jsonl; paths is a list of files",
+        help=f"{', '.join(FORMATS)}; by default as the input's name says, else jsonl",
     )
     parser.add_argument(
         "--body-path",
-        metavar="JMESPATH",
-        help="what of a row is the body, by default all of it: text as it is, all else as JSON",
+        metavar="EXPR",
+        help="JMESPath: what of a row is the body (default: all of it); a string as it is, all "
+        "else as JSON",
     )
     parser.add_argument(
-        "--key-path",
-        metavar="JMESPATH",
-        help="what of a row is its key, by default its index",
+        "--key-path", metavar="EXPR", help="JMESPath: what of a row is its key (default: its index)"
     )
     parser.add_argument(
         "--operation",
@@ -64,26 +66,27 @@ def add_batch(parser: argparse.ArgumentParser, operations: dict[str, Operation])
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter of every call, such as content_type=text/csv; may be repeated",
+        help="a parameter of every call, such as accept=text/csv; may be repeated",
     )
     parser.add_argument(
         "--view",
-        choices=VIEWS,
-        help="how a response stands in its line: as JSON, as text, or as base64 (raw); by default "
-        "as its content type says",
+        type=_view,
+        metavar="VIEW",
+        help="how a response stands in its line: json, text, raw (base64), chat (the message; "
+        "chat:SHAPE for tgi, lmi); by default as its content type says",
     )
     parser.add_argument(
         "--max-in-flight",
         type=_bound,
         default=32,
-        metavar="N|auto",
+        metavar="N",
         help="rows under way at a time (default: 32); auto finds out how many the endpoint takes",
     )
     parser.add_argument(
         "--max-failures",
         type=_share,
-        metavar="N|P%",
-        help="rows, or percent of them, that may fail before the run stops; by default any number",
+        metavar="N",
+        help="rows that may fail before the run stops, or such as 5%% of them (default: any)",
     )
     parser.add_argument(
         "--resume",
@@ -95,10 +98,20 @@ def add_batch(parser: argparse.ArgumentParser, operations: dict[str, Operation])
         nargs="?",
         choices=_RETRIED,
         const="not-run",
-        help="go on, and send those again that failed: those for which no model has run (the "
-        "default), or all",
+        metavar="WHICH",
+        help="go on, and send rows again that failed: not-run (the default), for which no model "
+        "has run, or all",
     )
-    parser.add_argument("--report", metavar="FILE", help="write a page of HTML with all figures")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write a page of HTML with times, errors and pace"
+    )
+
+
+def _view(text: str) -> str:
+    name, colon, shape = text.partition(":")
+    if name not in VIEWS or (colon and (name != "chat" or shape not in _SHAPES)):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(VIEWS)}, chat:SHAPE")
+    return text
 
 
 def _choose_operation(text: str, operations: dict[str, Operation]) -> str:
