@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -197,30 +196,6 @@ def test_a_run_that_is_done_has_nothing_left_to_do(
     assert run(*FILES, "--resume") == (0, "aiosmrt: 1 of 1 rows done\n")
     assert Path("out.jsonl").read_bytes() == before
     assert endpoint.count()["once"] == 1
-
-
-def test_a_run_that_is_killed_goes_on_and_asks_only_what_was_in_flight_twice(
-    endpoint: Endpoint, run: Run, folder: Path
-) -> None:
-    rows, kills, in_flight = 120, 3, 4
-    _write("rows.jsonl", *({"id": f"k{row}", "sleep": 0.02} for row in range(rows)))
-    arguments = (*FILES, "--max-in-flight", str(in_flight), "--resume")
-    for kill in range(kills):
-        with _begin(endpoint, *arguments) as process:
-            _wait_for_lines(process, (kill + 1) * 15)
-            process.kill()
-            process.communicate()
-    status, said = run(*arguments)
-    assert status == 0
-    keys = [line["key"] for line in _read()]
-    assert len(keys) == len(set(keys)) == rows
-    counts = {key: count for key, count in endpoint.count().items() if key.startswith("k")}
-    assert len(counts) == rows
-    twice = sum(counts.values()) - rows
-    assert twice <= in_flight * kills
-    told = re.search(r"(\d+) calls? made again", said)
-    assert twice <= (int(told[1]) if told else 0) <= in_flight * kills
-    assert not list(folder.glob("*.reserve"))
 
 
 def _wait_for_lines(process: subprocess.Popen[str], count: int) -> None:
