@@ -98,18 +98,23 @@ def _obey(arguments: Sequence[str] | None) -> int:
         if parsed.command == "config":
             options: dict[str, Any] = read_options(parsed)
             show_configuration(Config(**options), as_json=parsed.json)
-        elif parsed.command == "chat":
-            return chat(parsed, read_options(parsed))
-        elif parsed.command == "batch":
-            from aiosmrt.cli.batch import batch  # noqa: PLC0415 - start-up time
-
-            return batch(parsed, read_options(parsed), COMMANDS[parsed.operation])
         else:
-            return asyncio.run(_run(parsed, parameters))
+            return _begin(parsed, parameters)
     except AiosmrtError as error:
         complain(error)
         return _USAGE if isinstance(error, ParameterError) else _FAILED
     return 0
+
+
+def _begin(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
+    """Do what needs an event loop, or several."""
+    if arguments.command == "chat":
+        return chat(arguments, read_options(arguments))
+    if arguments.command == "batch":
+        from aiosmrt.cli.batch import batch  # noqa: PLC0415 - start-up time
+
+        return batch(arguments, read_options(arguments), COMMANDS[arguments.operation])
+    return asyncio.run(_run(arguments, parameters))
 
 
 async def _run(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
