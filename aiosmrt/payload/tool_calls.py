@@ -1,7 +1,7 @@
 """Which piece of a stream belongs to which tool call. Pure.
 
 A server should give each call an `index`, which all of its pieces have, and an `id` and a name in
-the first. Servers leave out the index, or the id; repeat id or name in each piece; make a new id
+the first. Servers leave out the index, or the id; repeat id and name in each piece; make a new id
 for each; or give all calls the index 0.
 """
 
@@ -31,6 +31,20 @@ class _Known:
     number: int
     id: str = ""
     name: str = ""
+    begun: bool = False  # whether there are arguments
+    depth: int = 0  # braces that are open in them, as if none were in strings
+
+    def add(self, arguments: str) -> None:
+        """Take note of a piece of the arguments."""
+        self.begun = self.begun or bool(arguments)
+        self.depth += arguments.count("{") - arguments.count("}")
+
+    def is_another(self, call_id: str, name: str) -> bool:
+        """Tell whether a piece of the same index is the beginning of another call."""
+        # Not by the id alone, which may be new in each piece, nor by both: a name may be repeated.
+        if not (name and call_id and self.id) or call_id == self.id:
+            return False
+        return name != self.name or (self.begun and not self.depth)
 
 
 class ToolCallReader:
@@ -64,8 +78,10 @@ class ToolCallReader:
             call_id = replace_halves(_read_text(members.get("id"), "id"))
             name = replace_halves(_read_text(function.get("name"), "name"))
             index = position if is_whole else members.get("index")
-            number = self._find(index, call_id, name).number
-            yield ToolCall(number, call_id, name, _read_arguments(function.get("arguments")))
+            arguments = _read_arguments(function.get("arguments"))
+            known = self._find(index, call_id, name)
+            known.add(arguments)
+            yield ToolCall(known.number, call_id, name, arguments)
 
     def _find(self, index: JSONValue, call_id: str, name: str) -> _Known:
         """Give the call that a piece belongs to."""
@@ -73,8 +89,7 @@ class ToolCallReader:
         call: _Known | None
         if place is not None:
             call = self._by_index.get(place)
-            # Not by the id alone, which may be new in each piece.
-            if call is not None and name and call_id and call.id and call_id != call.id:
+            if call is not None and call.is_another(call_id, name):
                 call = None
         elif call_id:
             call = self._by_id.get(call_id)

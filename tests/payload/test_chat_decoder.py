@@ -223,6 +223,15 @@ def test_a_message_behind_a_stream_is_not_given_again() -> None:
     assert (message.text, message.finish_reason) == ("a", "stop")
 
 
+def test_calls_of_a_message_may_all_have_the_same_id() -> None:
+    # As older releases of TGI write them.
+    calls: list[JSONValue] = [
+        {"id": "0", "function": {"name": name, "arguments": {}}} for name in ("f", "g")
+    ]
+    (message,) = _add(_decode({"choices": [{"message": {"tool_calls": calls}}]}))
+    assert message.tool_calls == (ToolCall(0, "0", "f", "{}"), ToolCall(1, "0", "g", "{}"))
+
+
 # --- text that JSON can write and UTF-8 cannot hold
 
 

@@ -81,6 +81,16 @@ def test_the_first_of_many_ids_counts() -> None:
     ) == [(0, "a", "f", "[]")]
 
 
+def test_names_that_are_repeated_beside_new_ids_are_of_one_call_until_it_is_whole() -> None:
+    pieces = [("{", "a"), ('"a": {}', "b"), ("}", "c"), ("{}", "d"), ("", "e"), ("", "f")]
+    # The last two are not told apart: nothing says that the first of them is whole.
+    assert _add(*([_piece(text, "f", index=0, id=call_id)] for text, call_id in pieces)) == [
+        (0, "a", "f", '{"a": {}}'),
+        (1, "d", "f", "{}"),
+        (2, "e", "f", ""),
+    ]
+
+
 def test_calls_that_all_have_the_index_0_are_told_apart_by_id_and_name() -> None:
     assert _add(
         [_piece("[]", "f", index=0, id="a")],
