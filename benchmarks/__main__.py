@@ -27,6 +27,7 @@ QUESTIONS = (
     "hashing",
     "growth",
     "telemetry",
+    "openai_sdk",
 )
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -38,6 +39,8 @@ _DISTRIBUTIONS = (
     "boto3",
     "capo-sagemaker-runtime",
     "opentelemetry-sdk",
+    "openai",
+    "httpx2",
     "uvloop",
 )
 

@@ -7,22 +7,26 @@ a key and its certificate. The endpoint's name says what comes:
 - `burst-1000-32`: a response stream of 1,000 events of 32 bytes, all at once, a chunk each
 - `paced-20-32`: a response stream with an event of 32 bytes every 20 ms until the client leaves
 - `held-32`: a response stream with one event of 32 bytes and no end
+- `chat-200-2`: a chat of 200 chunks, one every 2 ms (0 for all at once), as server-sent events in a
+  response stream; at `/chat-200-2/v1/chat/completions` as a model server sends them
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import re
 import ssl
 import sys
+from collections.abc import Iterator
 from email.utils import formatdate
 from typing import cast
 
 from aiosmrt.eventstream import encode_message
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
-_ENDPOINT = re.compile(rb"POST /endpoints/([a-z]+)-([0-9]+)(?:-([0-9]+))?/")
+_ENDPOINT = re.compile(rb"POST /(?:endpoints/)?([a-z]+)-([0-9]+)(?:-([0-9]+))?/")
 _EVENT = {
     ":event-type": "PayloadPart",
     ":content-type": "application/octet-stream",
@@ -38,6 +42,9 @@ _STREAM = (
     "X-Amzn-SageMaker-Content-Type: application/jsonlines\r\n"
     "Transfer-Encoding: chunked\r\n"
 )
+
+
+_EVENTS = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
 
 
 def _finish_head(headers: str) -> bytes:
@@ -73,6 +80,37 @@ def make_event(size: int) -> bytes:
 def make_burst(events: int, size: int) -> bytes:
     """Give a whole response stream."""
     return make_stream_head() + make_event(size) * events + b"0\r\n\r\n"
+
+
+@functools.cache
+def make_chat(chunks: int, *, framed: bool) -> tuple[bytes, ...]:
+    """Give the pieces of a chat's answer: its head, each chunk by itself, and its end.
+
+    Args:
+        chunks: of a text, before that of the reason to end.
+        framed: whether they are events of a response stream, or a model server's own.
+    """
+    pieces = [
+        b"data: %b\n\n" % json.dumps(_make_chunk(*said)).encode()
+        for said in (*((" word", None) for _ in range(chunks)), ("", "stop"))
+    ]
+    pieces.append(b"data: [DONE]\n\n")
+    if framed:
+        pieces = [encode_message(_EVENT, piece) for piece in pieces]
+    head = make_stream_head() if framed else _finish_head(_EVENTS)
+    return head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"
+
+
+def _make_chunk(text: str, reason: str | None) -> dict[str, object]:
+    delta = {"content": text}
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    return {
+        "id": "chatcmpl-7d1f4c1e5f5c4c869a3b0f3f1f1d2c55",
+        "object": "chat.completion.chunk",
+        "created": 1_790_000_000,
+        "model": "served-model",
+        "choices": [choice],
+    }
 
 
 class Exchange(asyncio.Protocol):
@@ -118,9 +156,19 @@ class Exchange(asyncio.Protocol):
             self._transport.write(make_burst(first, second))
         elif kind == b"held":
             self._transport.write(make_stream_head() + make_event(first))
+        elif kind == b"chat":
+            pieces = make_chat(first, framed=b"/endpoints/" in found[0])
+            self._hand_out(iter(pieces), second / 1000)
         else:
             self._transport.write(make_stream_head())
             self._pace(self._loop.time(), first / 1000, make_event(second))
+
+    def _hand_out(self, pieces: Iterator[bytes], interval: float) -> None:
+        if not interval:
+            self._transport.writelines(pieces)
+        elif piece := next(pieces, b""):
+            self._transport.write(piece)
+            self._timer = self._loop.call_later(interval, self._hand_out, pieces, interval)
 
     def _pace(self, due: float, interval: float, event: bytes) -> None:
         self._transport.write(event)

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiosmrt.errors import AiosmrtError, ModelStreamError, PayloadError
 from aiosmrt.openai.invocation import CHAT, Invocation
+from aiosmrt.openai.template import ChunkTemplate
 from aiosmrt.payload import (
     DONE,
     ChatChunk,
@@ -56,6 +57,9 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         self._over: dict[int, bool] = {}  # whether a choice has ended
         self._reader: ChatDecoder | None = None  # of documents that are no chunks
         self._misfit = ""
+        self._template = ChunkTemplate()
+        self._plain: list[JSONValue] = []  # what says nothing beside a text, of the last bytes
+        self._is_between = False  # whether what comes next is the beginning of an event
         self._has_ended = False
 
     def receive(self, data: bytes) -> list[bytes]:
@@ -65,8 +69,20 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             PayloadError: the payload is no answer of a model, or `NoChoices`.
             ModelStreamError: the model server reported a failure.
         """
-        events = super().receive(data)
-        return [b"".join(events)] if events else events
+        if self._is_between and self._fault is None:
+            events = data.split(b"\n\n")
+            if not events.pop() and all(map(self._template.fits, events)):
+                self._skip(len(events), len(data))
+                return [data] if data else []
+        self._plain.clear()
+        values = super().receive(data)
+        if data:
+            self._is_between = (
+                data.endswith(b"\n\n") and self.framing == "events" and self.large is None
+            )
+            if self._is_between and self._plain:
+                self._template.learn(data, self._plain[0])
+        return [b"".join(values)] if values else values
 
     def _read_event(self, event: ServerSentEvent, values: list[bytes]) -> ModelStreamError | None:
         # A break is white space there, and a mark in front is none of JSON.
@@ -84,7 +100,8 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             failure = find_failure(document, has_text=True)
             # The SDK knows a few reports itself, and would raise them without what is known here.
             if failure is None or find_failure(document, has_text=True, by_reason=False) is None:
-                self._note(choices)
+                if not self._note(choices):
+                    self._plain.append(document)
                 values.append(_encode(self._data or json.dumps(document)))
             return failure
         return self._rewrite(document, values)
@@ -92,13 +109,17 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
     def _is_piece(self, choice: JSONValue) -> bool:
         return isinstance(choice, dict) and ("delta" if self._is_chat else "text") in choice
 
-    def _note(self, choices: list[JSONValue]) -> None:
+    def _note(self, choices: list[JSONValue]) -> bool:
+        """Take note of the choices, and tell whether one has ended here."""
+        has_ended = False
         for position, choice in enumerate(choices):
             if isinstance(choice, dict):
                 index = choice.get("index")
                 index = index if isinstance(index, int) else position
-                reason = choice.get("finish_reason")
-                self._over[index] = bool(reason) or self._over.get(index, False)
+                is_over = bool(choice.get("finish_reason"))
+                self._over[index] = is_over or self._over.get(index, False)
+                has_ended = has_ended or is_over
+        return has_ended
 
     def _rewrite(self, document: JSONValue, values: list[bytes]) -> ModelStreamError | None:
         """Make chunks of a document of another shape: of a token, or of a whole answer."""

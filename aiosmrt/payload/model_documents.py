@@ -137,6 +137,16 @@ class ModelDocumentDecoder(Generic[T]):
         """
         raise NotImplementedError
 
+    def _skip(self, events: int, length: int) -> None:
+        """Take note of so many whole events that were read elsewhere.
+
+        Args:
+            events: how many.
+            length: bytes of them together.
+        """
+        self._number += events
+        self._events.skip(length)
+
     def _flush(self) -> list[T]:
         """Give what was kept for a document that has not come."""
         raise NotImplementedError

@@ -145,6 +145,10 @@ class EventDecoder:
         # As if a break for the line that is open came, and a blank line.
         return self.receive(b"" if self._drop_incomplete else b"\n\n")
 
+    def skip(self, length: int) -> None:
+        """Take note of bytes between two events, which were read elsewhere."""
+        self._offset += length
+
     def locate(self, index: int) -> int:
         """Give the bytes of the stream before an event that came last.
 

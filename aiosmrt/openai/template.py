@@ -1,0 +1,83 @@
+"""Chunks that differ in their text alone: most of a stream, and known without being parsed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from aiosmrt.value import JSONValue
+
+__all__ = ["ChunkTemplate"]
+
+# The inside of a JSON string, RFC 8259, section 7; whether it is UTF-8 is seen elsewhere.
+_INSIDE: Final = rb'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+'
+_is_inside = re.compile(_INSIDE).fullmatch
+_find_text = re.compile(rb'"content": ?"(' + _INSIDE + rb')"').search
+_DATA: Final = b"data: "
+_MISSES: Final = 16  # of templates that fitted nothing, after which no other is made
+
+
+class ChunkTemplate:
+    """Knows an event by another one, of which all is the same but `delta.content`.
+
+    What a document says beside its text is what is judged in it; where that is the same, byte by
+    byte, so is the judgement.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._behind = b""
+        self._misses = 0
+
+    def fits(self, event: bytes) -> bool:
+        """Tell whether an event, without the blank line at its end, is as the one that was learned.
+
+        It is none where its text is no UTF-8.
+        """
+        before, behind = self._before, self._behind
+        if not (before and event.startswith(before) and event.endswith(behind)):
+            return False
+        text = event[len(before) : len(event) - len(behind)]
+        self._misses = 0
+        return (text.isascii() or _is_utf8(text)) and _is_inside(text) is not None
+
+    def learn(self, event: bytes, document: JSONValue) -> None:
+        """Take an event that says nothing beside a text of its only choice.
+
+        Args:
+            event: with the blank line at its end.
+            document: what is in it.
+        """
+        if self._misses == _MISSES or event.find(b"\n") != len(event) - 2:
+            return  # it is not alone
+        event = event[:-2]
+        found = _find_text(event)
+        if found is None or not event.startswith(_DATA):
+            return
+        before, behind = event[: found.start(1)], event[found.end(1) :]
+        self._misses += 1
+        # As the parser has it: nothing else, such as a name that is there twice, depends on it.
+        if _parse(before + behind) == _replace_text(document):
+            self._before, self._behind = before, behind
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _parse(event: bytes) -> JSONValue:
+    document: JSONValue = json.loads(event.removeprefix(_DATA))
+    return document
+
+
+def _replace_text(document: JSONValue) -> object:
+    """Give the document with an empty text in its only choice, None where it is another kind."""
+    match document:
+        case {"choices": [{"delta": {"content": str(), **delta}, **choice}], **members}:
+            said = {**choice, "delta": {**delta, "content": ""}}
+            return {**members, "choices": [said]}
+    return None
