@@ -165,6 +165,11 @@ def test_choices_are_told_apart_by_their_index_or_their_place() -> None:
     assert chunks[0].raw is chunks[1].raw
 
 
+def test_several_outputs_of_older_lmi_are_choices() -> None:
+    chunks = _decode({"outputs": ["a", "b"]}, {"outputs": ["A", "B"]}, shape="lmi")
+    assert [message.text for message in _add(chunks)] == ["aA", "bB"]
+
+
 def test_a_usage_that_comes_with_every_chunk_or_alone() -> None:
     document: dict[str, JSONValue] = {"choices": [{"delta": {"content": "a"}}]}
     counted: dict[str, JSONValue] = {"completion_tokens": 1}
