@@ -94,7 +94,8 @@ class LocalEndpoint(Script):
         tls: a server's context, for https.
 
     Attributes:
-        requests: each `InvocationRequest` that passed signature and validation, oldest first.
+        requests: each `InvocationRequest` that passed signature and validation, oldest first: a
+            list that finds some by their members (`where`), and the only one (`only`).
         objects: what the local S3 holds.
 
     Raises:

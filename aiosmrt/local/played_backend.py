@@ -54,10 +54,11 @@ class PlayedBackend:
     ) -> AsyncGenerator[bytes | str]:
         rest = b""
         async for part in parts:
-            rest += encode_value(part)
-            while len(rest) >= length:
-                yield rest[:length]
-                rest = rest[length:]
+            data = rest + encode_value(part)
+            whole = len(data) - len(data) % length
+            for start in range(0, whole, length):
+                yield data[start : start + length]
+            rest = data[whole:]
         if rest:
             yield rest
 

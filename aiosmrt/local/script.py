@@ -72,8 +72,11 @@ class Script:
             ConfigurationError: no content, two, or one that cannot be written.
             TypeError: an option that does not exist.
         """
-        if error is None and not any(name in options for name in CONTENTS):
+        contents = [name for name in CONTENTS if name in options]
+        if error is None and not contents:
             raise ConfigurationError(f"an answer needs a content: {', '.join(CONTENTS)} or error")
+        if error is not None and contents:
+            raise ConfigurationError(f"error and {contents[0]}: an answer has one content")
         if error is not None:
             self._add("answer", {"error": error}, options, Play(refusal=error))
         else:

@@ -175,17 +175,22 @@ class Steps:
     def take(self, request: InvocationRequest) -> Step | None:
         """Give the step that a request gets, and count it."""
         with self._lock:
-            fitting = [
-                step
-                for step in self._steps
-                if step.left and not step.play.connection and not step.match.explain(request)
-            ]
-            step = min(fitting, key=lambda step: not step.limited, default=None)
+            step = self._find(request)
             if step is not None:
                 step.serve()
         if self.find_connection_step() is not None:
             self.changed()
         return step
+
+    def _find(self, request: InvocationRequest) -> Step | None:
+        rule = None
+        for step in self._steps:
+            asked = step.left and step.play.connection is None and (step.limited or rule is None)
+            if asked and not step.match.explain(request):
+                if step.limited:
+                    return step
+                rule = step
+        return rule
 
     def find_connection_step(self) -> Step | None:
         """Give the step for connections that is due: no step for a request stands before it."""

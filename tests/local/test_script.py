@@ -69,6 +69,17 @@ async def test_what_comes_to_no_end_is_the_rule_and_the_rest_are_exceptions(stag
     assert [(await stage.invoke()).text() for _ in range(3)] == ["once", *["as a rule"] * 2]
 
 
+async def test_only_steps_that_may_be_taken_are_asked(stage: Stage) -> None:
+    def never(request: InvocationRequest) -> bool:
+        raise AssertionError("a step before this one is for the request")
+
+    stage.endpoint.answer(text="first")
+    stage.endpoint.answer(text="second", on=never, optional=True)
+    assert (await stage.invoke()).text() == "first"
+    stage.endpoint.answer(text="third")  # a test that raises says no
+    assert (await stage.invoke()).text() == "third"
+
+
 @pytest.mark.parametrize(
     "on",
     [
@@ -353,6 +364,7 @@ async def test_a_step_can_be_said_from_any_thread(stage: Stage) -> None:
     [
         (lambda e: e.answer(), ConfigurationError, "an answer needs a content"),
         (lambda e: e.answer(json=1, text="x"), ConfigurationError, "json and text"),
+        (lambda e: e.answer(error=ACCESS_DENIED, text="x"), ConfigurationError, "error and text"),
         (lambda e: e.answer(text=b"x"), ConfigurationError, "text must be str"),
         (lambda e: e.answer(body="x"), ConfigurationError, "body must be bytes"),
         (lambda e: e.answer(stream="abc"), ConfigurationError, "stream is a list"),
