@@ -143,7 +143,7 @@ HALF_MADE = [
 
 @pytest.mark.parametrize("kind", HALF_MADE)
 def test_what_is_not_made_to_its_end_has_a_representation(kind: type) -> None:
-    half: object = object.__new__(kind)
+    half: object = kind.__new__(kind)
     assert kind.__name__ in repr(half)
 
 

@@ -196,8 +196,12 @@ class Job:
             self._write_up.set()
             await writing
             await self._end()
-        if self._fault is not None:
-            raise self._fault
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            try:
+                raise fault
+            finally:
+                del fault  # or its traceback and this frame would keep each other
 
     def _take(self, outcome: Outcome[Answer]) -> None:
         self._pending.append((outcome, time.time()))
@@ -240,7 +244,10 @@ class Job:
                     break
                 for row in block:
                     if isinstance(row, ParameterError):
-                        raise row
+                        try:
+                            raise row
+                        finally:
+                            del row, block  # as above
                     self._ahead.append(row)
                     self._ahead_bytes += len(row.body)
                 self._write_up.set()

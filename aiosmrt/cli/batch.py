@@ -266,7 +266,10 @@ class _Run:
         elif isinstance(fault, AiosmrtError):
             complain(fault)
         elif fault is not None:
-            raise fault
+            try:
+                raise fault
+            finally:
+                del fault  # or its traceback and this frame would keep each other
         figures = self._figures
         if store is not None:
             await run_in_thread(functools.partial(store.write_failed, rows))
