@@ -9,6 +9,7 @@ import json
 import pickle
 import pkgutil
 from collections.abc import Iterator
+from typing import Any
 
 import aiohttp
 import attrs
@@ -142,7 +143,7 @@ HALF_MADE = [
 
 
 @pytest.mark.parametrize("kind", HALF_MADE)
-def test_what_is_not_made_to_its_end_has_a_representation(kind: type) -> None:
+def test_what_is_not_made_to_its_end_has_a_representation(kind: Any) -> None:
     half: object = kind.__new__(kind)
     assert kind.__name__ in repr(half)
 
