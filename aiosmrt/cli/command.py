@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import json
-import ssl
 import sys
-import tempfile
-from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from aiosmrt.async_inference import AsyncInferenceResult, AsyncInvocation
 from aiosmrt.cli.arguments import (
     COMMANDS,
     build_parser,
@@ -21,29 +15,9 @@ from aiosmrt.cli.arguments import (
     read_options,
     read_parameters,
 )
-from aiosmrt.cli.chat import chat
-from aiosmrt.cli.configuration import show_configuration
-from aiosmrt.cli.demo import demonstrate
-from aiosmrt.cli.records import (
-    describe,
-    describe_body,
-    describe_metadata,
-    write_head,
-    write_line,
-    write_metadata,
-)
-from aiosmrt.cli.reloading import serve_again
-from aiosmrt.cli.terminal import Output, complain, drop_output, show_log, warn
-from aiosmrt.cli.token import print_token
-from aiosmrt.cli.views import read_view
-from aiosmrt.cli.waiting import wait_for_output
-from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.cli.terminal import complain, drop_output, show_log, warn
 from aiosmrt.config import Config
 from aiosmrt.errors import AiosmrtError, ParameterError
-from aiosmrt.local import ServiceLimits, load_certificate, load_model, make_certificate, serve
-from aiosmrt.models import InvokeEndpointResponse
-from aiosmrt.plain_text import to_line
-from aiosmrt.response_stream import ResponseStream
 
 __all__ = ["main"]
 
@@ -82,6 +56,8 @@ def _obey(arguments: Sequence[str] | None) -> int:
     # Whoever serves is to see who asks.
     show_log(getattr(parsed, "verbosity", 0) + (parsed.command == "serve"))
     if parsed.command == "serve" and parsed.reload:
+        from aiosmrt.cli.reloading import serve_again  # noqa: PLC0415
+
         words = sys.argv[1:] if arguments is None else arguments
         return serve_again(words, [parsed.script] if parsed.script else [])
     exposed = find_exposure(parsed)
@@ -96,6 +72,8 @@ def _obey(arguments: Sequence[str] | None) -> int:
         return _USAGE
     try:
         if parsed.command == "config":
+            from aiosmrt.cli.configuration import show_configuration  # noqa: PLC0415
+
             options: dict[str, Any] = read_options(parsed)
             show_configuration(Config(**options), as_json=parsed.json)
         else:
@@ -106,12 +84,18 @@ def _obey(arguments: Sequence[str] | None) -> int:
     return 0
 
 
+# Each command imports what it needs: what the others do would take its time before this one does
+# anything.
+
+
 def _begin(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
     """Do what needs an event loop, or several."""
     if arguments.command == "chat":
+        from aiosmrt.cli.chat import chat  # noqa: PLC0415
+
         return chat(arguments, read_options(arguments))
     if arguments.command == "batch":
-        from aiosmrt.cli.batch import batch  # noqa: PLC0415 - start-up time
+        from aiosmrt.cli.batch import batch  # noqa: PLC0415
 
         return batch(arguments, read_options(arguments), COMMANDS[arguments.operation])
     return asyncio.run(_run(arguments, parameters))
@@ -119,158 +103,19 @@ def _begin(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
 
 async def _run(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
     if arguments.command == "serve":
-        await _serve(arguments)
+        from aiosmrt.cli.serve import serve_endpoint  # noqa: PLC0415
+
+        await serve_endpoint(arguments)
     elif arguments.command == "demo":
+        from aiosmrt.cli.demo import demonstrate  # noqa: PLC0415
+
         await demonstrate()
     elif arguments.command == "token":
+        from aiosmrt.cli.token import print_token  # noqa: PLC0415
+
         await print_token(arguments, read_options(arguments))
     else:
-        return await _call(arguments, parameters)
+        from aiosmrt.cli.call import call  # noqa: PLC0415
+
+        return await call(arguments, parameters)
     return 0
-
-
-async def _serve(arguments: argparse.Namespace) -> None:
-    with contextlib.ExitStack() as stack:
-        await _serve_with(arguments, _find_tls(arguments, stack))
-
-
-def _find_tls(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> ssl.SSLContext | None:
-    if arguments.tls_cert is not None:
-        return load_certificate(arguments.tls_cert, arguments.tls_key)
-    if not arguments.tls:
-        return None
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiosmrt-")))
-    context, bundle = make_certificate(arguments.host, folder)
-    sys.stderr.write(f"AWS_CA_BUNDLE={bundle}\n")
-    sys.stderr.flush()
-    return context
-
-
-async def _serve_with(arguments: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        upstream: str | SageMakerRuntimeClient | None = arguments.upstream
-        if arguments.forward:
-            upstream = await stack.enter_async_context(SageMakerRuntimeClient())
-        await _serve_behind(arguments, tls, upstream)
-
-
-async def _serve_behind(
-    arguments: argparse.Namespace,
-    tls: ssl.SSLContext | None,
-    upstream: str | SageMakerRuntimeClient | None,
-) -> None:
-    await serve(
-        load_model(arguments.model) if arguments.model else None,
-        upstream=upstream,
-        script=arguments.script,
-        record=arguments.record,
-        host=arguments.host,
-        port=arguments.port,
-        auth=arguments.auth,
-        region_name=arguments.region_name,
-        access_key_id=arguments.access_key_id,
-        secret_access_key=arguments.secret_access_key,
-        s3_endpoint_url=arguments.s3_endpoint_url,
-        service_limits=ServiceLimits() if arguments.service_limits else None,
-        tls=tls,
-    )
-
-
-async def _call(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
-    # The parser has made sure of names and types; TypedDicts cannot be built from it.
-    options: dict[str, Any] = read_options(arguments)
-    output = Output()
-    try:
-        return await _print_call(arguments, parameters, options, output)
-    finally:
-        output.end()
-
-
-async def _print_call(
-    arguments: argparse.Namespace,
-    parameters: dict[str, Any],
-    options: dict[str, Any],
-    output: Output,
-) -> int:
-    async with SageMakerRuntimeClient(**options) as client:
-        if arguments.command == "invoke":
-            response = await client.invoke_endpoint(**parameters)
-            _print_response(response, arguments, output)
-        elif arguments.command == "stream":
-            async with client.invoke_endpoint_with_response_stream(**parameters) as stream:
-                await _print_stream(stream, arguments, output)
-        elif arguments.command == "result":
-            saved = [client.resume_async_invocation(text) for text in parameters["saved"]]
-            if arguments.json or len(saved) != 1:
-                return await _print_results(client.wait_for_results(saved, arguments.wait), output)
-            output.write(await wait_for_output(saved[0], arguments.wait))
-        else:
-            invocation = await client.invoke_endpoint_async(**parameters)
-            _print_invocation(invocation, arguments, output)
-            if arguments.wait is not None and arguments.json:
-                results = client.wait_for_results([invocation], arguments.wait)
-                return await _print_results(results, output)
-            if arguments.wait is not None:
-                output.write(await wait_for_output(invocation, arguments.wait))
-    return 0
-
-
-async def _print_stream(
-    stream: ResponseStream, arguments: argparse.Namespace, output: Output
-) -> None:
-    if arguments.json:
-        body = describe_body(await stream.read())
-        output.write(write_line({**body, **describe(stream)}))
-        return
-    if arguments.include:
-        output.write(write_head(stream))
-    async for piece in read_view(stream, arguments.view):
-        output.write(piece)
-
-
-def _print_invocation(
-    invocation: AsyncInvocation, arguments: argparse.Namespace, output: Output
-) -> None:
-    """Print what is known before the output is there; the rest is printed with it."""
-    if arguments.include and invocation.metadata is not None:
-        output.write(write_metadata(invocation.metadata))
-    if arguments.wait is None:
-        record = json.loads(invocation.to_json())
-        if arguments.json and invocation.metadata is not None:
-            record["metadata"] = describe_metadata(invocation.metadata)
-        output.write(write_line(record))
-
-
-def _print_response(
-    response: InvokeEndpointResponse, arguments: argparse.Namespace, output: Output
-) -> None:
-    if arguments.json:
-        output.write(write_line({**describe_body(response.body), **describe(response)}))
-        return
-    if arguments.include:
-        output.write(write_head(response))
-    elif response.new_session_id is not None:
-        # Without it the session, which was opened, could not be used.
-        warn(f"for the next call of this session: --session-id {to_line(response.new_session_id)}")
-    output.write(response.body)
-
-
-async def _print_results(results: AsyncGenerator[AsyncInferenceResult], output: Output) -> int:
-    """Print a line for each, as they are complete; 1 where one has failed."""
-    status = 0
-    async with contextlib.aclosing(results):
-        async for result in results:
-            record = json.loads(result.invocation.to_json())
-            if result.output is not None:
-                record |= describe_body(result.output.body)
-                record["content_type"] = result.output.content_type
-                record["metadata"] = describe_metadata(result.output.metadata)
-            if result.error is not None:
-                status = _FAILED
-                record["error"] = {
-                    "type": type(result.error).__name__,
-                    "message": str(result.error),
-                }
-                complain(result.error)
-            output.write(write_line(record))
-    return status
