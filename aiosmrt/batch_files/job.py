@@ -7,22 +7,17 @@ import collections
 import functools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from typing import Final, Protocol, TypeAlias
-
-import attrs
+from typing import Final, Protocol
 
 from aiosmrt.batch import Batch, Outcome, Request
-from aiosmrt.batch_files.answer_view import may_have_run, show_error, show_response
 from aiosmrt.batch_files.figures import Figures
 from aiosmrt.batch_files.input_row import InputRow
-from aiosmrt.batch_files.output_line import Failure, Record, write_line
+from aiosmrt.batch_files.outcome_line import Answer, Written, write_outcome
+from aiosmrt.batch_files.output_line import Record
 from aiosmrt.errors import AiosmrtError, ParameterError
-from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
 from aiosmrt.threads import run_in_thread
 
 __all__ = ["Job", "Sink"]
-
-Answer: TypeAlias = InvokeEndpointResponse | AsyncInferenceOutput
 
 _ROWS: Final = 64  # that are read at a time, and wait at most
 _BYTES: Final = 1 << 20  # after which no further one is read
@@ -47,51 +42,6 @@ class Sink(Protocol):
 
     def settle(self, record: Record) -> None:
         """Take note of a row that is on the disk."""
-
-
-@attrs.frozen(eq=False)
-class _Rendered:
-    record: Record
-    message: str
-    line: bytes
-
-
-def _render(outcome: Outcome[Answer], ended_at: float, view: str | None) -> _Rendered:
-    """Make a line of an outcome.
-
-    Args:
-        outcome: of a row, which is its key.
-        ended_at: when it was there, in seconds since 1970.
-        view: of its response; `None` as the content type says.
-    """
-    row, response, error = outcome.key, outcome.response, outcome.error
-    assert isinstance(row, InputRow)  # noqa: S101 - `Job` has made it the key
-    shown = b""
-    if response is not None:
-        try:
-            shown = show_response(response, view)
-        except AiosmrtError as problem:
-            error = problem
-    failure = None
-    if error is not None:
-        failure = Failure(response is not None or may_have_run(error), type(error).__name__)
-        shown = show_error(error, response)
-    first_byte = request_id = None
-    if response is not None:
-        request_id = response.metadata.request_id
-        if isinstance(response, InvokeEndpointResponse):  # else it is S3's
-            first_byte = response.metadata.time_to_first_byte
-    elif isinstance(error, AiosmrtError):
-        request_id = error.request_id
-    record = Record(
-        index=row.index,
-        ended_at=ended_at,
-        seconds=outcome.seconds,
-        first_byte=first_byte,
-        attempts=len(outcome.attempts),
-        failure=failure,
-    )
-    return _Rendered(record, str(error or ""), write_line(record, row.key, request_id, shown))
 
 
 class Job:
@@ -143,9 +93,9 @@ class Job:
         self._becoming = 0  # of those that will be
         self._wanting = False
         self._pending: list[tuple[Outcome[Answer], float]] = []
-        self._unsynced: list[_Rendered] = []
+        self._unsynced: list[tuple[Record, str]] = []
         self._unsent: list[int] = []  # rows that were begun all the same
-        self._fault: Exception | None = None
+        self._fault: BaseException | None = None
         self._stopping = self._closing = False
         self._take_up, self._write_up, self._read_up, self._sync_up = (
             asyncio.Event() for _ in range(4)
@@ -178,6 +128,8 @@ class Job:
         reading, writing, syncing = (
             asyncio.create_task(work) for work in (self._read(), self._write(), self._sync())
         )
+        for task in (reading, writing, syncing):
+            task.add_done_callback(self._notice)
         batch = begin(self._feed())
         try:
             async with batch:
@@ -194,7 +146,7 @@ class Job:
             await asyncio.wait([reading, syncing])
             self._closing = True
             self._write_up.set()
-            await writing
+            await asyncio.wait([writing])
             await self._end()
         fault, self._fault = self._fault, None
         if fault is not None:
@@ -225,7 +177,12 @@ class Job:
         else:
             self._count_synced(len(self._unsynced))
 
-    def _fail(self, error: Exception) -> None:
+    def _notice(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
         self._fault = self._fault or error
         self.stop()
 
@@ -279,7 +236,7 @@ class Job:
             if outcomes or rows:
                 self._becoming = len(rows)
                 try:
-                    rendered = await run_in_thread(functools.partial(self._commit, outcomes, rows))
+                    written = await run_in_thread(functools.partial(self._commit, outcomes, rows))
                 except OSError as error:
                     # They are kept: the disk may have room again when all else is finished.
                     self._fail(error)
@@ -289,7 +246,7 @@ class Job:
                     return
                 del self._pending[: len(outcomes)]
                 self._written += len(outcomes)
-                self._unsynced += rendered
+                self._unsynced += [(one.record, one.message) for one in written]
                 self._ready.extend(rows)
                 self._becoming = 0
                 self._sync_up.set()
@@ -301,11 +258,11 @@ class Job:
 
     def _commit(
         self, outcomes: Sequence[tuple[Outcome[Answer], float]], rows: Sequence[InputRow]
-    ) -> list[_Rendered]:
-        rendered = [_render(outcome, ended_at, self._view) for outcome, ended_at in outcomes]
-        lines = [one.line for one in rendered]
+    ) -> list[Written]:
+        written = [write_outcome(outcome, ended_at, self._view) for outcome, ended_at in outcomes]
+        lines = [one.line for one in written]
         self._sink.write(lines, [row.index for row in rows], self.limit)
-        return rendered
+        return written
 
     async def _sync(self) -> None:
         """Count what is on the disk, of many lines at a time, since the disk takes its time."""
@@ -321,9 +278,9 @@ class Job:
             self._fail(error)
 
     def _count_synced(self, count: int) -> None:
-        for one in self._unsynced[:count]:
-            self.figures.add(one.record, one.message)
-            self._sink.settle(one.record)
+        for record, message in self._unsynced[:count]:
+            self.figures.add(record, message)
+            self._sink.settle(record)
         del self._unsynced[:count]
 
     async def _feed(self) -> AsyncGenerator[tuple[InputRow, Request]]:

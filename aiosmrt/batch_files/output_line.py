@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import re
 from typing import Final
@@ -11,6 +12,7 @@ import attrs
 
 __all__ = ["Failure", "Record", "read_line", "read_message", "write_line"]
 
+_quote: Final = json.encoder.encode_basestring_ascii
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 _NUMBER: Final = rb"\d{1,15}(?:\.\d{1,9})?"
 # Its beginning, which is all that has to be looked at to know what became of a row.
@@ -59,6 +61,12 @@ class Record:
     failure: Failure | None
 
 
+@functools.lru_cache(maxsize=2)
+def _write_second(second: int) -> str:
+    """Write a moment in UTC, which many lines have in common."""
+    return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def write_line(record: Record, key: str | int, request_id: str | None, shown: bytes) -> bytes:
     """Write a line.
 
@@ -68,13 +76,13 @@ def write_line(record: Record, key: str | int, request_id: str | None, shown: by
         request_id: the service's, of the last request.
         shown: the members `response` or `error`, with those beside them.
     """
-    ended_at = datetime.datetime.fromtimestamp(record.ended_at, datetime.UTC)
+    second, milliseconds = divmod(int(record.ended_at * 1000), 1000)
     first_byte = "null" if record.first_byte is None else f"{record.first_byte:.6f}"
     head = (
-        f'{{"key": {json.dumps(key)}, "index": {record.index}, '
-        f'"ended_at": "{ended_at.isoformat(timespec="milliseconds")}", '
-        f'"seconds": {record.seconds:.6f}, "first_byte": {first_byte}, '
-        f'"attempts": {record.attempts}, "request_id": {json.dumps(request_id)}, '
+        f'{{"key": {_quote(key) if isinstance(key, str) else key}, "index": {record.index}, '
+        f'"ended_at": "{_write_second(second)}.{milliseconds:03}+00:00", '
+        f'"seconds": {record.seconds:.6f}, "first_byte": {first_byte}, "attempts": '
+        f'{record.attempts}, "request_id": {"null" if request_id is None else _quote(request_id)}, '
     )
     return b"%b%b}\n" % (head.encode(), shown)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -215,7 +216,7 @@ def test_ctrl_c_has_rows_under_way_finished_and_says_how_to_go_on(
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "stopping: 4 rows under way will be finished; Ctrl-C again breaks them off" in said
+    assert re.search(r"stopping: \d rows? under way will be finished; Ctrl-C again breaks", said)
     done = len(_read())
     assert 8 <= done < 200
     assert f"{200 - done} rows left: the same command goes on with --resume" in said
