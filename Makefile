@@ -52,7 +52,8 @@ browser: .venv/installed
 integration: .venv-integration/installed
 	AIOSMRT_NODE_MODULES=$(CURDIR)/.venv-integration/javascript/node_modules \
 	.venv-integration/bin/python -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -s -v \
-		tests/integration/check_predictions.py tests/integration/check_clients.py
+		tests/integration/check_predictions.py tests/integration/check_clients.py \
+		tests/integration/check_ray.py
 
 .venv-bench/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-bench

@@ -24,6 +24,7 @@ WINGS = (
     "local",
     "__init__",
     "otel",
+    "ray",
     "asgi",
     "openai",
     "client",
