@@ -229,7 +229,7 @@ def test_the_tutorial_runs_as_it_is_printed(tmp_path: Path) -> None:
     blocks = re.findall(
         r"^```(\S+)(?: python\n:caption: (\S+)\n)?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
     )
-    script, expected = "set -m\n", []
+    script, expected = "", []
     for kind, name, body in blocks:
         if name:
             (tmp_path / name).write_text(body)
@@ -250,7 +250,7 @@ def test_the_tutorial_runs_as_it_is_printed(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

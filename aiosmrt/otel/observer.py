@@ -110,13 +110,12 @@ class Observer:
 
     @_never_fails
     def _add_trace(self, event: BeforeSend) -> None:
-        call = self._calls[event.call_id]
         carrier: dict[str, str] = {}
-        TraceContextTextMapPropagator().inject(carrier, call.inner)
+        TraceContextTextMapPropagator().inject(carrier, self._calls[event.call_id].inner)
+        parent = carrier.get("traceparent")
         given = event.headers.get(_CUSTOM_ATTRIBUTES)
-        added = f"traceparent={carrier['traceparent']}"
-        joined = f"{given},{added}" if given else added
-        if len(joined) <= _LONGEST:
+        joined = f"{given},traceparent={parent}" if given else f"traceparent={parent}"
+        if parent is not None and len(joined) <= _LONGEST:
             event.headers[_CUSTOM_ATTRIBUTES] = joined
 
     @_never_fails
@@ -140,6 +139,7 @@ class Observer:
         call = self._calls.pop(event.call_id, None)
         if call is None:
             return
+        _restore(call)
         if self._instruments is not None:
             self._measure(self._instruments, event, call)
         operation = find_operation(event.view) if self._gen_ai else None
@@ -148,7 +148,6 @@ class Observer:
             self._instruments.model.measure(event, described, call.first_at)
         if call.inner is not None:
             _end_span(trace.get_current_span(call.inner), event, call, operation)
-            _restore(call)
 
     def _measure(self, instruments: Instruments, event: OnEnd, call: _Observed) -> None:
         dimensions = call.names.dimensions
