@@ -37,6 +37,8 @@ class ChunkTemplate:
         before, behind = self._before, self._behind
         if not (before and event.startswith(before) and event.endswith(behind)):
             return False
+        if len(event) < len(before) + len(behind):
+            return False  # they share a quotation mark, maybe
         text = event[len(before) : len(event) - len(behind)]
         self._misses = 0
         return (text.isascii() or _is_utf8(text)) and _is_inside(text) is not None

@@ -23,23 +23,21 @@ if TYPE_CHECKING:
 
 Until: TypeAlias = Callable[..., Awaitable[None]]
 
-_ROUNDS: Final = int(os.environ.get("AIOSMRT_CANCELLED_AGENTS", "3"))
+_ROUNDS: Final = int(os.environ.get("AIOSMRT_CANCELLED_AGENTS", "2"))
 _AGENTS: Final = 100
 _SLOTS: Final = 20
-_SECONDS: Final = 0.5  # within which an agent is cancelled
 
 
 class _Container:
-    """A model that takes its time, and counts what it has under way."""
+    """A model that takes its time, and counts what it has under way and each of its steps."""
 
     def __init__(self, chats: type[Chats], chance: random.Random) -> None:
-        self.running = self.started = 0
+        self.running = self.steps = 0
         self._chats = chats
         self._chance = chance
 
     async def __call__(self, request: InvocationRequest) -> object:
         self.running += 1
-        self.started += 1
         try:
             await self._pause()
             if request.operation == "InvokeEndpoint":
@@ -58,6 +56,7 @@ class _Container:
             self.running -= 1
 
     async def _pause(self) -> None:
+        self.steps += 1
         await asyncio.sleep(self._chance.choice([0, 0.001, 0.02]))
 
 
@@ -74,6 +73,19 @@ async def _act(ai: openai.AsyncOpenAI, chats: type[Chats], chance: random.Random
                     break
 
 
+async def _cancel(
+    agents: list[asyncio.Task[None]], container: _Container, chance: random.Random
+) -> None:
+    """Cancel one agent after the other, with steps of the model in between, and moments."""
+    chance.shuffle(agents)
+    for agent in agents:
+        steps = container.steps + chance.randrange(4)
+        while container.steps < steps:  # noqa: ASYNC110 - it is what others do
+            await asyncio.sleep(0)
+        await asyncio.sleep(chance.choice([0, 0, chance.random() * 0.002]))
+        agent.cancel()
+
+
 @pytest.mark.asyncio
 async def test_agents_that_are_cancelled_leave_nothing_behind(
     chats: type[Chats], until: Until
@@ -88,8 +100,7 @@ async def test_agents_that_are_cancelled_leave_nothing_behind(
         await ai.chat.completions.create(**chats.ASK)
         for _ in range(_ROUNDS):
             agents = [asyncio.create_task(_act(ai, chats, chance)) for _ in range(_AGENTS)]
-            for agent in agents:
-                asyncio.get_running_loop().call_later(chance.random() * _SECONDS, agent.cancel)
+            await _cancel(agents, container, chance)
             outcomes = await asyncio.gather(*agents, return_exceptions=True)
             assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
             stats = client.stats()
@@ -97,7 +108,6 @@ async def test_agents_that_are_cancelled_leave_nothing_behind(
             await until(lambda: container.running == 0)
             gc.collect()  # what was left open would warn
             endpoint.requests.clear()
-        assert container.started > _ROUNDS
         # Every slot is free.
         async with asyncio.timeout(10):
             await asyncio.gather(*(ai.chat.completions.create(**chats.ASK) for _ in range(_SLOTS)))

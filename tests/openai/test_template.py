@@ -72,6 +72,7 @@ def test_what_is_no_text_fits_not(text: bytes) -> None:
         write("first", delta={"reasoning": "x"}),
         b"data: [DONE]",
         b"",
+        write("").replace(b'""', b'"'),  # one quotation mark for both
     ],
 )
 def test_another_document_fits_not(event: bytes) -> None:

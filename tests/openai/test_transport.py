@@ -218,19 +218,19 @@ async def test_a_timeout_of_the_sdk_is_a_limit_of_the_call(hung: Any, chats: typ
     for stream in (False, True):
         asked = {**chats.ASK, "stream": stream}
         errors = [
-            await hung(lambda ai, a=asked: ai.chat.completions.create(**a, timeout=0.1)),
+            await hung(lambda ai, a=asked: ai.chat.completions.create(**a, timeout=0.5)),
             await hung(
-                lambda ai, a=asked: ai.with_options(timeout=0.1).chat.completions.create(**a)
+                lambda ai, a=asked: ai.with_options(timeout=0.5).chat.completions.create(**a)
             ),
             await hung(
                 lambda ai, a=asked: ai.chat.completions.create(
-                    **a, timeout=openai.Timeout(None, read=0.1)
+                    **a, timeout=openai.Timeout(None, read=0.5)
                 )
             ),
         ]
         for error in errors:
             assert isinstance(error, aiosmrt.FirstByteTimeout)
-            assert (error.limit, error.seconds, error.may_have_run) == ("first_byte", 0.1, True)
+            assert (error.limit, error.seconds, error.may_have_run) == ("first_byte", 0.5, True)
 
 
 async def test_the_clients_limits_hold_where_the_sdk_was_told_none(
@@ -250,7 +250,7 @@ async def test_the_clients_limits_hold_where_the_sdk_was_told_none(
 
 
 async def test_pool_is_the_wait_for_a_place(
-    serve: Any, events: Any, connect: Any, chats: type[Chats]
+    serve: Any, events: Any, connect: Any, chats: type[Chats], until: Until
 ) -> None:
     async with (
         serve(events.play(events.hang)) as server,
@@ -258,7 +258,7 @@ async def test_pool_is_the_wait_for_a_place(
     ):
         ai = aiosmrt.openai.connect(client, endpoint_name="llm")
         first = asyncio.create_task(ai.chat.completions.create(**chats.ASK))
-        await asyncio.sleep(0.05)
+        await until(lambda: client.stats().in_flight == 1, seconds=30)
         with pytest.raises(aiosmrt.SlotTimeout):
             await ai.chat.completions.create(**chats.ASK, timeout=openai.Timeout(5, pool=0.05))
         first.cancel()
@@ -338,7 +338,7 @@ async def test_a_stream_of_the_sdks_that_is_dropped_is_left_to_the_collector(
 
     async with talk(lambda _: iter(chats.stream("a", "b", "c"))) as there:
         await drop()
-        await until(lambda: gc.collect() >= 0 and there.client.stats().in_flight == 0)
+        await until(lambda: gc.collect() >= 0 and there.client.stats().in_flight == 0, 30)
 
 
 async def test_closing_the_sdk_client_stops_what_it_has_open(
