@@ -11,15 +11,18 @@ from aiosmrt.value import JSONValue
 __all__ = ["ChunkTemplate"]
 
 # The inside of a JSON string, RFC 8259, section 7; whether it is UTF-8 is seen elsewhere.
-_INSIDE: Final = rb'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+'
-_is_inside = re.compile(_INSIDE).fullmatch
-_find_text = re.compile(rb'"content": ?"(' + _INSIDE + rb')"').search
+_CHARACTER: Final = rb'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))'
+_is_inside = re.compile(_CHARACTER + rb"*+").fullmatch
+# What a model says, and what it thinks, under its newer and older name.
+_find_text = re.compile(
+    rb'"(content|reasoning|reasoning_content)": ?"(' + _CHARACTER + rb'++)"'
+).search
 _DATA: Final = b"data: "
 _MISSES: Final = 16  # of templates that fitted nothing, after which no other is made
 
 
 class ChunkTemplate:
-    """Knows an event by another one, of which all is the same but `delta.content`.
+    """Knows an event by another one, of which all is the same but the text of its delta.
 
     What a document says beside its text is what is judged in it; where that is the same, byte by
     byte, so is the judgement.
@@ -56,10 +59,10 @@ class ChunkTemplate:
         found = _find_text(event)
         if found is None or not event.startswith(_DATA):
             return
-        before, behind = event[: found.start(1)], event[found.end(1) :]
+        before, behind = event[: found.start(2)], event[found.end(2) :]
         self._misses += 1
         # As the parser has it: nothing else, such as a name that is there twice, depends on it.
-        if _parse(before + behind) == _replace_text(document):
+        if _parse(before + behind) == _remove_text(document, found[1].decode()):
             self._before, self._behind = before, behind
 
 
@@ -76,10 +79,10 @@ def _parse(event: bytes) -> JSONValue:
     return document
 
 
-def _replace_text(document: JSONValue) -> object:
+def _remove_text(document: JSONValue, name: str) -> object:
     """Give the document with an empty text in its only choice, None where it is another kind."""
     match document:
-        case {"choices": [{"delta": {"content": str(), **delta}, **choice}], **members}:
-            said = {**choice, "delta": {**delta, "content": ""}}
+        case {"choices": [{"delta": {**delta}, **choice}], **members} if delta.get(name):
+            said = {**choice, "delta": {**delta, name: ""}}
             return {**members, "choices": [said]}
     return None

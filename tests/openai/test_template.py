@@ -45,6 +45,14 @@ def test_any_text_fits(text: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["content", "reasoning", "reasoning_content"])
+def test_what_a_model_thinks_fits_as_what_it_says(name: str) -> None:
+    first, other = (
+        write("", delta={"role": "assistant", "content": "", name: text}) for text in ("a", "b")
+    )
+    assert learn(first).fits(other)
+
+
 @given(st.binary(max_size=40), st.integers(0, 40), st.integers(0, 40))
 def test_what_fits_differs_in_its_text_alone(noise: bytes, begin: int, length: int) -> None:
     event = write("first")
@@ -88,6 +96,7 @@ def test_another_document_fits_not(event: bytes) -> None:
         b'data: {"choices": [{"delta": {"role": "assistant"}}]}',
         b'event: x\ndata: {"choices": [{"delta": {"content": "a"}}]}',
         b'id: {"choices": [{"delta": {"content": "a"}}]}',
+        b'data: {"choices": [{"delta": {"tool_calls": [{"content": "a"}]}}]}',
     ],
 )
 def test_what_has_not_one_text_is_not_learned(event: bytes) -> None:
