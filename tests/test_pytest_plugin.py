@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -141,10 +142,11 @@ def test_a_client_of_a_module_lives_through_all_tests(run: Run) -> None:
 
 
 def test_the_environment_is_that_of_the_test_alone(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Run, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:
-    config = tmp_path / "config"
-    config.write_text("[profile mine]\nregion = eu-west-1\n[default]\nregion = eu-west-1\n")
+    config = pytester.mkdir(".aws") / "config"  # at home
+    config.write_text("[profile mine]\nregion = eu-west-1\n[default]\nparameter_validation = no\n")
+    assert os.path.expanduser("~/.aws/config") == str(config)  # noqa: PTH111 - as botocore has it
     for name, value in {
         "AWS_PROFILE": "mine",
         "AWS_CONFIG_FILE": str(config),
@@ -163,6 +165,7 @@ def test_the_environment_is_that_of_the_test_alone(
             assert os.environ["AWS_ENDPOINT_URL_S3"] == url + "/s3"
             session = boto3.Session()
             assert session.region_name == "us-east-1"
+            assert session.available_profiles == []
             keys = session.get_credentials()
             assert (keys.access_key, keys.token) == ("local", None)
             assert "HTTP_PROXY" not in os.environ

@@ -229,6 +229,24 @@ async def test_a_whole_answer_that_breaks_off(
     endpoint.assert_complete()
 
 
+@pytest.mark.parametrize("operation", ["invocations", "invocations-response-stream"])
+async def test_a_reset_is_one_on_the_wire(operation: str) -> None:
+    async with LocalEndpoint(auth=False) as open_endpoint:
+        open_endpoint.reset("part 2", stream=PARTS)
+        open_endpoint.cut(1, stream=PARTS)
+        for ends in (pytest.raises(ConnectionResetError), contextlib.nullcontext()):
+            port = int(open_endpoint.url.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"POST /endpoints/e/{operation} HTTP/1.1\r\nhost: e\r\ncontent-length: 1"
+            writer.write(f"{head}\r\n\r\nx".encode())
+            assert (await reader.readuntil(PARTS[0])).startswith(b"HTTP/1.1 200 OK\r\n")
+            with ends:
+                await reader.read()
+            writer.close()
+            with contextlib.suppress(ConnectionResetError):
+                await writer.wait_closed()
+
+
 @pytest.mark.parametrize("at", ["head", "part 2"])
 async def test_a_whole_answer_that_hangs(endpoint: LocalEndpoint, at: str) -> None:
     endpoint.hang(at, stream=PARTS)
