@@ -9,7 +9,9 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 
-from aiosmrt.calls import Call, CallBuilder, Telemetry, invoke, open_stream
+import attrs
+
+from aiosmrt.calls import CallBuilder, Telemetry, invoke
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.hooks import Hooks
@@ -38,7 +40,6 @@ from aiosmrt.service import (
 )
 from aiosmrt.settings import choose_constraints, configure, refuse_pool_options
 from aiosmrt.tracebacks import hides_locals
-from aiosmrt.transport import PooledResponse
 
 if TYPE_CHECKING:
     from aiosmrt.async_inference import (
@@ -189,7 +190,8 @@ class SageMakerRuntimeClient:
 
     def stats(self) -> ClientStats:
         """Tell what the client and those derived from it are busy with now."""
-        return self._builder.pools.count()
+        limits = self._builder.describe_limits()
+        return attrs.evolve(self._builder.pools.count(), limits=limits)
 
     async def warm_up(self, *, connections: int = 0) -> None:
         """Do what the first calls would have to wait for: settings, credentials, connections.
@@ -313,7 +315,7 @@ class SageMakerRuntimeClient:
             TypeError: a keyword that the operation does not have; everything else when opened,
                 as `invoke_endpoint`, and `EventStreamError` for frames that are not sound.
         """
-        from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening  # noqa: PLC0415 - start-up time
+        from aiosmrt.response_stream import ResponseStreamOpening, begin_response_stream  # noqa: PLC0415 - start-up time
 
         operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
         arguments = Arguments(parameters)
@@ -324,16 +326,7 @@ class SageMakerRuntimeClient:
             self._builder.refuse(operation, arguments, error)
             raise
 
-        async def open_it() -> ResponseStream:
-            pool, caller, call = await self._builder.begin(operation, arguments)
-
-            async def judge(response: PooledResponse, call: Call) -> ResponseStream:
-                content = await open_stream(operation, response)
-                return await ResponseStream(content, call, operation).begin()
-
-            return await caller.call(call, pool, judge)
-
-        return ResponseStreamOpening(open_it)
+        return ResponseStreamOpening(lambda: begin_response_stream(self._builder, arguments))
 
     @hides_locals
     def session(
@@ -395,6 +388,7 @@ class SageMakerRuntimeClient:
         max_in_flight: int | Literal["auto"] = 32,
         ordered: bool = False,
         max_failures: float | None = None,
+        result_timeout: float | None = 900.0,
     ) -> Batch[InvokeEndpointResponse]: ...
 
     @overload
@@ -406,6 +400,7 @@ class SageMakerRuntimeClient:
         max_in_flight: int | Literal["auto"] = 32,
         ordered: bool = False,
         max_failures: float | None = None,
+        result_timeout: float | None = 900.0,
     ) -> Batch[AsyncInferenceOutput]: ...
 
     def map(
@@ -418,6 +413,7 @@ class SageMakerRuntimeClient:
         max_in_flight: int | Literal["auto"] = 32,
         ordered: bool = False,
         max_failures: float | None = None,
+        result_timeout: float | None = 900.0,
     ) -> Batch[InvokeEndpointResponse | AsyncInferenceOutput]:
         """Carry many requests out: an asynchronous iterator of their outcomes, each row once.
 
@@ -428,23 +424,29 @@ class SageMakerRuntimeClient:
             inputs: requests, as dicts of the operation's parameters, or pairs of a key and a
                 request; any iterable, or an asynchronous one. The next is pulled when a place comes
                 free, on the event loop: what has to wait for its rows is to be asynchronous.
-            operation: the method that each row goes through. Streams are read to their end, and
-                given whole.
+            operation: the method that each row goes through. A stream is read to its end, and given
+                whole; an asynchronous invocation is submitted, and its output waited for, of all
+                rows together as by `wait_for_results`.
             max_in_flight: how many rows may be on their way at a time, those that are done and not
-                taken yet included.
+                taken yet included. `"auto"` finds out how many calls the endpoint takes, up to
+                `max_connections`, together with all that call it in this way by this client: it
+                gives more as long as more answers come of it, and fewer where some are throttled or
+                latency rises. A throttled row then waits in its place, which is no retry.
             ordered: whether outcomes are given in the order of the inputs, not as they are there: a
                 row that is slow then holds up those behind it.
             max_failures: how many rows may fail, an int, or which share of them (of a hundred at
                 least), a float below 1.0, before the batch stops; `None` for any number.
+            result_timeout: seconds that an asynchronous invocation may take; `None` is no limit.
 
         Raises:
             ConfigurationError: an option that cannot be used.
             TypeError: `inputs` is no iterable, or one request. What stops a batch is raised by the
                 iterator, see `aiosmrt.batch.Batch`.
         """
-        from aiosmrt.batch import begin  # noqa: PLC0415 - start-up time
+        from aiosmrt.batch import Bounds, begin  # noqa: PLC0415 - start-up time
 
-        return begin(self._builder, inputs, operation, max_in_flight, max_failures, ordered=ordered)
+        bounds = Bounds(max_in_flight=max_in_flight, max_failures=max_failures, ordered=ordered)
+        return begin(self._builder, inputs, operation, bounds, result_timeout)
 
     @overload
     async def call(

@@ -22,6 +22,7 @@ __all__ = [
     "Attempt",
     "BearerToken",
     "ClientStats",
+    "ConcurrencyLimit",
     "InvokeEndpointAsyncResponse",
     "InvokeEndpointResponse",
     "JSONValue",
@@ -67,6 +68,22 @@ class ResponseMetadata(Value):
 
 
 @attrs.frozen(eq=False, repr=False)
+class ConcurrencyLimit(Value):
+    """How many calls an endpoint is given at a time by `max_in_flight="auto"`.
+
+    Attributes:
+        calls: how many calls may be in flight.
+        reason: why so many, in words.
+        settled: whether it is kept, until refusals or latency tell otherwise; now and then one
+            step more is tried.
+    """
+
+    calls: int
+    reason: str
+    settled: bool
+
+
+@attrs.frozen(eq=False, repr=False)
 class ClientStats(Value):
     """What a client is busy with at a moment, over all its event loops and derived clients.
 
@@ -79,12 +96,15 @@ class ClientStats(Value):
         open_streams: response streams whose connection is not given back yet.
         idle_connections: connections kept for later calls; those of a `session` that was
             given do not count.
+        limits: of each endpoint that `map` has called with `max_in_flight="auto"`, how many
+            calls it is given at a time; of one event loop, where there are several.
     """
 
     in_flight: int
     waiting_for_slot: int
     open_streams: int
     idle_connections: int
+    limits: Mapping[str, ConcurrencyLimit] = attrs.field(factory=dict)
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from aiosmrt.calls import Call
+from aiosmrt.calls import Call, CallBuilder, Turn, open_stream
 from aiosmrt.errors import (
     AiosmrtError,
     ConnectionLost,
@@ -40,10 +40,16 @@ from aiosmrt.payload import (
     View,
 )
 from aiosmrt.redaction import Redacted
-from aiosmrt.service import Operation, parse_message
+from aiosmrt.service import (
+    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    Arguments,
+    Operation,
+    parse_message,
+)
 from aiosmrt.tracebacks import drop_tracebacks, forget_locals
+from aiosmrt.transport import PooledResponse
 
-__all__ = ["ResponseStream", "ResponseStreamOpening"]
+__all__ = ["ResponseStream", "ResponseStreamOpening", "begin_response_stream"]
 
 _log = logging.getLogger("aiosmrt")
 
@@ -524,6 +530,20 @@ class ResponseStreamOpening:
                 stacklevel=2,
                 source=self,
             )
+
+
+async def begin_response_stream(
+    builder: CallBuilder, arguments: Arguments, turn: Turn | None = None
+) -> ResponseStream:
+    """Open what `SageMakerRuntimeClient.invoke_endpoint_with_response_stream` gives."""
+    operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
+    pool, caller, call = await builder.begin(operation, arguments, turn=turn)
+
+    async def judge(response: PooledResponse, call: Call) -> ResponseStream:
+        content = await open_stream(operation, response)
+        return await ResponseStream(content, call, operation).begin()
+
+    return await caller.call(call, pool, judge)
 
 
 async def _let_others_run() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from aiosmrt.async_inference.client import AsyncInferenceClient, S3State
 from aiosmrt.async_inference.invocation import AsyncInferenceTimeout, AsyncInvocation, read_output
-from aiosmrt.async_inference.results import AsyncInferenceResult
+from aiosmrt.async_inference.results import AsyncInferenceResult, Rounds
 from aiosmrt.async_inference.s3 import S3, S3Object
 from aiosmrt.async_inference.s3_protocol import S3Location, parse_xml
 
@@ -17,6 +17,7 @@ __all__ = [
     "AsyncInferenceResult",
     "AsyncInferenceTimeout",
     "AsyncInvocation",
+    "Rounds",
     "S3Location",
     "S3Object",
     "S3State",

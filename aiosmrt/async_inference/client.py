@@ -9,7 +9,7 @@ import attrs
 
 from aiosmrt.async_inference.input import advise_on_inline_body, stage_body
 from aiosmrt.async_inference.invocation import AsyncInvocation, Polling
-from aiosmrt.async_inference.results import AsyncInferenceResult, wait_for_results
+from aiosmrt.async_inference.results import AsyncInferenceResult, Rounds, wait_for_results
 from aiosmrt.async_inference.s3 import S3
 from aiosmrt.async_inference.s3_connection import OWNER, S3Connection, S3State
 from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
@@ -122,6 +122,10 @@ class AsyncInferenceClient:
     ) -> AsyncGenerator[AsyncInferenceResult]:
         """Carry out `SageMakerRuntimeClient.wait_for_results`."""
         return wait_for_results(self.s3, self._polling, invocations, seconds)
+
+    def begin_rounds(self) -> Rounds:
+        """Give what looks for results without an end, and is joined by more and more."""
+        return Rounds(self.s3, self._polling, None)
 
     @property
     def s3(self) -> S3:

@@ -108,9 +108,13 @@ class Wait(Shown):
         self._deadline = asyncio.get_running_loop().time()
         raise TransportError(f"the look was given up after {seconds:g} s, {awaited}")
 
-    async def rest(self) -> bool:
-        """Pause until the next look; `False`, and no pause, where there must be none."""
-        remaining = self.remaining
+    async def rest(self, within: float = float("inf")) -> bool:
+        """Pause until the next look, for at most so many seconds.
+
+        Returns:
+            `False`, without a pause, where there must be none.
+        """
+        remaining = min(self.remaining, within)
         if not remaining:
             return False
         # Jittered downwards, so that many waiters do not look at the same time.
@@ -361,14 +365,14 @@ class AsyncInvocation:
             text, inference_id=self.inference_id, failure_location=self.failure_location
         )
 
-    def give_up(self, wait: Wait, trouble: AiosmrtError | None) -> AiosmrtError:
-        """Build the error of a wait that came to its deadline; `trouble` is S3's last answer."""
+    def give_up(self, seconds: float, trouble: AiosmrtError | None) -> AiosmrtError:
+        """Build the error of a wait of so many seconds; `trouble` is S3's last answer."""
         if trouble is not None and may_be_absent(trouble):
             return copy.copy(trouble)
-        found = f"neither output nor failure within {wait.timeout:g} s"
+        found = f"neither output nor failure within {seconds:g} s"
         if trouble is not None:
             found = (
-                f"S3 did not tell within {wait.timeout:g} s whether the output is there; the last "
+                f"S3 did not tell within {seconds:g} s whether the output is there; the last "
                 f"look into S3 failed: {_describe(trouble)}"
             )
             self.place(trouble)
@@ -376,7 +380,7 @@ class AsyncInvocation:
             f"{found}: call result() again, or keep to_json() for later; awaited: "
             f"{self.output_location}",
             invocation=self,
-            seconds=wait.timeout or 0.0,
+            seconds=seconds,
         )
         error.__cause__ = trouble
         return error
@@ -400,7 +404,7 @@ class AsyncInvocation:
                 trouble = drop_tracebacks(error)
             if not await wait.rest():
                 break
-        raise self.give_up(wait, trouble)
+        raise self.give_up(wait.timeout or 0.0, trouble)
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from aiosmrt.errors import AiosmrtError, ParameterError
 from aiosmrt.models import AsyncInferenceOutput
 from aiosmrt.tracebacks import drop_tracebacks
 
-__all__ = ["AsyncInferenceResult", "wait_for_results"]
+__all__ = ["AsyncInferenceResult", "Rounds", "wait_for_results"]
 
 # Invocations in one folder from which a listing is cheaper than a look at each.
 _MANY = 3
@@ -63,26 +63,80 @@ async def wait_for_results(
     Raises:
         TypeError: something among them is no invocation.
     """
-    wait = Wait(polling, seconds, s3)
-    open_ = dict.fromkeys(_adopt(one, s3, polling) for one in invocations)
-    # What S3 said last of each that it did not tell about.
-    troubles: dict[AsyncInvocation, AiosmrtError | None] = dict(open_)
-    folders = _Folders(s3)
-    while troubles:
+    rounds = Rounds(s3, polling, seconds)
+    for invocation in invocations:
+        rounds.join(invocation)
+    wait = rounds.wait
+    while rounds.open:
         over = not wait.remaining
-        found = await folders.find(troubles, wait)
-        for start in range(0, len(found), _BATCH):
-            batch = found[start : start + _BATCH]
-            results = await _read_all(batch, troubles, wait)
-            for result in results:
-                troubles.pop(result.invocation)
-                wait.hurry()
-            for result in results:
+        for batch in await rounds.find():
+            for result in await rounds.read(batch):
                 yield result
-        if troubles and (over or not await wait.rest()):
+        if rounds.open and (over or not await wait.rest()):
             break
-    for invocation, trouble in troubles.items():
-        yield _fail(invocation, invocation.give_up(wait, trouble))
+    for invocation in rounds.open:
+        yield rounds.give_up(invocation, seconds or 0.0)
+
+
+class Rounds:
+    """Looks for the results of many invocations, round by round; more can join between two.
+
+    Args:
+        s3: where to look.
+        polling: the pauses between rounds; after a round that found something, short again.
+        seconds: until the last round, `None` for none.
+
+    Attributes:
+        wait: the pauses.
+    """
+
+    def __init__(self, s3: S3, polling: Polling, seconds: float | None) -> None:
+        self.wait: Wait = Wait(polling, seconds, s3)
+        self._s3 = s3
+        self._polling = polling
+        # What S3 said last of each that it did not tell about.
+        self._troubles: dict[AsyncInvocation, AiosmrtError | None] = {}
+        self._folders = _Folders(s3)
+
+    @property
+    def open(self) -> tuple[AsyncInvocation, ...]:
+        """Those that have no result yet."""
+        return tuple(self._troubles)
+
+    def join(self, invocation: object) -> AsyncInvocation:
+        """Look for one more; gives it as it will be in its result.
+
+        Raises:
+            TypeError: it is no invocation.
+        """
+        adopted = _adopt(invocation, self._s3, self._polling)
+        self._troubles.setdefault(adopted, None)
+        return adopted
+
+    def leave(self, invocation: AsyncInvocation) -> None:
+        """Look for one no more."""
+        self._troubles.pop(invocation, None)
+
+    async def find(self) -> list[list[AsyncInvocation]]:
+        """Begin a round: give those that are worth a look, as many together as to be read."""
+        found = await self._folders.find(self._troubles, self.wait)
+        return [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
+
+    async def read(self, batch: list[AsyncInvocation]) -> list[AsyncInferenceResult]:
+        """Give the results that there are of these; they are looked for no more."""
+        there = [one for one in batch if one in self._troubles]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_read(one, self._troubles, self.wait)) for one in there]
+        results = [result for task in tasks if (result := task.result()) is not None]
+        for result in results:
+            self._troubles.pop(result.invocation, None)
+            self.wait.hurry()
+        return results
+
+    def give_up(self, invocation: AsyncInvocation, seconds: float) -> AsyncInferenceResult:
+        """Give the result of one that was looked for long enough."""
+        error = invocation.give_up(seconds, self._troubles.pop(invocation, None))
+        return _fail(invocation, error)
 
 
 def _adopt(invocation: object, s3: S3, polling: Polling) -> AsyncInvocation:
@@ -92,16 +146,6 @@ def _adopt(invocation: object, s3: S3, polling: Polling) -> AsyncInvocation:
             f"makes of what to_json() gave, not {invocation!r}"
         )
     return attrs.evolve(invocation, s3=s3, polling=polling)
-
-
-async def _read_all(
-    batch: list[AsyncInvocation],
-    troubles: dict[AsyncInvocation, AiosmrtError | None],
-    wait: Wait,
-) -> list[AsyncInferenceResult]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_read(one, troubles, wait)) for one in batch]
-    return [result for task in tasks if (result := task.result()) is not None]
 
 
 async def _read(

@@ -1,20 +1,31 @@
-"""How a row is carried out by each of the three operations."""
+"""A batch put together: what it keeps to, and how its rows are carried out by each operation."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal, TypeAlias
 
 import attrs
 
+from aiosmrt.async_inference import AsyncInferenceClient, S3State
+from aiosmrt.batch.bounds import Bounds
+from aiosmrt.batch.faults import Faults
 from aiosmrt.batch.iterator import Batch
+from aiosmrt.batch.results import Results
+from aiosmrt.batch.row import Row
 from aiosmrt.batch.rows import Rows
-from aiosmrt.batch.run import Bounds, Run
+from aiosmrt.batch.run import CarryOut, Run, Way
 from aiosmrt.calls import CallBuilder, invoke
 from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
-from aiosmrt.service import INVOKE_ENDPOINT, Arguments
+from aiosmrt.redaction import Redacted
+from aiosmrt.response_stream import begin_response_stream
+from aiosmrt.service import (
+    INVOKE_ENDPOINT,
+    INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
+    spell,
+)
 
 __all__ = ["OperationName", "begin"]
 
@@ -28,45 +39,75 @@ Response: TypeAlias = InvokeEndpointResponse | AsyncInferenceOutput
 # No row is lost to refusals (tests/promises/test_no_row_is_lost.py).
 PATIENT = RetryPolicy(max_attempts=30, throttle_base_delay=0.1, quota=None)
 
+_OPERATIONS = {
+    spell(operation.name): operation
+    for operation in (INVOKE_ENDPOINT, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM, INVOKE_ENDPOINT_ASYNC)
+}
+
 
 def begin(
     builder: CallBuilder,
     inputs: object,
     operation: OperationName,
-    max_in_flight: int | Literal["auto"],
-    max_failures: float | None,
-    *,
-    ordered: bool,
+    bounds: Bounds,
+    result_timeout: float | None,
 ) -> Batch[Response]:
     """Carry out `SageMakerRuntimeClient.map`."""
-    bounds = Bounds(_check_bound(max_in_flight), _check_failures(max_failures), ordered=ordered)
-    if builder.config.retry is None:
-        config = attrs.evolve(builder.config, retry=PATIENT)
-        builder = builder.derive(config, {"retry": PATIENT})
-
-    async def carry_out(arguments: Arguments) -> Response:
-        return await invoke(builder, arguments)
-
-    if operation != "invoke_endpoint":
-        raise NotImplementedError(operation)
-    return Batch(Run(Rows(inputs), INVOKE_ENDPOINT, carry_out, bounds))
-
-
-def _check_bound(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"max_in_flight={value!r}: an int of 1 or more, or 'auto'")
-    return value
-
-
-def _check_failures(value: object) -> float | None:
-    sound = value is None or (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and (0 <= value < math.inf if isinstance(value, int) else 0 <= value < 1)
-    )
-    if not sound:
+    if operation not in _OPERATIONS:
+        raise ConfigurationError(f"operation={operation!r}: one of {', '.join(_OPERATIONS)}")
+    auto = bounds.max_in_flight == "auto"
+    if auto and operation == "invoke_endpoint_async":
         raise ConfigurationError(
-            f"max_failures={value!r}: how many rows may fail, an int of 0 or more; or which share "
-            "of them, a float below 1.0; or None"
+            "max_in_flight='auto' is for calls that are answered at once: an asynchronous "
+            "endpoint has a queue, and neither refuses nor slows what waits there; give a number, "
+            "such as 1000"
         )
-    return value  # type: ignore[return-value] # as has been checked
+    builder = attrs.evolve(builder, default_retry=PATIENT)
+    way = Way(
+        _OPERATIONS[operation],
+        _choose_way(builder, operation, result_timeout),
+        builder.line_up if auto else None,
+        builder.config.max_connections,
+    )
+    return Batch(Run(Rows(inputs), way, Faults(builder.config.params), bounds))
+
+
+def _choose_way(
+    builder: CallBuilder, operation: OperationName, result_timeout: float | None
+) -> CarryOut[Response]:
+    if operation == "invoke_endpoint":
+        return lambda row: invoke(builder, row.arguments, row.turn)
+    if operation == "invoke_endpoint_with_response_stream":
+        return lambda row: _read_stream(builder, row)
+    inference = AsyncInferenceClient(builder, S3State())
+    results = Results(inference, result_timeout)
+    return lambda row: _wait_for_output(inference, results, row)
+
+
+async def _read_stream(builder: CallBuilder, row: Row) -> InvokeEndpointResponse:
+    async with await begin_response_stream(builder, row.arguments, row.turn) as stream:
+        body = Redacted(await stream.read())
+        return InvokeEndpointResponse(
+            body=body.value,
+            content_type=stream.content_type,
+            invoked_production_variant=stream.invoked_production_variant,
+            custom_attributes=stream.custom_attributes,
+            new_session_id=None,
+            new_session_expires_at=None,
+            closed_session_id=None,
+            metadata=stream.metadata,
+        )
+
+
+async def _wait_for_output(
+    inference: AsyncInferenceClient, results: Results, row: Row
+) -> AsyncInferenceOutput:
+    invocation = await inference.submit(row.arguments, None)
+    if invocation.metadata is not None:
+        row.attempts = invocation.metadata.attempts
+    result = await results.wait(invocation)
+    if result.output is not None:
+        return result.output
+    assert result.error is not None  # noqa: S101 - there is one of the two
+    result.error.attempts = result.error.attempts or row.attempts
+    raise result.error

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-import attrs
-
-from aiosmrt.errors import ParameterError
-from aiosmrt.redaction import redact
+from aiosmrt.batch.row import Row
 from aiosmrt.service import (
-    Arguments,
     InvokeEndpointAsyncParameters,
     InvokeEndpointParameters,
     InvokeEndpointWithResponseStreamParameters,
 )
-from aiosmrt.value import Shown
 
-__all__ = ["Inputs", "Request", "Row", "Rows"]
+__all__ = ["Inputs", "Request", "Rows"]
 
 Request: TypeAlias = (
     InvokeEndpointParameters
@@ -45,30 +40,6 @@ Inputs: TypeAlias = (
 _PAIR = 2
 
 
-@attrs.frozen(eq=False, repr=False)
-class Row(Shown):
-    """One of the inputs."""
-
-    key: object
-    index: int
-    request: object = attrs.field(repr=redact)
-
-    def read(self) -> Arguments:
-        """Give the arguments of its call.
-
-        Raises:
-            ParameterError: it is no request.
-        """
-        request = self.request
-        if not isinstance(request, Mapping):
-            raise ParameterError(
-                f"row {self.index} is no request, but a {type(request).__qualname__}: a row is a "
-                "dict of the call's parameters, or a key and such a dict"
-            )
-        named: InvokeEndpointParameters = {**request}  # type: ignore[typeddict-item] # is checked
-        return Arguments(named)
-
-
 class Rows:
     """Pulls one row after another from the inputs.
 
@@ -80,8 +51,8 @@ class Rows:
     """
 
     def __init__(self, inputs: object) -> None:
-        self._iterator: Iterator[object] | None = None
-        self._asynchronous: AsyncIterator[object] | None = None
+        self._iterator: Iterator[Any] | None = None
+        self._asynchronous: AsyncIterator[Any] | None = None
         self._pulled = 0
         if isinstance(inputs, Mapping | str | bytes):
             raise TypeError(
@@ -98,27 +69,34 @@ class Rows:
                 f"{type(inputs).__qualname__}"
             )
 
-    async def pull(self) -> Row | None:
-        """Give the next row, `None` at the end.
+    def pull(self) -> Row | None:
+        """Give the next row of inputs that are not to be waited for, `None` at the end.
 
         Raises:
             Exception: what the inputs raise.
         """
+        if self._iterator is None:
+            return None
         try:
-            if self._iterator is not None:
-                given = next(self._iterator)
-            elif self._asynchronous is not None:
-                given = await anext(self._asynchronous)
-            else:
-                return None
-        except (StopIteration, StopAsyncIteration):
+            given = next(self._iterator)
+        except StopIteration:
             self.drop()
             return None
         index = self._pulled
-        self._pulled += 1
-        if isinstance(given, tuple) and len(given) == _PAIR:
+        self._pulled = index + 1
+        if given.__class__ is tuple and len(given) == _PAIR:
             return Row(given[0], index, given[1])
         return Row(index, index, given)
+
+    async def wait(self) -> Row | None:
+        """Give the next row of any inputs; else as `pull`."""
+        if self._asynchronous is not None:
+            try:
+                self._iterator = iter((await anext(self._asynchronous),))
+            except StopAsyncIteration:
+                self.drop()
+                return None
+        return self.pull()
 
     @property
     def asynchronous(self) -> bool:

@@ -5,76 +5,72 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import attrs
 
+from aiosmrt.batch.bounds import Bounds
+from aiosmrt.batch.faults import Faults
 from aiosmrt.batch.outcome import Outcome
-from aiosmrt.batch.rows import Row, Rows
-from aiosmrt.errors import (
-    AiosmrtError,
-    ClientClosed,
-    ConfigurationError,
-    CredentialsError,
-    ParameterError,
-    TooManyFailures,
-)
+from aiosmrt.batch.row import Row
+from aiosmrt.batch.rows import Rows
+from aiosmrt.calls import Turn
+from aiosmrt.errors import AiosmrtError, ParameterError, TooManyFailures
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
-from aiosmrt.service import Arguments, Operation, check_names
+from aiosmrt.service import Arguments, Operation
 from aiosmrt.tracebacks import drop_tracebacks
 
-__all__ = ["Bounds", "Run"]
+__all__ = ["CarryOut", "LineUp", "Run", "Way"]
 
 R = TypeVar("R", bound=InvokeEndpointResponse | AsyncInferenceOutput)
 
-# What is wrong with the client is wrong for every row.
-_EVERYBODYS = (ClientClosed, ConfigurationError, CredentialsError)
+CarryOut: TypeAlias = Callable[[Row], Awaitable[R]]
+"""Makes a row's call, and gives the response."""
 
-# Rows from which a share of them says something.
-_SAMPLE = 100
+LineUp: TypeAlias = Callable[[Arguments], Awaitable[Turn]]
+"""Gives a row's call its turn among those to its endpoint."""
 
 
 @attrs.frozen
-class Bounds:
-    """What a batch keeps to.
+class Way(Generic[R]):
+    """How rows are carried out.
 
     Attributes:
-        max_in_flight: rows between the inputs and who takes outcomes.
-        max_failures: rows that may fail, or the share of them; `None` for all.
-        ordered: whether outcomes are given in the order of the inputs.
+        operation: what is called for each.
+        carry_out: makes the call.
+        line_up: gives it its turn; `None` where there are as many turns as places.
+        most: places, where it is not said how many.
     """
 
-    max_in_flight: int
-    max_failures: int | float | None
-    ordered: bool
-
-    def allow(self, failed: int, finished: int) -> bool:
-        """Tell whether so many may have failed."""
-        if isinstance(self.max_failures, float):
-            return failed <= self.max_failures * max(finished, _SAMPLE)
-        return self.max_failures is None or failed <= self.max_failures
+    operation: Operation
+    carry_out: CarryOut[R]
+    line_up: LineUp | None
+    most: int
 
 
 class Run(Generic[R]):
     """Carries rows out, no more at a time than there are places.
 
     A place is a worker: it pulls a row, carries it out, and waits until its outcome is taken.
+
+    Args:
+        rows: the inputs.
+        way: how each is carried out.
+        faults: tells what stops all.
+        bounds: what to keep to.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        operation: Operation,
-        carry_out: Callable[[Arguments], Awaitable[R]],
-        bounds: Bounds,
-    ) -> None:
+    def __init__(self, rows: Rows, way: Way[R], faults: Faults, bounds: Bounds) -> None:
         self._rows = rows
-        self._operation = operation
-        self._carry_out = carry_out
+        self._way = way
+        self._faults = faults
         self._bounds = bounds
+        auto = bounds.max_in_flight == "auto"
+        self._places = way.most if auto else int(bounds.max_in_flight)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turn = asyncio.Lock()  # to pull what has to be waited for
-        self._puller: asyncio.Task[None] | None = None
+        # Where a row, or its turn, may have to be waited for, one does so, and holds the gate.
+        self._gate = asyncio.Lock() if rows.asynchronous or way.line_up else None
+        self._first: asyncio.Task[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._working = 0  # workers that are not at their end
         self._parked = 0  # of these, those whose outcome is to be taken
@@ -133,14 +129,21 @@ class Run(Generic[R]):
 
     async def _work(self) -> None:
         try:
-            while (row := await self._pull()) is not None:
+            while (row := self._pull() if self._gate is None else await self._wait()) is not None:
                 # The next place is filled when this one was: few rows need few.
-                if self._working < self._bounds.max_in_flight:
+                if self._working < self._places:
                     self._hire()
-                outcome = await self._finish(row)
+                outcome = await self._carry_out(row)
+                del row  # who waits for the next one keeps nothing of the last
                 if outcome is None:
                     break
-                await self._hand_over(outcome)
+                free = self._hand_over(outcome)
+                del outcome
+                try:
+                    await free
+                except BaseException:
+                    self._parked -= free.cancelled()
+                    raise
         except Exception as error:  # noqa: BLE001 - the inputs' own, for who takes outcomes
             self._stop(error)
         except BaseException as error:
@@ -151,64 +154,102 @@ class Run(Generic[R]):
             self._working -= 1
             self._wake()
 
-    async def _pull(self) -> Row | None:
-        """Give the next row, `None` where there is to be none."""
-        if not self._rows.asynchronous:
-            return await self._rows.pull()
-        async with self._turn:
-            puller = self._puller = asyncio.current_task()
+    def _pull(self) -> Row | None:
+        """Give the next row, where neither it nor its turn has to be waited for."""
+        row = self._rows.pull()
+        if row is not None:
+            self._read(row)
+        return row
+
+    async def _wait(self) -> Row | None:
+        """Wait for a row, and for its turn; `None` where there is to be none."""
+        assert self._gate is not None  # noqa: S101 - or nothing has to be waited for
+        async with self._gate:
+            first = self._first = asyncio.current_task()
             try:
-                return await self._rows.pull()
+                row = await self._rows.wait()
+                if row is not None and self._read(row) and self._way.line_up is not None:
+                    await self._enter(row, self._way.line_up)
             except asyncio.CancelledError:
-                # Not by somebody else: the batch stops, and the inputs may never give anything.
-                if puller is None or self._puller is not None or puller.uncancel():
+                # Not by somebody else: the batch stops, and there may never be a row, or a turn.
+                if first is None or self._first is not None or first.uncancel():
                     raise
                 return None
             finally:
-                self._puller = None
+                self._first = None
+            return row
 
-    async def _finish(self, row: Row) -> Outcome[R] | None:
-        """Carry a row out; `None` where it has met what would hit every row."""
-        began = time.perf_counter()
+    def _read(self, row: Row) -> bool:
+        """Tell whether a row can be carried out, and note it there where it cannot."""
         try:
-            arguments = row.read()
-            check_names(self._operation, arguments.parameters.keys())
-        except TypeError as error:
-            self._stop_for_all(error, row)
-            return None
-        except ParameterError as error:
-            return self._conclude(row, began, error=error)
-        try:
-            response = await self._carry_out(arguments)
-        except _EVERYBODYS as error:
-            self._stop_for_all(error, row)
-            return None
-        except Exception as error:  # noqa: BLE001 - of the row's body, or an observer's
-            return self._conclude(row, began, error=error)
-        return self._conclude(row, began, response=response)
+            self._faults.note(row.read(self._way.operation))
+        except (ParameterError, TypeError) as error:
+            row.error = error
+            return False
+        return True
 
-    def _conclude(
-        self, row: Row, began: float, response: R | None = None, error: Exception | None = None
-    ) -> Outcome[R]:
+    async def _enter(self, row: Row, line_up: LineUp) -> None:
+        try:
+            turn = await line_up(row.arguments)
+        except AiosmrtError as error:
+            row.error = error
+            return
+        await turn.enter()
+        row.turn = turn
+
+    async def _carry_out(self, row: Row) -> Outcome[R] | None:
+        """Carry a row out; `None` where it has met what every row would meet."""
+        turn, error = row.turn, row.error
+        response: R | None = None
+        if error is None:
+            try:
+                response = await self._way.carry_out(row)
+            except Exception as failure:  # noqa: BLE001 - of its body, or an observer's, too
+                error = failure
+            finally:
+                if turn is not None:
+                    turn.leave(answered=response is not None)
+        if error is None:
+            self._finished += 1
+            return self._describe(row, response)
+        try:
+            if self._is_everybodys(error, row):
+                note = f"met by row {row.index}, and every row would meet it: the batch stops"
+                error.add_note(note)
+                self._stop(error)
+                return None
+            return self._fail(row, error)
+        finally:
+            del error  # or this frame and it would keep each other
+
+    def _is_everybodys(self, error: Exception, row: Row) -> bool:
+        if not row.is_read:
+            return isinstance(error, TypeError)  # a keyword that the operation does not have
+        stuck = row.turn is not None and row.turn.is_stuck
+        return stuck or self._faults.is_everybodys(error, row.arguments)
+
+    def _fail(self, row: Row, error: Exception) -> Outcome[R]:
+        # Its frames have the row, and who keeps outcomes would keep them.
+        drop_tracebacks(error)
         self._finished += 1
-        attempts = response.metadata.attempts if response is not None else ()
-        if error is not None:
-            # Its frames have the row, and who keeps outcomes would keep them.
-            drop_tracebacks(error)
-            attempts = error.attempts if isinstance(error, AiosmrtError) else ()
-            self._failed += 1
-            if not self._bounds.allow(self._failed, self._finished):
-                self._stop(self._count_failures(error))
-        return Outcome(
-            key=row.key,
-            index=row.index,
-            response=response,
-            error=error,
-            attempts=attempts,
-            seconds=time.perf_counter() - began,
-            limit=self._bounds.max_in_flight,
-            limit_reason="max_in_flight",
-        )
+        self._failed += 1
+        if not self._bounds.allow(self._failed, self._finished):
+            self._stop(self._count_failures(error))
+        if isinstance(error, AiosmrtError):
+            row.attempts = error.attempts
+        return self._describe(row, None, error)
+
+    def _describe(self, row: Row, response: R | None, error: Exception | None = None) -> Outcome[R]:
+        attempts = row.attempts
+        if response is not None and not attempts:
+            attempts = response.metadata.attempts
+        calls, reason = self._places, "max_in_flight"
+        if row.turn is not None:
+            limit = row.turn.limit
+            calls, reason = limit.calls, limit.reason
+        seconds = time.perf_counter() - row.began
+        # By place: so many names cost as much as all else.
+        return Outcome(row.key, row.index, response, error, attempts, seconds, calls, reason)
 
     def _count_failures(self, last: Exception) -> TooManyFailures:
         failure = TooManyFailures(
@@ -218,35 +259,24 @@ class Run(Generic[R]):
         failure.__cause__ = last
         return failure
 
-    async def _hand_over(self, outcome: Outcome[R]) -> None:
-        """Have an outcome given, and wait until it was taken."""
-        free = asyncio.get_running_loop().create_future()
-        number = outcome.index if self._bounds.ordered else self._handed_over
+    def _hand_over(self, outcome: Outcome[R]) -> asyncio.Future[None]:
+        """Have an outcome given, and give what comes true when it was."""
+        assert self._loop is not None  # noqa: S101 - for type checkers
+        free = self._loop.create_future()
+        self._done[outcome.index if self._bounds.ordered else self._handed_over] = (outcome, free)
         self._handed_over += 1
-        self._done[number] = (outcome, free)
         self._parked += 1
         self._wake()
-        try:
-            await free
-        except BaseException:
-            if free.cancelled():
-                self._parked -= 1
-            raise
-
-    def _stop_for_all(self, error: Exception, row: Row) -> None:
-        error.add_note(
-            f"met by row {row.index}, and every row would meet it: the batch has stopped"
-        )
-        self._stop(error)
+        return free
 
     def _stop(self, fault: BaseException) -> None:
-        """Pull no more; what is in flight is finished and given, and then `fault` raised."""
+        """Begin no more; what is in flight is finished and given, and then `fault` raised."""
         if not self._stopping:
             self._stopping, self._fault = True, fault
             self._rows.drop()
-            puller, self._puller = self._puller, None
-            if puller is not None and puller is not asyncio.current_task():
-                puller.cancel()
+            first, self._first = self._first, None
+            if first is not None and first is not asyncio.current_task():
+                first.cancel()
 
     def _wake(self) -> None:
         if self._taker is not None and not self._taker.done():

@@ -13,6 +13,7 @@ from aiosmrt.calls.invoke import invoke
 from aiosmrt.calls.observation import Observation
 from aiosmrt.calls.request_body import collect_body, hash_body, write_json_body
 from aiosmrt.calls.retries import FailureKind, classify, read_retry_after
+from aiosmrt.calls.turns import Turn
 
 __all__ = [
     "NO_HOOKS",
@@ -23,6 +24,7 @@ __all__ = [
     "Observation",
     "Shared",
     "Telemetry",
+    "Turn",
     "classify",
     "collect_body",
     "hash_body",

@@ -15,9 +15,12 @@ from aiosmrt.calls.call import NO_HOOKS, Call
 from aiosmrt.calls.caller import Caller, Shared
 from aiosmrt.calls.observation import Observation
 from aiosmrt.calls.request_body import collect_body, write_json_body
-from aiosmrt.config import Config, Timeout
+from aiosmrt.calls.retries import PerEndpoint
+from aiosmrt.calls.turns import Line, Turn
+from aiosmrt.config import Config, RetryPolicy, Timeout
 from aiosmrt.errors import AiosmrtError
 from aiosmrt.hooks import Hooks
+from aiosmrt.models import ConcurrencyLimit
 from aiosmrt.service import (
     Arguments,
     ClientOptions,
@@ -67,6 +70,7 @@ class CallBuilder:
         shared: what the calls have in common.
         telemetry: who observes the calls beside the hooks; it costs next to nothing where nobody
             listens.
+        default_retry: the policy where the options have none, in place of that of the settings.
     """
 
     config: Config
@@ -75,6 +79,7 @@ class CallBuilder:
     credentials: CredentialProvider
     shared: Shared
     telemetry: Telemetry | None = None
+    default_retry: RetryPolicy | None = None
     tokens: TokenProvider = attrs.field(factory=TokenProvider, init=False)
     _caller: Caller | None = attrs.field(default=None, init=False)
     _joined: tuple[Hooks, Hooks] | None = attrs.field(default=None, init=False)
@@ -106,7 +111,11 @@ class CallBuilder:
         return derived
 
     async def begin(
-        self, operation: Operation, arguments: Arguments, observation: Observation | None = None
+        self,
+        operation: Operation,
+        arguments: Arguments,
+        observation: Observation | None = None,
+        turn: Turn | None = None,
     ) -> tuple[Pool, Caller, Call]:
         """Check a call's parameters and put the call together; nothing is sent yet.
 
@@ -114,6 +123,7 @@ class CallBuilder:
             operation: of the call.
             arguments: of the call.
             observation: of a call that has begun before.
+            turn: the call's place among those to its endpoint.
 
         Raises:
             TypeError: a keyword that the operation does not have.
@@ -129,7 +139,7 @@ class CallBuilder:
             check_names(operation, arguments.parameters.keys())
             if arguments.json is not None:
                 write_json_body(arguments, self.config.headers)
-            return await self._put_together(operation, arguments, began, observation)
+            pool, caller, call = await self._put_together(operation, arguments, began, observation)
         except AiosmrtError as error:
             forget_locals(error, error.__cause__)
             placed = _place(error, operation, arguments)
@@ -143,6 +153,32 @@ class CallBuilder:
             if observation is not None:
                 await observation.end(None, error)
             raise
+        call.turn = turn
+        return pool, caller, call
+
+    async def line_up(self, arguments: Arguments) -> Turn:
+        """Give a call that is to be made a turn among those to its endpoint; wait for it there.
+
+        Raises:
+            ConfigurationError: an option, a variable or a profile cannot be used.
+            ClientClosed: the client was closed.
+        """
+        pool = self.pools.find()
+        if pool is None:
+            pool, _ = await self.prepare()
+        lines = self.shared.lines.get(pool)
+        if lines is None:
+            most = pool.limit  # not by way of the pool, which its lines are not to keep
+            lines = self.shared.lines[pool] = PerEndpoint(lambda: Line(most))
+        name = arguments.parameters.get("endpoint_name", self.config.params.get("endpoint_name"))
+        return Turn(lines[str(name)])
+
+    def describe_limits(self) -> dict[str, ConcurrencyLimit]:
+        """Tell how many calls each endpoint is given at a time, where that is found out."""
+        found = {}
+        for lines in tuple(self.shared.lines.values()):
+            found.update({name: line.concurrency.limit for name, line in tuple(lines.items())})
+        return found
 
     def find_hooks(self) -> Hooks | None:
         """Give whom to tell of a call that begins now."""
@@ -249,13 +285,17 @@ class CallBuilder:
             self._caller = Caller(
                 signer=resolved.signer,
                 credentials=self.credentials,
-                retry=resolved.retry,
+                retry=self._choose_retry(resolved.retry),
                 shared=self.shared,
                 correct_clock_skew=self.config.correct_clock_skew,
                 place=resolved.describe_place(),
                 region_name=resolved.region_name,
             )
         return pool, self._caller
+
+    def _choose_retry(self, resolved: RetryPolicy) -> RetryPolicy:
+        default = self.default_retry
+        return resolved if default is None or self.config.retry is not None else default
 
 
 def _provide_credentials(

@@ -13,6 +13,7 @@ import attrs
 
 from aiosmrt.calls.observation import Observation, tell
 from aiosmrt.calls.shortages import CapacityWait
+from aiosmrt.calls.turns import Turn
 from aiosmrt.config import Credentials, Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnRetry, Outcome, Service
@@ -59,6 +60,7 @@ class Call(Shown):
     pace_wait: float = 0.0  # of the attempt under way
     capacity: CapacityWait | None = None  # its part in a want of capacity
     capacity_wait: float = 0.0  # of the attempt under way
+    turn: Turn | None = None  # among the calls to its endpoint; whoever gave it, ends it
     began: float = attrs.field(factory=time.perf_counter)
     observation: Observation | None = attrs.field()  # None where there are no hooks
     slot_wait: float = 0.0
@@ -123,6 +125,8 @@ class Call(Shown):
     def begin_sending(self) -> None:
         """Note that the slot is there."""
         self._slot_at = time.perf_counter()
+        if self.turn is not None:
+            self.turn.begin_attempt()
         self.slot_wait += self._slot_at - self._attempt_began - self.credentials_wait
 
     def end_attempt(self, error: AiosmrtError | None = None, delay: float | None = None) -> None:

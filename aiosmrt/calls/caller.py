@@ -9,11 +9,18 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import attrs
 
 from aiosmrt.calls.call import Call
-from aiosmrt.calls.remedies import correct_clock, describe_wait, join_shortage, renew_credentials
+from aiosmrt.calls.remedies import (
+    correct_clock,
+    describe_wait,
+    join_shortage,
+    keep_turn,
+    renew_credentials,
+)
 from aiosmrt.calls.request_body import HASHED_APART, OneTimeBody, hash_body
 from aiosmrt.calls.retries import (
     FailureKind,
@@ -26,6 +33,7 @@ from aiosmrt.calls.retries import (
     decide,
 )
 from aiosmrt.calls.shortages import CapacityWait, Shortages, find_place
+from aiosmrt.calls.turns import Line
 from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import SIXTY_SECONDS_ADVICE, AiosmrtError, ServiceError
 from aiosmrt.hooks import BeforeSend, Hook
@@ -58,6 +66,8 @@ class Shared:
         factory=lambda: PerEndpoint(lambda: RateLimiter(time.monotonic()))
     )
     shortages: Shortages = attrs.field(factory=dict)
+    # Of each event loop its own, found by its pool.
+    lines: WeakKeyDictionary[Pool, PerEndpoint[Line]] = attrs.field(factory=WeakKeyDictionary)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -105,8 +115,8 @@ class Caller:
                 except AiosmrtError as error:
                     if call.is_observers_own(error):
                         raise
-                    delay = 0.0
-                    if not await self._remedy(call, error):
+                    delay = await self._remedy(call, error)
+                    if delay is None:
                         retry = self._reconsider(call, error)
                         if retry is None:
                             raise
@@ -295,22 +305,30 @@ class Caller:
         )
         return unsigned
 
-    async def _remedy(self, call: Call, error: AiosmrtError) -> bool:
-        """Tell whether what was wrong with the attempt is put right; then it does not count."""
+    async def _remedy(self, call: Call, error: AiosmrtError) -> float | None:
+        """Give seconds until the next attempt, where what was wrong with this is put right by then.
+
+        It does not count; `None` where it is not.
+        """
+        pause = 0.0
         try:
             clock = self.shared.clock
             done = correct_clock(call, error, clock) if self.correct_clock_skew else None
             done = done or await renew_credentials(call, error, self.credentials)
             done = done or join_shortage(call, error, self.retry, self.shared.shortages)
+            if done is None and not error.not_retried:
+                kept = keep_turn(call, error, self.retry)
+                if kept is not None:
+                    done, pause = f"it is throttled; sent again in {kept:.2f} s", kept
         except BaseException:
             call.end_attempt(error)
             raise
         if done is None:
-            return False
+            return None
         call.uncounted += 1
-        call.end_attempt(error, 0.0)
+        call.end_attempt(error, pause)
         _log.info("%s on %s: %s", call.operation, call.endpoint_name, done)
-        return True
+        return pause
 
     def _reconsider(self, call: Call, error: AiosmrtError) -> Retry | None:
         """Decide whether there is another attempt, and note how this one ended."""

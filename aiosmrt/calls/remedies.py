@@ -1,4 +1,4 @@
-"""What makes a refused request fit to be sent again: the right time, new keys, or capacity.
+"""What makes a refused request fit to be sent again: the right time, new keys, capacity, its turn.
 
 The first two are tried once a call; the attempt that was refused does not count.
 """
@@ -14,7 +14,7 @@ from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError, S
 from aiosmrt.service import lacks_capacity
 from aiosmrt.signing import Clock, CredentialProvider
 
-__all__ = ["correct_clock", "describe_wait", "join_shortage", "renew_credentials"]
+__all__ = ["correct_clock", "describe_wait", "join_shortage", "keep_turn", "renew_credentials"]
 
 # What a refused signature is called (SDK retry specification, clock skew errors).
 _SKEWED = frozenset(
@@ -128,6 +128,29 @@ def join_shortage(
             return None
         call.capacity.plan_probe(error, delay)
     return f"there is no capacity; waits for it, for at most {seconds:g} s"
+
+
+def keep_turn(call: Call, error: AiosmrtError, policy: RetryPolicy) -> float | None:
+    """Have a throttled call that has a place among those to its endpoint pause in it.
+
+    Returns:
+        Seconds until it is sent again; `None` where it is not to keep its place.
+
+    Raises:
+        Exception: what the policy's own function raises.
+    """
+    if call.turn is None:
+        return None
+    pause = call.turn.plan_attempt(error, policy)
+    if pause is None:
+        return None
+    if isinstance(call.request.body, OneTimeBody):
+        error.not_retried = Stop.ONE_TIME_BODY.value
+        return None
+    if not call.limits.allows(pause):
+        error.not_retried = Stop.TOTAL.value
+        return None
+    return pause
 
 
 def describe_wait(seconds: float) -> str:

@@ -72,7 +72,11 @@ class PoolOptions(Shown):
 
 
 class Pool:
-    """The connections of one event loop, made inside it."""
+    """The connections of one event loop, made inside it.
+
+    Attributes:
+        limit: model calls that there can be at a time.
+    """
 
     def __init__(self, options: PoolOptions) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -89,7 +93,7 @@ class Pool:
             max_age=options.max_connection_age,
         )
         limit = min(options.max_connections, self._connector.limit or options.max_connections)
-        self._limit = limit
+        self.limit: int = limit
         self._slots = Slots(limit)
         self._slots_apart = Slots(limit)
         self._told_of_waiting = False
@@ -109,7 +113,7 @@ class Pool:
         """Tell what it is busy with; in any thread."""
         slots = self._slots
         return ClientStats(
-            in_flight=self._limit - slots.free,
+            in_flight=self.limit - slots.free,
             waiting_for_slot=slots.waiting,
             open_streams=sum(
                 response.is_left_to_its_reader(slots, self._calls)
@@ -182,7 +186,7 @@ class Pool:
                 "that are being read hold %d of them: close streams as soon as they are of no use, "
                 "or raise max_connections",
                 _PATIENCE,
-                self._limit,
+                self.limit,
                 len(self._responses),
             )
 
@@ -230,7 +234,7 @@ class Pool:
         Raises:
             TransportError: one of them could not be made; those that were are kept.
         """
-        missing = min(number, self._limit) - self._connector.count_idle(origin)
+        missing = min(number, self.limit) - self._connector.count_idle(origin)
         opening = (self._open_one(origin, limits) for _ in range(missing))
         for outcome in await asyncio.gather(*opening, return_exceptions=True):
             if isinstance(outcome, BaseException):
@@ -334,7 +338,7 @@ class Pool:
             # An open answer has a place, which comes free when it ends.
             taken: list[Slot] = []
             try:
-                while len(taken) < self._limit:
+                while len(taken) < self.limit:
                     taken.append(self._slots.take() or await self._slots.wait())
             finally:
                 for slot in taken:

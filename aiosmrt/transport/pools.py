@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 
-import attrs
-
 from aiosmrt.errors import ClientClosed
 from aiosmrt.models import ClientStats
 from aiosmrt.transport.pool import Pool, PoolOptions
@@ -40,10 +38,13 @@ class Pools:
     def count(self) -> ClientStats:
         """Tell what those that are open are busy with."""
         self._leave_the_parents()
-        counts = [
-            attrs.astuple(pool.count()) for pool in tuple(self._pools.values()) if not pool.closed
-        ]
-        return ClientStats(*(map(sum, zip(*counts, strict=True)) if counts else (0, 0, 0, 0)))
+        counts = [pool.count() for pool in tuple(self._pools.values()) if not pool.closed]
+        return ClientStats(
+            in_flight=sum(count.in_flight for count in counts),
+            waiting_for_slot=sum(count.waiting_for_slot for count in counts),
+            open_streams=sum(count.open_streams for count in counts),
+            idle_connections=sum(count.idle_connections for count in counts),
+        )
 
     def find(self) -> Pool | None:
         """Give the running loop's pool, `None` if there is none yet.

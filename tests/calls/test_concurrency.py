@@ -1,0 +1,221 @@
+"""How many calls an endpoint is given: found, kept and followed, in a world without a clock."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from aiosmrt.calls.concurrency import Concurrency
+
+Seconds = Callable[[random.Random], float]
+_REFUSAL = 0.001  # seconds
+
+
+def _always(seconds: float) -> Seconds:
+    return lambda _: seconds
+
+
+def _about(seconds: float) -> Seconds:
+    return lambda chance: seconds * math.exp(chance.gauss(0, 0.5))
+
+
+@attrs.define
+class Endpoint:
+    """What calls are sent to.
+
+    Attributes:
+        seconds: what a call takes.
+        slots: calls at a time; more are refused.
+        rate: calls a second; more are refused, but for a tenth of a second's.
+        workers: calls at a time; more wait in a queue.
+        luck: the share of attempts that is refused, whatever is in flight.
+    """
+
+    seconds: Seconds
+    slots: float = math.inf
+    rate: float = math.inf
+    workers: int = 0
+    luck: float = 0.0
+    chance: random.Random = attrs.field(factory=lambda: random.Random(7))
+    busy: int = 0
+    _free: float = 0.0
+    _filled_at: float = 0.0
+    _free_at: list[float] = attrs.field(factory=list)
+
+    def admit(self, now: float) -> float | None:
+        """Give the seconds until the answer to a call, `None` where it is refused."""
+        if self.busy >= self.slots or self.chance.random() < self.luck:
+            return None
+        if self.rate < math.inf:
+            gained = (now - self._filled_at) * self.rate
+            self._free, self._filled_at = min(self.rate / 10, self._free + gained), now
+            if self._free < 1:
+                return None
+            self._free -= 1
+        self.busy += 1
+        begins = now
+        while self.workers and len(self._free_at) >= self.workers:
+            begins = max(now, heapq.heappop(self._free_at))
+        ends = begins + self.seconds(self.chance)
+        if self.workers:
+            heapq.heappush(self._free_at, ends)
+        return ends - now
+
+
+@attrs.define
+class World:
+    """Calls that go on and on, as many as there may be, and the time that passes."""
+
+    endpoint: Endpoint
+    concurrency: Concurrency = attrs.field(factory=lambda: Concurrency(100))
+    demand: int = 1000  # calls at a time that there are to be made
+    now: float = 0.0
+    answers: int = 0
+    refusals: int = 0
+    limits: list[tuple[float, int]] = attrs.field(factory=list)
+    _events: list[tuple[float, int, str, float, float]] = attrs.field(factory=list)
+    _numbers: itertools.count[int] = attrs.field(factory=itertools.count)
+
+    def run(self, seconds: float) -> float:
+        """Let time pass, and give the answers a second."""
+        concurrency, until, answers = self.concurrency, self.now + seconds, self.answers
+        while self.now < until:
+            while concurrency.has_room and concurrency.in_flight < self.demand:
+                concurrency.begin(self.now)
+                self._send(self.now)
+            self.now, _, what, began, sent = heapq.heappop(self._events)
+            if what == "answer":
+                self.endpoint.busy -= 1
+                self.answers += 1
+                concurrency.succeed(self.now - began, self.now - sent, self.now)
+            elif what == "refusal":
+                self.refusals += 1
+                concurrency.refuse()
+                pause = 0.05 * self.endpoint.chance.uniform(0.5, 1)
+                self._plan(pause, "again", began)
+            else:
+                self._send(began)
+            if not self.limits or self.limits[-1][1] != concurrency.limit.calls:
+                self.limits.append((self.now, concurrency.limit.calls))
+        return (self.answers - answers) / seconds
+
+    def _send(self, began: float) -> None:
+        seconds = self.endpoint.admit(self.now)
+        if seconds is None:
+            self._plan(_REFUSAL, "refusal", began)
+        else:
+            self._plan(seconds, "answer", began)
+
+    def _plan(self, seconds: float, what: str, began: float) -> None:
+        event = (self.now + seconds, next(self._numbers), what, began, self.now)
+        heapq.heappush(self._events, event)
+
+
+@pytest.mark.parametrize("seconds", [_always(0.05), _about(0.05)])
+@pytest.mark.parametrize(
+    ("limits", "best", "rate"),
+    [({"slots": 16}, 16, 16 / 0.05), ({"rate": 300.0}, 15, 300.0), ({"slots": 3}, 3, 3 / 0.05)],
+)
+def test_it_settles_at_what_is_not_refused(
+    limits: dict[str, float], best: int, rate: float, seconds: Seconds
+) -> None:
+    world = World(Endpoint(seconds, **limits))  # type: ignore[arg-type]
+    world.run(10)
+    found = world.concurrency.limit
+    assert found.settled
+    assert best * 0.75 <= found.calls <= best * 1.25
+    mean = 0.05 if seconds(random.Random(1)) == 0.05 else 0.05 * math.exp(0.125)
+    reachable = min(rate, best / mean)
+    assert world.run(20) >= 0.9 * reachable
+
+
+def test_it_doubles_to_the_most_where_nothing_is_in_the_way() -> None:
+    world = World(Endpoint(_about(0.05)))
+    world.run(5)
+    assert world.concurrency.limit.calls == 100
+    assert world.concurrency.limit.settled
+    assert "max_connections" in world.concurrency.limit.reason
+
+
+def test_it_does_not_fill_a_queue() -> None:
+    world = World(Endpoint(_always(0.05), workers=8))
+    world.run(10)
+    assert world.concurrency.limit.calls <= 12
+    assert "gave no more" in world.concurrency.limit.reason
+    assert world.run(20) >= 0.9 * 8 / 0.05
+
+
+@pytest.mark.parametrize("limits", [{"slots": 16}, {"rate": 300.0}, {"workers": 16}])
+def test_it_follows_a_capacity_that_halves_within_ten_seconds(limits: dict[str, int]) -> None:
+    world = World(Endpoint(_always(0.05), **limits))  # type: ignore[arg-type]
+    world.run(12)
+    for name, value in limits.items():
+        setattr(world.endpoint, name, value // 2)
+    if "workers" in limits:
+        world.endpoint._free_at = [world.now] * 8
+    world.run(10)
+    assert 6 <= world.concurrency.limit.calls <= 10
+    assert world.run(10) >= 0.9 * min(8 / 0.05, world.endpoint.rate)
+
+
+def test_it_follows_a_capacity_that_doubles() -> None:
+    world = World(Endpoint(_always(0.05), slots=8))
+    world.run(12)
+    world.endpoint.slots = 16
+    world.run(30)
+    assert 12 <= world.concurrency.limit.calls <= 20
+
+
+def test_what_is_settled_is_kept_but_for_a_step_more_now_and_then() -> None:
+    world = World(Endpoint(_always(0.05), slots=16))
+    world.run(10)
+    world.limits.clear()
+    refused = world.refusals
+    world.run(300)
+    assert {calls for _, calls in world.limits} <= {16, 20}
+    assert len(world.limits) <= 2 * 8  # after 5 s, 10, 20, 40 and then each minute
+    assert world.refusals - refused < 0.01 * world.answers
+
+
+def test_refusals_by_chance_are_no_reason_for_fewer() -> None:
+    world = World(Endpoint(_always(0.05), luck=0.02))
+    world.run(20)
+    assert world.concurrency.limit.calls == 100
+    world = World(Endpoint(_always(0.05), luck=0.4))
+    world.run(60)
+    assert world.concurrency.limit.calls > 30
+
+
+def test_no_more_is_given_than_is_asked_for() -> None:
+    world = World(Endpoint(_always(0.05)), demand=10)
+    world.run(30)
+    assert world.concurrency.limit.calls == 16
+    assert world.concurrency.limit.settled
+    assert world.concurrency.limit.reason == "more are not asked for"
+    world.demand = 1000
+    world.run(10)
+    assert world.concurrency.limit.calls == 100
+
+
+def test_the_most_may_be_one() -> None:
+    world = World(Endpoint(_always(0.05)), Concurrency(1))
+    world.run(5)
+    assert world.concurrency.limit.calls == 1
+    assert world.concurrency.limit.settled
+
+
+def test_what_ends_without_an_answer_gives_its_place_back() -> None:
+    concurrency = Concurrency(100)
+    for _ in range(4):
+        assert concurrency.has_room
+        concurrency.begin(0.0)
+    assert not concurrency.has_room
+    concurrency.leave(1.0)
+    assert concurrency.has_room
+    assert concurrency.in_flight == 3
