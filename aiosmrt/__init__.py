@@ -55,6 +55,7 @@ from aiosmrt.errors import (
 from aiosmrt.hooks import (
     AfterHeaders,
     BeforeSend,
+    Ending,
     Hook,
     Hooks,
     OnEnd,
@@ -62,7 +63,6 @@ from aiosmrt.hooks import (
     OnParts,
     OnRetry,
     OnStart,
-    Outcome,
     Service,
 )
 from aiosmrt.models import (
@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from aiosmrt import openai as openai  # in no `__all__`, since it needs an extra, as the next
     from aiosmrt import otel as otel
     from aiosmrt.async_inference import AsyncInferenceResult, AsyncInferenceTimeout, AsyncInvocation
+    from aiosmrt.batch import Outcome
     from aiosmrt.client import SageMakerRuntimeClient
     from aiosmrt.payload import ChatAccumulator, ChatChunk, ChatMessage, ToolCall
     from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
@@ -109,6 +110,7 @@ else:
         "ChatAccumulator": "aiosmrt.payload",
         "ChatChunk": "aiosmrt.payload",
         "ChatMessage": "aiosmrt.payload",
+        "Outcome": "aiosmrt.batch",
         "ResponseStream": "aiosmrt.response_stream",
         "ResponseStreamOpening": "aiosmrt.response_stream",
         "ToolCall": "aiosmrt.payload",
@@ -165,6 +167,7 @@ __all__ = [
     "Credentials",
     "CredentialsError",
     "CredentialsTimeout",
+    "Ending",
     "EventStreamError",
     "FirstByteTimeout",
     "Hook",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AfterHeaders",
     "BeforeSend",
+    "Ending",
     "Hook",
     "Hooks",
     "OnEnd",
@@ -38,12 +39,11 @@ __all__ = [
     "OnParts",
     "OnRetry",
     "OnStart",
-    "Outcome",
     "Service",
     "list_hooks",
 ]
 
-Outcome: TypeAlias = Literal["ok", "error", "cancelled", "left"]
+Ending: TypeAlias = Literal["ok", "error", "cancelled", "left"]
 """What a call came to: `ok`, for a stream at its proven end; `error`; `cancelled`; or `left`."""
 
 Service: TypeAlias = Literal["sagemaker-runtime", "s3"]
@@ -222,7 +222,7 @@ class OnEnd(Value):
     error: BaseException | None
     parts_received: int | None
     bytes_received: int | None
-    outcome: Outcome
+    outcome: Ending
     elapsed: float
     call_id: str
     service: Service

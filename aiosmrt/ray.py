@@ -126,8 +126,12 @@ class Invoke:
         )
         async with outcomes:
             async for outcome in outcomes:
-                if outcome.error is not None and self._raises:
-                    raise outcome.error
+                error = outcome.error
+                if error is not None and self._raises:
+                    try:
+                        raise error
+                    finally:
+                        del error, outcome  # or its traceback and this frame would keep each other
                 answers.append(self._describe(outcome))
         yield {**columns, **{name: [answer[name] for answer in answers] for name in _COLUMNS}}
 

@@ -22,7 +22,7 @@ from aiosmrt.errors import (
     StreamConnectionLost,
 )
 from aiosmrt.eventstream import EventStreamDecoder
-from aiosmrt.hooks import Hook, OnFirstPart, OnParts, Outcome
+from aiosmrt.hooks import Ending, Hook, OnFirstPart, OnParts
 from aiosmrt.http import Response
 from aiosmrt.models import PayloadPart, ResponseMetadata
 from aiosmrt.payload import (
@@ -157,7 +157,7 @@ class ResponseStream:
         )
         await call.tell(hook, event)
 
-    async def _tell_end(self, error: BaseException | None = None, outcome: Outcome = "ok") -> None:
+    async def _tell_end(self, error: BaseException | None = None, outcome: Ending = "ok") -> None:
         # Until the stream is handed out, its end is the call's.
         if self._call.goes_on:
             parts, size = self.parts_received, self.bytes_received

@@ -7,6 +7,7 @@ from typing import Literal
 import attrs
 
 from aiosmrt.errors import ConfigurationError
+from aiosmrt.value import Value
 
 __all__ = ["Bounds"]
 
@@ -14,14 +15,14 @@ __all__ = ["Bounds"]
 _SAMPLE = 100
 
 
-@attrs.frozen(kw_only=True)
-class Bounds:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Bounds(Value):
     """What a batch keeps to.
 
     Attributes:
-        max_in_flight: rows between the inputs and who takes outcomes, or that it is found out how
-            many calls are made at a time.
-        max_failures: rows that may fail, or the share of them; `None` for all.
+        max_in_flight: rows between the inputs and who takes outcomes, each with calls of its own;
+            `"auto"` where it is found out how many calls are made at a time.
+        max_failures: rows that may fail, counts from 0, or the share of them; `None` for all.
         ordered: whether outcomes are given in the order of the inputs.
     """
 

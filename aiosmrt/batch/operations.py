@@ -108,6 +108,10 @@ async def _wait_for_output(
     result = await results.wait(invocation)
     if result.output is not None:
         return result.output
-    assert result.error is not None  # noqa: S101 - there is one of the two
-    result.error.attempts = result.error.attempts or row.attempts
-    raise result.error
+    error = result.error
+    assert error is not None  # noqa: S101 - there is one of the two
+    error.attempts = error.attempts or row.attempts
+    try:
+        raise error
+    finally:
+        del error, result  # or their tracebacks and this frame would keep each other

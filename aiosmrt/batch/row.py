@@ -9,7 +9,6 @@ from typing import cast
 from aiosmrt.calls import Turn
 from aiosmrt.errors import ParameterError
 from aiosmrt.models import Attempt
-from aiosmrt.redaction import redact
 from aiosmrt.service import Arguments, CallOptions, Operation, check_names
 
 __all__ = ["Row"]
@@ -44,7 +43,8 @@ class Row:
         self._request = request
 
     def __repr__(self) -> str:
-        return f"Row({self.key!r}, {self.index!r}, {redact(self._request)})"
+        shown = [repr(getattr(self, name)) for name in ("key", "index") if hasattr(self, name)]
+        return f"Row({', '.join(shown)})"
 
     def read(self, operation: Operation) -> Arguments:
         """Give the arguments of its call, and keep nothing else.

@@ -16,7 +16,7 @@ from aiosmrt.calls.shortages import CapacityWait
 from aiosmrt.calls.turns import Turn
 from aiosmrt.config import Credentials, Timeout
 from aiosmrt.errors import AiosmrtError, ServiceError
-from aiosmrt.hooks import AfterHeaders, Hook, Hooks, OnRetry, Outcome, Service
+from aiosmrt.hooks import AfterHeaders, Ending, Hook, Hooks, OnRetry, Service
 from aiosmrt.http import Request, ResponseHead
 from aiosmrt.masking import Secrets
 from aiosmrt.models import Attempt, ResponseMetadata
@@ -251,7 +251,7 @@ class Call(Shown):
         error: BaseException | None = None,
         parts: int | None = None,
         size: int | None = None,
-        outcome: Outcome = "ok",
+        outcome: Ending = "ok",
     ) -> None:
         """Tell the observer that the call is over, once; what an error comes to needs no word."""
         if self.observation is not None:

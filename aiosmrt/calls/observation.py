@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import attrs
 
-from aiosmrt.hooks import Hook, Hooks, OnEnd, OnStart, Outcome, Service, list_hooks
+from aiosmrt.hooks import Ending, Hook, Hooks, OnEnd, OnStart, Service, list_hooks
 from aiosmrt.models import Attempt, ResponseMetadata
 from aiosmrt.randomness import make_uuid
 from aiosmrt.value import JSONValue, Shown
@@ -71,7 +71,7 @@ class Observation(Shown):
         error: BaseException | None = None,
         parts: int | None = None,
         size: int | None = None,
-        outcome: Outcome = "ok",
+        outcome: Ending = "ok",
     ) -> None:
         """Tell that the call is over, once; what an error comes to needs no word.
 
@@ -131,7 +131,7 @@ class Observation(Shown):
         error: BaseException | None,
         parts: int | None,
         size: int | None,
-        outcome: Outcome,
+        outcome: Ending,
     ) -> OnEnd:
         return OnEnd(
             operation=self.operation,
