@@ -332,9 +332,9 @@ async def test_a_browser_that_reads_nothing_is_sent_no_comments(
 ) -> None:
     exchange = make_exchange()
     async with serve(events.play(events.whole(b"a", b"b"))) as server, connect(server) as client:
-        asking = exchange.ask(relay(events.open(client), heartbeat=0.01))
+        asking = exchange.ask(relay(events.open(client), heartbeat=0.1))
         await until(lambda: exchange.messages)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.25)
         assert len(exchange.messages) == 1
         exchange.reads.set()
         await asking
