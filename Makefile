@@ -49,11 +49,22 @@ browser: .venv/installed
 		aws-sdk@2 @aws-sdk/client-sagemaker-runtime @aws-sdk/client-s3 @aws-sdk/lib-storage @aws-sdk/s3-request-presigner
 	touch $@
 
-integration: .venv-integration/installed
+.venv-agents/installed .venv-agents-openai2/installed: .venv-%/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --group $* --editable .
+	touch $@
+
+integration: .venv-integration/installed .venv-agents/installed .venv-agents-openai2/installed
 	AIOSMRT_NODE_MODULES=$(CURDIR)/.venv-integration/javascript/node_modules \
 	.venv-integration/bin/python -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -s -v \
 		tests/integration/check_predictions.py tests/integration/check_clients.py \
 		tests/integration/check_ray.py
+	for environment in .venv-agents .venv-agents-openai2; do \
+		$$environment/bin/python -m pip list 2>/dev/null | grep -E '^(openai|pydantic-ai|langchain|strands)' && \
+		$$environment/bin/python -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -s -v \
+			tests/integration/check_frameworks.py || exit 1; \
+	done
 
 .venv-bench/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-bench
