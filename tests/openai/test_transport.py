@@ -190,6 +190,18 @@ async def test_nothing_of_the_sdks_own_headers_is_sent(
         assert "openai" not in request.raw_head.decode().lower()
 
 
+async def test_the_environment_of_the_sdk_has_no_say(
+    talk: StartTalk, chats: type[Chats], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = "http://127.0.0.1:1"
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_ORG_ID", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, nowhere)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # for the endpoint, which our client asks
+    async with talk(lambda _: chats.whole("a")) as there:
+        assert (await there.say()).id == "chatcmpl-1"
+        assert there.ai.base_url.host == "sagemaker"
+
+
 async def test_what_says_nothing_of_a_route_is_refused_by_name() -> None:
     async with aiosmrt.SageMakerRuntimeClient() as client:
         with pytest.raises(TypeError, match="'endpont_name': did you mean 'endpoint_name'"):
