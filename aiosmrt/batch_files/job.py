@@ -125,12 +125,12 @@ class Job:
             ParameterError: a row that cannot be sent has.
             OSError: the lines could not be written, or the input not be read.
         """
+        batch = begin(self._feed())
         reading, writing, syncing = (
             asyncio.create_task(work) for work in (self._read(), self._write(), self._sync())
         )
         for task in (reading, writing, syncing):
             task.add_done_callback(self._notice)
-        batch = begin(self._feed())
         try:
             async with batch:
                 async for outcome in batch:

@@ -27,6 +27,7 @@ from aiosmrt.errors import ParameterError
 __all__ = ["Files", "Store", "open_store"]
 
 _LEAST_ROOM: Final = 1 << 17  # bytes
+_MOST_ROOM: Final = 1 << 28
 
 Tell = Callable[[Record, bytes], None]
 
@@ -116,7 +117,7 @@ class Store:
         if lines:
             self._largest = max(self._largest, *map(len, lines))
             self._output.append(b"".join(lines))
-        room = max(_LEAST_ROOM, self._largest * in_flight)
+        room = min(max(_LEAST_ROOM, self._largest * in_flight), _MOST_ROOM)
         self._reserve.hold(1 << (room - 1).bit_length())
 
     def forget(self, rows: Sequence[int]) -> None:

@@ -33,7 +33,7 @@ from aiosmrt.batch_files import (
     read_message,
     write_report,
 )
-from aiosmrt.cli.batch_arguments import fix_parameters
+from aiosmrt.cli.batch_arguments import choose_bound, fix_parameters
 from aiosmrt.cli.batch_input import keep_standard_input, open_input
 from aiosmrt.cli.batch_progress import count, describe_rows, show_progress
 from aiosmrt.cli.batch_stop import take_signals
@@ -53,6 +53,7 @@ _RETRIED: Final = {None: None, "not-run": (NOT_RUN,), "all": (NOT_RUN, MAY_HAVE_
 _PATIENT: Final = RetryPolicy(max_attempts=30, throttle_base_delay=0.1, quota=None)  # as `map`
 _LARGEST_UPLOAD: Final = 256 << 20  # bytes, all of which are in memory meanwhile
 _CONNECTIONS: Final = 100  # as a client has by default
+_MOST: Final = 500  # calls where nobody has said how many; a process may open 1,024 files
 _AT_ONCE: Final = 64  # rows that are read together
 
 
@@ -120,8 +121,10 @@ class _Run:
             options["retry"] = attrs.evolve(
                 _PATIENT, mode=options["retry"].mode, max_attempts=attempts
             )
-        if isinstance(arguments.max_in_flight, int):
-            options.setdefault("max_connections", max(_CONNECTIONS, arguments.max_in_flight))
+        self._bound = choose_bound(arguments)
+        if arguments.operation != "invoke-async":
+            most = _MOST if self._bound == "auto" else self._bound
+            options.setdefault("max_connections", max(_CONNECTIONS, most))
         self._figures = Figures()
         self._total: int | None = None
         self._signals = 0
@@ -202,7 +205,7 @@ class _Run:
             sink,
             self._figures,
             view=arguments.view,
-            in_flight=None if arguments.max_in_flight == "auto" else arguments.max_in_flight,
+            in_flight=None if self._bound == "auto" else self._bound,
             at_once=1 if self._input == "-" else _AT_ONCE,
         )
         if store is not None and store.lost:
@@ -231,7 +234,7 @@ class _Run:
             begun: Batch[InvokeEndpointResponse | AsyncInferenceOutput] = client.map(
                 inputs,
                 operation=operation,
-                max_in_flight=arguments.max_in_flight,
+                max_in_flight=self._bound,
                 max_failures=arguments.max_failures,
             )
             return begun
@@ -308,7 +311,7 @@ class _Run:
             "endpoint": self._arguments.endpoint_name,
             "operation": self._operation.name,
             "input": self._arguments.input,
-            "in flight at most": str(self._arguments.max_in_flight),
+            "in flight at most": str(self._bound),
             "written at": datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
         }
         page = write_report(self._figures, f"aiosmrt batch: {self._arguments.output}", facts)

@@ -8,12 +8,14 @@ from typing import Final, Literal
 from aiosmrt.errors import ParameterError
 from aiosmrt.service import Operation, check_names, spell
 
-__all__ = ["FORMATS", "VIEWS", "add_batch", "fix_parameters"]
+__all__ = ["FORMATS", "VIEWS", "add_batch", "choose_bound", "fix_parameters"]
 
 # Those of `aiosmrt.batch`, which only this command is to import.
 FORMATS: Final = ("jsonl", "csv", "parquet", "arrow", "paths", "folder")
 VIEWS: Final = ("json", "text", "raw", "chat")
 
+_IN_FLIGHT: Final = 32
+_QUEUED: Final = 1000  # which costs listings alone, and no connection
 _SHAPES: Final = ("openai-chat", "openai-completion", "tgi", "lmi")
 _RETRIED: Final = ("not-run", "all")
 
@@ -78,9 +80,9 @@ def add_batch(parser: argparse.ArgumentParser, operations: dict[str, Operation])
     parser.add_argument(
         "--max-in-flight",
         type=_bound,
-        default=32,
         metavar="N",
-        help="rows under way at a time (default: 32); auto finds out how many the endpoint takes",
+        help="rows under way at a time (default: 32, of invoke-async 1000); auto finds out how "
+        "many the endpoint takes",
     )
     parser.add_argument(
         "--max-failures",
@@ -140,6 +142,22 @@ def _share(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is no number of rows, nor percent below 100%")
+
+
+def choose_bound(arguments: argparse.Namespace) -> int | Literal["auto"]:
+    """Give how many rows may be under way.
+
+    Raises:
+        ParameterError: it cannot be found out.
+    """
+    queues = arguments.operation == "invoke-async"
+    given: int | Literal["auto"] | None = arguments.max_in_flight
+    if given == "auto" and queues:
+        raise ParameterError(
+            "--max-in-flight auto: an asynchronous endpoint has a queue, and neither refuses nor "
+            "slows down what waits there; give a number"
+        )
+    return given or (_QUEUED if queues else _IN_FLIGHT)
 
 
 def fix_parameters(arguments: argparse.Namespace, operation: Operation) -> dict[str, object]:

@@ -337,6 +337,7 @@ def test_too_many_failures_stop_a_run(run: Run, folder: Path) -> None:
         (("--param", "body=x"), "it has another place than this one"),
         (("--body-path", "a["), "--body-path 'a[' is no JMESPath expression"),
         (("--max-in-flight", "0"), "'0' is neither auto nor a whole number of 1 or more"),
+        (("--max-in-flight", "auto", "--operation", "invoke-async"), "give a number"),
         (("--max-failures", "200%"), "'200%' is no number of rows, nor percent below 100%"),
         (("--operation", "embed"), "'embed' is none of invoke, stream, invoke-async"),
         (("--view", "xml"), "'xml' is none of json, text, raw, chat, chat:SHAPE"),
