@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiosmrt.batch_files.check import check_input
+from aiosmrt.batch_files.check import check_input, refuse_repeated
 from aiosmrt.batch_files.figures import Figures
 from aiosmrt.batch_files.input_row import InputRow, RowReader
 from aiosmrt.batch_files.inputs import (
@@ -50,5 +50,6 @@ __all__ = [
     "choose_format",
     "open_store",
     "read_message",
+    "refuse_repeated",
     "write_report",
 ]

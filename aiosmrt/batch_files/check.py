@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from aiosmrt.batch_files.input_row import InputRow, Key, RowReader
 from aiosmrt.batch_files.inputs import Input
 from aiosmrt.errors import ParameterError
 
-__all__ = ["check_input"]
+__all__ = ["check_input", "refuse_repeated"]
 
 _SHOWN: Final = 10  # problems
 _LONG: Final = 60  # characters of a key
@@ -54,6 +54,23 @@ def check_input(rows: Input, reader: RowReader, tell: Callable[[int], None] | No
             problems=_describe(wrong, rows, reader),
         )
     return count
+
+
+def refuse_repeated(
+    rows: Iterable[InputRow | ParameterError],
+) -> Iterator[InputRow | ParameterError]:
+    """Give rows, but what is wrong in the place of one whose key an earlier one has had."""
+    seen: set[int] = set()
+    for row in rows:
+        known = hash(row.key) if isinstance(row, InputRow) else None
+        if isinstance(row, InputRow) and known in seen:
+            yield ParameterError(
+                f"{row.place}: the key {_shorten(repr(row.key))} is that of an earlier row, too"
+            )
+        else:
+            yield row
+        if known is not None:
+            seen.add(known)
 
 
 def _describe(wrong: list[InputRow | ParameterError], rows: Input, reader: RowReader) -> list[str]:

@@ -31,6 +31,7 @@ from aiosmrt.batch_files import (
     check_input,
     open_store,
     read_message,
+    refuse_repeated,
     write_report,
 )
 from aiosmrt.cli.batch_arguments import choose_bound, fix_parameters
@@ -199,8 +200,11 @@ class _Run:
         arguments = self._arguments
         store = sink if isinstance(sink, Store) else None
         statuses = None if store is None else store.statuses
+        sent = rows.read(self._reader, done=statuses)
+        if self._input == "-" and self._reader.has_keys:  # which nobody has looked at
+            sent = refuse_repeated(sent)
         job = Job(
-            rows.read(self._reader, done=statuses),
+            sent,
             self._make_request,
             sink,
             self._figures,

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import attrs
 import pytest
 
-from aiosmrt.batch_files.check import check_input
+from aiosmrt.batch_files.check import check_input, refuse_repeated
 from aiosmrt.batch_files.input_row import InputRow, RowReader
 from aiosmrt.batch_files.inputs import (
     CSVInput,
@@ -95,6 +95,13 @@ def test_not_more_is_told_than_can_be_read() -> None:
     twins = JSONLinesInput("r.jsonl", Bytes(b'"%b"\n' % (b"x" * 999) * 2))
     (problem,) = _find_problems(twins, key="@")
     assert len(problem) < 150
+
+
+def test_a_key_is_refused_when_it_comes_again() -> None:
+    rows = JSONLinesInput("r", Bytes(b'{"k":1}\nno\n{"k":2}\n{"k":1}\n'))
+    _, wrong, _, again = refuse_repeated(rows.read(RowReader(key="k")))
+    assert isinstance(wrong, ParameterError)
+    assert str(again) == "r:4: the key 1 is that of an earlier row, too"
 
 
 def test_a_file_that_is_compressed_is_told_how_it_can_be_read() -> None:
