@@ -23,6 +23,8 @@ _DOUBLE, _CLIMB, _HALF = 2.0, 1.25, 0.5
 
 # Of what a step up could add in answers a second, the share that makes it worth its price.
 _WORTH = 0.1
+# The same, where many of the calls are refused.
+_WORTH_REFUSALS = 0.3
 # A share of refused attempts that says nothing: others may use the endpoint, too.
 _TOLERATED = 0.05
 # Times the answers of before that are noticed.
@@ -151,9 +153,9 @@ class _Level:
         unsure = math.sqrt(self._uncertainty + other._uncertainty)
         return None if abs(above) < unsure else above > 0
 
-    def outdoes(self, fewer: _Level) -> bool | None:
+    def outdoes(self, fewer: _Level, worth: float = _WORTH) -> bool | None:
         """Tell whether it is worth more than fewer calls, `None` if that is unsure."""
-        return self.exceeds(fewer, 1 + _WORTH * (self.limit / fewer.limit - 1))
+        return self.exceeds(fewer, 1 + worth * (self.limit / fewer.limit - 1))
 
 
 class Concurrency:
@@ -176,6 +178,7 @@ class Concurrency:
         self._factor = _DOUBLE
         self._anchor: _Level | None = None  # what is compared with
         self._borne = 0.0  # the share of refusals that fewer calls would not lower
+        self._down = True  # whether the next step is to fewer, where some are refused
         self._rest = _FIRST_REST
         self._step_at = math.inf
         self._try(_START, "to begin with")
@@ -255,7 +258,8 @@ class Concurrency:
         lost = more.outdoes(level)
         if refused:
             eased = level.refused_share <= max(_TOLERATED, more.refused_share / 2)
-            if lost is False or (eased and lost is None):
+            # Fewer refusals are worth some answers, unless these are lost in proportion.
+            if lost is False or (eased and not more.outdoes(level, _WORTH_REFUSALS)):
                 self._anchor = level
                 why = f"{more.limit} {_describe(more)}"
                 if eased or level.limit == 1:
@@ -281,13 +285,17 @@ class Concurrency:
         if anchor is None or anchor.limit != level.limit:
             anchor = self._anchor = level
         more = level.exceeds(anchor, _CHANGE)
+        due = now >= self._step_at
+        if due and level.refused_share > _TOLERATED:
+            # One step more, and at the next time one that tells again whether they come of it.
+            self._borne, self._down = (0.0 if self._down else self._borne), not self._down
         if level.refused_share > self._borne + _TOLERATED:
-            self._rest = _FIRST_REST
+            self._rest = self._rest if due else _FIRST_REST
             self._conclude(level, "some are refused", now)
         elif level.full and level.limit > 1 and anchor.exceeds(level, _CHANGE):
             self._anchor, self._rest = level, _FIRST_REST
             self._fall(level.limit * _HALF, "answers have become fewer")
-        elif level.full and (more or now >= self._step_at) and level.limit < self._most:
+        elif level.full and (more or due) and level.limit < self._most:
             self._mode, self._anchor = _Mode.GROWING, level
             self._grow("to see whether more can be")
         else:

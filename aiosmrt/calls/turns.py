@@ -109,7 +109,7 @@ class Turn:
     async def enter(self) -> None:
         """Wait for the place; once."""
         await self._line.enter()
-        self._entered_at = time.monotonic()
+        self._entered_at = self._attempt_at = time.monotonic()
 
     def begin_attempt(self) -> None:
         """Note that an attempt is sent."""
