@@ -753,9 +753,9 @@ async def test_the_total_names_what_was_awaited(
         raise AssertionError
 
     async def look_on(_: object) -> None:
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.21)
 
-    async with serve(answer) as server, connect(server, timeout=0.05, max_connections=1) as client:
+    async with serve(answer) as server, connect(server, timeout=0.2, max_connections=1) as client:
 
         async def fail(client: SageMakerRuntimeClient, body: Any) -> str:
             with pytest.raises(TotalTimeout) as caught:
