@@ -418,7 +418,8 @@ class Config(Value):
 
     Attributes:
         region_name: the region whose endpoints are called.
-        endpoint_url: where SageMaker Runtime is, such as `http://localhost:8080`.
+        endpoint_url: where SageMaker Runtime is, such as `http://localhost:8080`; also
+            AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME, AWS_ENDPOINT_URL, the profile.
         aws_access_key_id: the public half of a key pair.
         aws_secret_access_key: its secret half.
         aws_session_token: of temporary keys.
@@ -427,30 +428,36 @@ class Config(Value):
             credentials or a session of botocore or boto3; in place of all that is looked
             for.
         use_ssl: whether the URLs that are not given begin with `https`.
-        verify: whether certificates are checked, or a CA bundle's path, or a whole context.
-        use_fips_endpoint: whether the endpoint is one of FIPS.
-        use_dualstack_endpoint: whether the endpoint has IPv6, too.
+        verify: whether certificates are checked, or a CA bundle's path (also AWS_CA_BUNDLE), or an
+            `ssl.SSLContext`; without it the system's authorities, or boto3's where there are none.
+        use_fips_endpoint: whether the endpoint is one of FIPS; with `endpoint_url` an error.
+        use_dualstack_endpoint: whether the endpoint has IPv6, too; with `endpoint_url` an error.
         max_connections: calls on the wire at a time, and as many requests to S3; further
-            ones wait for a slot.
+            ones wait for a slot, and sign after they have waited.
         keep_alive: seconds that an idle connection is kept, less where its server's `Keep-Alive:
             timeout=` says so; `None` is no limit. Connections of a `session` are kept as that one
             keeps them.
         max_connection_age: seconds after which a connection is not used again, however busy it
             was; `None` is no limit.
         session: an aiohttp session whose connections to use; its headers, cookies and the
-            like are not.
+            like are not. Its traces are told of requests and connections, not of each piece of an
+            answer.
         timeout: limits in seconds; a number is the total.
-        retry: which failures are attempted again.
+        retry: which failures are attempted again; also AWS_MAX_ATTEMPTS, AWS_RETRY_MODE, the
+            profile.
         parameter_validation: which constraints of the service model are checked: all, none,
             or some of "min", "max", "pattern", "enum".
         params: parameters of every call; a call's own win.
         headers: headers of every call; a call's own win.
         api_version: "latest" or "2017-05-13", which is the same.
-        signature_version: "v4", or `aiosmrt.UNSIGNED`.
+        signature_version: "v4", or `aiosmrt.UNSIGNED` (botocore's is taken too) to send no
+            signature.
         correct_clock_skew: whether a signature refused for its time is made anew by the
             time of the service.
-        system_clock_offset: seconds to add to this machine's time.
-        proxy: a URL; `None` leaves it to HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+        system_clock_offset: seconds to add to this machine's time; `client.clock_offset` shows what
+            was learnt.
+        proxy: a URL; `None` leaves it to HTTPS_PROXY, HTTP_PROXY and NO_PROXY (names, addresses,
+            CIDR ranges).
         proxy_headers: headers for the proxy itself.
         proxy_verify: as `verify`, towards a proxy that speaks TLS; where neither this nor
             `proxy_client_cert` is given, `verify` and `client_cert` count for it, too.
@@ -458,12 +465,14 @@ class Config(Value):
         client_cert: a client certificate's PEM file, or the files of certificate and key.
         hooks: functions to call at the stations of every call.
         user_agent_extra: text that is added to the User-Agent header.
-        user_agent_appid: an application's name, for the same header.
+        user_agent_appid: an application's name, for the same header; also AWS_SDK_UA_APP_ID, the
+            profile.
         s3_endpoint_url: where outputs of asynchronous invocations are read, and large
-            inputs put.
+            inputs put; also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile.
         s3_input_prefix: "s3://bucket/prefix/", for inputs too large to travel inline.
-        s3_put_headers: headers of the requests that put them there, such as x-amz-server-
-            side-encryption; of these x-amz-request-payer goes with every request to S3.
+        s3_put_headers: headers of the requests that put them there, signed, such as
+            `{"x-amz-server-side-encryption": "aws:kms"}`; of these x-amz-request-payer goes with
+            every request to S3.
         s3_expected_bucket_owner: the account whose buckets these must be, 12 digits; S3
             refuses others.
         poll_interval: seconds between the first two looks for an output.

@@ -16,11 +16,13 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import aiosmrt
@@ -128,21 +130,36 @@ def test_every_python_block_runs(
 
     if fragments:
         asyncio.run(run())
-    if document == "README.md":
-        printed = capsys.readouterr().out
-        assert "{'ok': True}" in printed
-        assert "b'once'" in printed
-        assert "\nonce\nupon\n" in printed
-        assert '\nmessage {"choices"' in printed
-        assert "\na time\n" in printed
-        assert "\na whole answer\n" in printed
-        assert "400 as asked" in printed
-        assert re.search(r"\n[0-9a-f-]{36} 20.+\nb'onceupon'\n", printed)
-        assert "\nthere was\nthere was\n" in printed
+    printed = f"\n{capsys.readouterr().out}"
+    for expected in _PRINTED.get(document, ()):
+        assert re.search(expected, printed), (expected, printed)
 
 
-def test_the_readme_names_every_error() -> None:
+_PRINTED = {
+    "README.md": [r"\{'ok': True\} [0-9a-f-]{36}\n", r"\n99 \{'ok': True\}\n", "\nthere was\n"],
+    "docs/how-to/call.md": [r"\{'ok': True\} [0-9a-f-]{36}\n", "b'once'", "\n400 as asked"],
+    "docs/how-to/streams.md": ["b'once'", "\nonce\nupon\n", '\nmessage {"choices"', "\na time\n"],
+    "docs/how-to/sessions.md": [r"\n[0-9a-f-]{36} 20.+\nb'onceupon'\n"],
+    "docs/how-to/agents.md": ["\nthere was\nthere was\n", "\na whole answer\n"],
+}
+
+
+def test_the_readme_is_a_front_page() -> None:
     readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 150
+    links = re.findall(r"\]\(([^)#:]+)\)", readme)
+    assert len(links) > 20
+    for link in links:
+        assert (ROOT / link).is_file(), link
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for extra in extras:
+        assert f"`{extra}`" in readme, extra
+
+
+def test_the_reference_says_what_to_do_about_every_error() -> None:
+    errors = (DOCS / "reference/errors.md").read_text().partition("## Classes")[0]
     parents = {
         "AiosmrtError",
         "EventStreamError",
@@ -151,13 +168,16 @@ def test_the_readme_names_every_error() -> None:
         "TransportError",
     }
     for name in {*aiosmrt.errors.__all__, "AsyncInferenceTimeout"} - parents:
-        assert f"`{name}`" in readme, f"README.md does not say what to do about {name}"
+        assert f"`{name}`" in errors, f"nothing says what to do about {name}"
 
 
-def test_the_readme_names_every_option() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for name in aiosmrt.Config.__annotations__:
-        assert f"`{name}`" in readme, f"README.md does not name the option {name}"
+@pytest.mark.parametrize("kind", ["Config", "Timeout", "RetryPolicy"])
+def test_the_reference_has_every_option(kind: str) -> None:
+    """From the docstring, which the page is made of."""
+    assert f"{{generated}} options {kind}\n" in (DOCS / "reference/options.md").read_text()
+    options: type[Any] = getattr(aiosmrt, kind)
+    described = re.findall(r"^        (\w+): ", options.__doc__ or "", re.MULTILINE)
+    assert sorted(described) == sorted(field.name for field in attrs.fields(options))
 
 
 def _read_pages(folder: str) -> str:

@@ -16,7 +16,7 @@ pytest_plugins = ["pytester"]
 
 Run: TypeAlias = Callable[..., pytest.RunResult]
 
-README = Path(__file__).parent.parent / "README.md"
+GUIDE = Path(__file__).parent.parent / "docs/how-to/testing.md"
 
 
 @pytest.fixture
@@ -327,12 +327,10 @@ def test_a_marker_that_says_something_else_is_refused(run: Run) -> None:
     assert "sagemaker_runtime(allow_unexpected=False" in run("", "--markers").stdout.str()
 
 
-def test_the_tests_in_the_readme_run(run: Run) -> None:
-    blocks = re.findall(r"(?ms)^```python\n(.*?)^```$", README.read_text())
-    server = next(block for block in blocks if "FastAPI()" in block)
+def test_the_tests_in_the_guide_run(run: Run) -> None:
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```$", GUIDE.read_text())
     tests = next(block for block in blocks if "(sagemaker_runtime" in block)
-    head = "import aiosmrt\n\nclient = aiosmrt.SageMakerRuntimeClient()\n\n"
-    result = run(head + server + "\n" + tests)
+    result = run(f"import aiosmrt\n\n{tests}")
     result.assert_outcomes(passed=5)
     faults = tests[tests.index("ANSWER") : tests.index("@pytest")].strip().splitlines()
     assert len(faults) <= 10

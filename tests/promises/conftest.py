@@ -47,7 +47,7 @@ Relay: TypeAlias = Callable[[aiosmrt.SageMakerRuntimeClient], Running]
 ReadEvents: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[list[ServerSentEvent]]]
 
 
-# --- the relays, as the README has them
+# --- the relays, as the guide has them
 
 
 def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
@@ -171,7 +171,7 @@ _RELAYS: dict[str, Relay] = {
 
 @pytest.fixture
 def relay_sources() -> list[str]:
-    """Give what the README has of the relays, word by word."""
+    """Give what the guide has of the relays, word by word."""
     aiohttp_relay = inspect.getsource(relay_by_aiohttp).partition(":\n")[2]
     aiohttp_relay = aiohttp_relay.partition("    application = web")[0]
     fastapi_relay = inspect.getsource(relay_by_fastapi).partition("FastAPI()\n\n")[2]

@@ -29,7 +29,7 @@ def _connect() -> aiosmrt.SageMakerRuntimeClient:
 
 
 def make_fastapi() -> Any:
-    """Make a relay as the README has it."""
+    """Make a relay as the guide has it."""
     return relay_by_fastapi(_connect())
 
 

@@ -599,10 +599,10 @@ async def test_a_browser_that_waits_is_answered_after_the_longest_prompt(
             assert len(await read_events(response)) == 3
 
 
-def test_the_relays_are_those_of_the_readme(relay_sources: list[str]) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_relays_are_those_of_the_guide(relay_sources: list[str]) -> None:
+    guide = (Path(__file__).parents[2] / "docs/how-to/relay.md").read_text()
     for source in relay_sources:
-        assert source in readme
+        assert source in guide
 
 
 # --- all of it together
