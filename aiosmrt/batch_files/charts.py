@@ -152,4 +152,6 @@ def _choose_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**power for power in powers for step in _STEPS]
     ticks = [tick for tick in ticks if low <= tick <= high]
-    return ticks[:: math.ceil(len(ticks) / _TICKS)] if ticks else [low, high]
+    if len(ticks) < 2:  # noqa: PLR2004 - one says nothing of the scale
+        return [low, math.sqrt(low * high), high]
+    return ticks[:: math.ceil(len(ticks) / _TICKS)]

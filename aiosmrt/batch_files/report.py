@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -12,7 +13,8 @@ from aiosmrt.plain_text import to_line
 
 __all__ = ["write_report"]
 
-_BARS: Final = 28  # of a histogram
+_BARS: Final = 28  # of a histogram, at most
+_NARROWEST: Final = math.log(1.04)  # of a bar
 _LEAST: Final = 1e-6  # seconds, of a chart
 _SHARES: Final = (0.5, 0.9, 0.95, 0.99, 0.999)
 _STYLE: Final = """
@@ -124,8 +126,10 @@ def _write_distribution(title: str, meaning: str, found: Distribution) -> str:
     chart = '<p class="note">There is none.</p>'
     if found.count:
         low, high = max(found.least, _LEAST) / 1.05, max(found.most, _LEAST) * 1.05
-        factor = (high / low) ** (1 / _BARS)
-        borders = [low * factor**number for number in range(_BARS + 1)]
+        # Bars that were narrower than what is told apart would be empty in between.
+        bars = max(min(_BARS, int(math.log(high / low) / _NARROWEST)), 1)
+        factor = (high / low) ** (1 / bars)
+        borders = [low * factor**number for number in range(bars + 1)]
         label = (
             f"{title}: half of the rows within {write_seconds(found.find(0.5))}, "
             f"99 % within {write_seconds(found.find(0.99))}"

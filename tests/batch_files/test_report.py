@@ -82,6 +82,16 @@ def test_a_page_runs_and_asks_for_nothing(figures: Figures) -> None:
     assert "\x1b" not in written
 
 
+def test_times_that_hardly_differ_leave_no_bar_empty() -> None:
+    figures = Figures()
+    for number in range(1000):
+        figures.add(Record(number, 1e9, 0.05 + number / 100_000, 0.05, 1, None))
+    page = _read(write_report(figures, "x", {}))
+    heights = [float(found["height"] or 0) for tag, found in page.seen if tag == "rect"]
+    assert len(heights) > 3
+    assert min(heights) > 1
+
+
 def test_a_page_of_nothing_can_be_written() -> None:
     assert "There is none." in _read(write_report(Figures(), "x", {})).text
 
