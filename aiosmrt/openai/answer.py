@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import AsyncIterator
+from types import ModuleType
 from typing import Any, Final
 
 from aiosmrt.calls import FailureKind, classify, read_retry_after
@@ -12,7 +14,7 @@ from aiosmrt.models import ResponseMetadata
 from aiosmrt.openai.chunks import NoChoices
 from aiosmrt.openai.errors import NotServed, join
 from aiosmrt.openai.family import Request, Response, adopt, find_family
-from aiosmrt.payload import find_failure
+from aiosmrt.payload import find_failure, replace_halves
 from aiosmrt.response_stream import ResponseStream
 from aiosmrt.service import lacks_capacity
 
@@ -87,7 +89,10 @@ def answer(
         headers |= {name: value for name, value in theirs if name.startswith(_AMAZON)}
         headers["x-request-id"] = metadata.request_id or ""
     content: dict[str, Any] = {"content" if whole else "stream": body}
-    made: Response = find_family(request).Response(200, headers=headers, request=request, **content)
+    family = find_family(request)
+    made: Response = family.Response(
+        200, headers=_encode(headers, family), request=request, **content
+    )
     return made
 
 
@@ -103,17 +108,25 @@ def refuse(error: AiosmrtError, request: Request) -> Response | None:
     status = _find_status(error)
     if status is None:
         return None
-    headers = {**_SETTLED, "x-request-id": error.request_id or ""}
+    headers = {**_SETTLED, "content-type": _JSON, "x-request-id": error.request_id or ""}
     asked = read_retry_after(error.headers) if isinstance(error, ServiceError) else None
     if asked is not None:
         headers["retry-after"] = str(math.ceil(asked))
     kind = "server_error" if status >= _SERVER_ERROR else "invalid_request_error"
     envelope = {"type": kind, "param": None, **_describe(error)}
-    made: Any = adopt(Refusal, find_family(request), "Response")
-    refusal = made(status, headers=headers, json={"error": envelope}, request=request)
+    family = find_family(request)
+    made: Any = adopt(Refusal, family, "Response")
+    # Not by the family: it refuses what a container may well say, half a character or a NaN.
+    content = replace_halves(json.dumps({"error": envelope}, ensure_ascii=False)).encode()
+    refusal = made(status, headers=_encode(headers, family), content=content, request=request)
     refusal.error = error
     refused: Response = refusal
     return refused
+
+
+def _encode(headers: dict[str, str], family: ModuleType) -> Any:  # noqa: ANN401 - of a family
+    """Give the family's headers; by itself it takes none that are not ASCII."""
+    return family.Headers(headers, encoding="utf-8")
 
 
 def _find_status(error: AiosmrtError) -> int | None:

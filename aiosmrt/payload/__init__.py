@@ -40,6 +40,7 @@ from aiosmrt.payload.lines import LineDecoder
 from aiosmrt.payload.model_documents import ModelDocumentDecoder, name_truncated
 from aiosmrt.payload.shapes import DONE
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent, encode, encode_comment
+from aiosmrt.payload.text import replace_halves
 from aiosmrt.payload.tokens import TokenDecoder
 from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 
@@ -67,4 +68,5 @@ __all__ = [
     "encode_comment",
     "find_failure",
     "name_truncated",
+    "replace_halves",
 ]

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 import aiosmrt
-from aiosmrt.local import InvocationRequest, ModelFailure
+from aiosmrt.local import InvocationRequest, ModelFailure, ModelResponse
 from aiosmrt.openai import SageMakerTransport
 from aiosmrt.openai.family import AsyncClient
 
@@ -65,6 +65,47 @@ async def test_a_containers_refusal_is_unwrapped(
     assert error.log_stream_arn
     # Its text is that of this package: what was asked of whom, and the log.
     assert "InvokeEndpoint, endpoint 'llm', request id" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (r'{"error": {"message": "half \ud800", "score": 1}}', "half \ufffd"),
+        (r'{"error": {"message": "pair \ud83d\ude00", "score": NaN}}', "pair \U0001f600"),
+        (r'{"message": "far", "score": [1e999, -Infinity]}', "far"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_may_have_what_no_json_should_have(
+    *, words: str, message: str, stream: bool, talk: StartTalk
+) -> None:
+    def model(_: InvocationRequest) -> object:
+        raise ModelFailure(500, words)
+
+    async with talk(model) as there:
+        with pytest.raises(aiosmrt.ModelError) as caught:
+            await (there.stream() if stream else there.say())
+        error: Any = caught.value
+        assert isinstance(error, openai.InternalServerError)
+        assert (error.message, error.status_code) == (message, 500)
+        assert "score" in error.body
+        assert len(there.endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_paid_answer_is_given_whatever_its_headers_have(
+    *, stream: bool, talk: StartTalk, chats: type[Chats]
+) -> None:
+    def model(_: InvocationRequest) -> object:
+        body: Any = iter(chats.stream("a")) if stream else chats.whole("a")
+        return ModelResponse(body, custom_attributes="naïve ☃")
+
+    async with talk(model) as there:
+        asked = there.ai.chat.completions.with_raw_response
+        answer = await asked.create(**chats.ASK, stream=stream)
+        name = "x-amzn-sagemaker-custom-attributes"
+        assert answer.headers[name] == "naïve ☃"
+        assert not stream or [chunk async for chunk in answer.parse()]
 
 
 def _refuse(respond: Any, status: int, code: str, message: str, **headers: str) -> bytes:
