@@ -95,8 +95,8 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         Raises:
             InvalidJSON: it is not what it should be.
         """
-        choices = document.get("choices") if isinstance(document, dict) else None
-        if isinstance(choices, list) and all(map(self._is_piece, choices)):
+        choices = self._complete(document)
+        if choices is not None:
             failure = find_failure(document, has_text=True)
             # The SDK knows a few reports itself, and would raise them without what is known here.
             if failure is None or find_failure(document, has_text=True, by_reason=False) is None:
@@ -106,8 +106,30 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             return failure
         return self._rewrite(document, values)
 
-    def _is_piece(self, choice: JSONValue) -> bool:
-        return isinstance(choice, dict) and ("delta" if self._is_chat else "text") in choice
+    def _complete(self, document: JSONValue) -> list[JSONValue] | None:
+        """Give the choices of a chunk, None of another document.
+
+        Within a stream servers leave out what has nothing in it: the delta of an end, the choices
+        of a usage. The SDK's users rely on both.
+        """
+        if not isinstance(document, dict):
+            return None
+        if self._over and document.get("choices") is None and document.get("usage"):
+            document["choices"] = []
+            self._data = ""  # it is another one now
+        choices = document.get("choices")
+        if not isinstance(choices, list):
+            return None
+        name, empty = ("delta", {}) if self._is_chat else ("text", "")
+        for choice in choices:
+            if not isinstance(choice, dict):
+                return None
+            if choice.get(name) is None:
+                if name not in choice and not (self._over and choice.get("finish_reason")):
+                    return None
+                choice[name] = empty
+                self._data = ""
+        return choices
 
     def _note(self, choices: list[JSONValue]) -> bool:
         """Take note of the choices, and tell whether one has ended here."""
@@ -123,11 +145,11 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
 
     def _rewrite(self, document: JSONValue, values: list[bytes]) -> ModelStreamError | None:
         """Make chunks of a document of another shape: of a token, or of a whole answer."""
-        if self._reader is None:
-            self._reader = ChatDecoder(choose_shape(document, self._invocation.task))
+        reader = self._reader or ChatDecoder(choose_shape(document, self._invocation.task))
         chunks: list[ChatChunk] = []
-        failure = self._reader.read(document, chunks)
+        failure = reader.read(document, chunks)
         if chunks:
+            self._reader = reader  # what has no chunk says nothing of the shape of what has one
             refuse_choices(self._invocation, document)
         values += [_encode(json.dumps(self._build(chunk))) for chunk in chunks]
         if not chunks and not self._misfit:
@@ -159,15 +181,17 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
 
     def _is_proven(self) -> bool:
         over = self._over.values()
-        is_over = bool(over) and all(over)
+        is_over = len(over) >= max(self._invocation.choices, 1) and all(over)
         return self._is_marked or is_over or (self._reader is not None and self._reader.is_proven)
 
     def _refuse_end(self) -> AiosmrtError | None:
-        if self._misfit and not self._over and not self._is_marked:
+        if self._misfit and self._reader is None and not self._over and not self._is_marked:
             return PayloadError(self._misfit)
-        return (
-            None if self._is_proven() else name_truncated(f"a finish reason or the event {DONE!r}")
-        )
+        if self._is_proven():
+            return None
+        asked = self._invocation.choices
+        which = f" of each of {asked} choices" if asked > 1 else ""
+        return name_truncated(f"a finish reason{which} or the event {DONE!r}")
 
 
 def _encode(data: str) -> bytes:

@@ -235,6 +235,53 @@ def test_documents_of_another_kind_are_named(decoding: type[Decoding], chats: ty
     assert "predictions" in str(error)
 
 
+def test_what_an_end_or_a_usage_leaves_out_is_put_there(
+    decoding: type[Decoding], chats: type[Chats]
+) -> None:
+    """The SDK's users read `chunk.choices[0].delta.content`."""
+    usage = {"total_tokens": 3}
+    for end in ({"index": 0, "finish_reason": "stop"}, {"delta": None, "finish_reason": "stop"}):
+        for last in ({"usage": usage}, {"choices": None, "usage": usage}):
+            data = b"".join(map(chats.event, [chats.chunk("a"), {"choices": [end]}, last]))
+            events, error = decode(decoding, making(), data)
+            assert error is None
+            assert read(events) == [
+                chats.chunk("a"),
+                {"choices": [{**end, "delta": {}}]},
+                {"choices": [], "usage": usage},
+            ]
+    said = {"choices": [{"index": 0, "text": "a", "finish_reason": None}]}
+    ended = {"choices": [{"index": 0, "finish_reason": "stop"}]}
+    data = b"".join(map(chats.line, [said, ended]))
+    events, error = decode(decoding, making("completions"), data)
+    assert error is None
+    assert read(events)[1] == {"choices": [{"index": 0, "finish_reason": "stop", "text": ""}]}
+
+
+def test_a_document_about_the_answer_says_nothing_of_its_shape(
+    decoding: type[Decoding], chats: type[Chats]
+) -> None:
+    for answer in ([chats.whole("Hellö")], _TOKENS):
+        data = b"".join(map(chats.event, [{"event": "start"}, *answer]))
+        events, error = decode(decoding, making(), data)
+        assert error is None
+        text = "".join(document["choices"][0]["delta"]["content"] for document in read(events))
+        assert text == "Hellö"
+
+
+def test_an_end_is_proven_by_as_many_choices_as_were_asked_for(
+    decoding: type[Decoding], chats: type[Chats]
+) -> None:
+    one, other = chats.chunk("a", "stop"), chats.chunk("b", "stop")
+    other["choices"][0]["index"] = 1
+    events, error = decode(decoding, making(choices=2), chats.event(one))
+    assert (events, type(error)) == (chats.event(one), TruncatedStream)
+    assert "a finish reason of each of 2 choices" in str(error)
+    events, error = decode(decoding, making(choices=2), chats.event(one) + chats.event(other))
+    assert error is None
+    assert read(events) == [one, other]
+
+
 def test_a_long_document_is_left_for_steps(chats: type[Chats]) -> None:
     decoder = making()()
     decoder.leave_large()
