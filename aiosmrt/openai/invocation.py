@@ -134,7 +134,11 @@ def find_task(request: Request) -> str:
 
 
 async def read_invocation(
-    request: Request, task: str, route: Mapping[str, object], taken: Collection[str]
+    request: Request,
+    task: str,
+    route: Mapping[str, object],
+    taken: Collection[str],
+    names: Collection[object],
 ) -> Invocation:
     """Read what a POST asks for.
 
@@ -143,6 +147,7 @@ async def read_invocation(
         task: what `find_task` has found.
         route: where it goes.
         taken: parameters that no header can say any more.
+        names: of models, that no container knows.
 
     Raises:
         ParameterError: its body is no JSON object, or it says something twice, or what a stream
@@ -150,7 +155,7 @@ async def read_invocation(
         ConfigurationError: a time limit that is none.
     """
     await request.aread()
-    return _build(request, task, Redacted(route), taken, await _parse(request))
+    return _build(request, task, Redacted(route), taken, names, await _parse(request))
 
 
 async def _parse(request: Request) -> Redacted[dict[str, Any]]:
@@ -179,14 +184,15 @@ def _build(
     task: str,
     route: Redacted[Mapping[str, object]],
     taken: Collection[str],
+    names: Collection[object],
     document: Redacted[dict[str, Any]],
 ) -> Invocation:
     asked, body = document.value, request.content
     model = asked.get("model")
-    names = (route.value.get("endpoint_name"), route.value.get("inference_component_name"))
     if model and model in names:
-        # So `GET models` calls it. No container knows that name; an empty one is its own.
-        body = json.dumps({**asked, "model": ""}).encode()
+        # An empty one is the container's own. Written no longer than the SDK has: there is a limit.
+        text = json.dumps({**asked, "model": ""}, ensure_ascii=False, separators=(",", ":"))
+        body = text.encode("utf-8", "backslashreplace")  # half a character is escaped, as it was
     streams = task != EMBEDDINGS and asked.get("stream") is True
     operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM if streams else INVOKE_ENDPOINT
     parameters = {**route.value, **_read_headers(request, taken)}

@@ -63,6 +63,9 @@ class SageMakerTransport(AsyncBaseTransport):
         check_route(route)
         # A session sends its own.
         self._taken = {*self._route, *(("session_id",) if hasattr(client, "session_id") else ())}
+        named = [self._route.get(name) for name in ("inference_component_name", "endpoint_name")]
+        named.append(getattr(client, "endpoint_name", None))  # a session's
+        self._names = [name for name in named if name] or ["endpoint"]
         self._open: weakref.WeakSet[Parts] = weakref.WeakSet()
 
     async def handle_async_request(self, request: Request) -> Response:
@@ -88,7 +91,7 @@ class SageMakerTransport(AsyncBaseTransport):
         task = find_task(request)
         if task.startswith("models"):
             return self._list_models(request, task)
-        invocation = await read_invocation(request, task, self._route, self._taken)
+        invocation = await read_invocation(request, task, self._route, self._taken, self._names)
         if invocation.operation is INVOKE_ENDPOINT:
             response = await self._client.invoke_endpoint(**invocation.parameters)
             return answer(request, read_whole(invocation, response), response.metadata)
@@ -118,10 +121,7 @@ class SageMakerTransport(AsyncBaseTransport):
             await parts.aclose()
 
     def _list_models(self, request: Request, task: str) -> Response:
-        route = self._route
-        named = route.get("inference_component_name") or route.get(
-            "endpoint_name", getattr(self._client, "endpoint_name", "endpoint")
-        )
+        named = self._names[0]
         model = {"id": named, "object": "model", "created": 0, "owned_by": "sagemaker"}
         asked = task.partition("/")[2]
         if asked and asked != named:

@@ -123,13 +123,16 @@ async def test_a_session_sends_its_own_id(talk: StartTalk, chats: type[Chats]) -
         ai = aiosmrt.openai.connect(session)
         await ai.chat.completions.create(**chats.ASK)
         await ai.chat.completions.create(**chats.ASK)
-        assert [model.id async for model in ai.models.list()] == ["stateful"]
+        (listed,) = [model.id async for model in ai.models.list()]
+        assert listed == "stateful"
+        await ai.chat.completions.create(**{**chats.ASK, "model": listed})
+        assert json.loads(there.endpoint.requests[-1].body)["model"] == ""
         with pytest.raises(openai.BadRequestError, match="session_id is given twice"):
             await ai.chat.completions.create(
                 **chats.ASK, extra_headers={"X-Amzn-SageMaker-Session-Id": "other"}
             )
         asked = [(request.endpoint_name, request.session_id) for request in there.endpoint.requests]
-        assert asked == [("stateful", "NEW_SESSION"), ("stateful", session.session_id)]
+        assert asked == [("stateful", "NEW_SESSION"), *[("stateful", session.session_id)] * 2]
 
 
 @pytest.mark.asyncio
@@ -157,7 +160,7 @@ async def test_a_large_body_lets_others_run(chats: type[Chats]) -> None:
     counting = asyncio.create_task(count())
     await asyncio.sleep(0)
     before = turns
-    invocation = await read_invocation(request, "chat/completions", {}, ())
+    invocation = await read_invocation(request, "chat/completions", {}, (), ())
     counting.cancel()
     assert turns - before > 10
     assert invocation.parameters["body"] == request.content

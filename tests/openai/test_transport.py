@@ -85,6 +85,20 @@ async def test_completions_and_embeddings_are_served_too(talk: StartTalk) -> Non
         assert embeddings.data[0].embedding == [0.5]
 
 
+async def test_another_name_makes_a_body_no_longer(talk: StartTalk, chats: type[Chats]) -> None:
+    """The service takes 6 MiB; who asks in Japanese would have twice as much."""
+    text = "日" * 10_000 + '"é\t'
+    async with talk(lambda _: chats.whole("a")) as there:
+        transport = SageMakerTransport(there.client, endpoint_name="llm")
+        async with AsyncClient(transport=transport) as browser:
+            ask = {"messages": [{"role": "user", "content": text}], "seed": 10**30, "model": "llm"}
+            body = json.dumps(ask, ensure_ascii=False, separators=(",", ":"))
+            half = body.replace("é", r"\ud83d").encode()
+            await browser.post("http://any/chat/completions", content=half)
+        (sent,) = [request.body for request in there.endpoint.requests]
+    assert sent == half.replace(b'"llm"', b'""')
+
+
 async def test_models_are_listed_without_a_request(talk: StartTalk) -> None:
     async with talk(lambda _: None) as there:
         assert [model.id async for model in there.ai.models.list()] == ["llm"]
