@@ -120,14 +120,14 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         choices = document.get("choices")
         if not isinstance(choices, list):
             return None
-        name, empty = ("delta", {}) if self._is_chat else ("text", "")
+        name = "delta" if self._is_chat else "text"
         for choice in choices:
             if not isinstance(choice, dict):
                 return None
             if choice.get(name) is None:
                 if name not in choice and not (self._over and choice.get("finish_reason")):
                     return None
-                choice[name] = empty
+                choice[name] = {} if self._is_chat else ""
                 self._data = ""
         return choices
 

@@ -155,7 +155,8 @@ async def read_invocation(
         ConfigurationError: a time limit that is none.
     """
     await request.aread()
-    return _build(request, task, Redacted(route), taken, names, await _parse(request))
+    document = await _parse(request)
+    return _build(request, task, Redacted(route), taken, names=names, document=document)
 
 
 async def _parse(request: Request) -> Redacted[dict[str, Any]]:
@@ -184,6 +185,7 @@ def _build(
     task: str,
     route: Redacted[Mapping[str, object]],
     taken: Collection[str],
+    *,
     names: Collection[object],
     document: Redacted[dict[str, Any]],
 ) -> Invocation:

@@ -88,7 +88,8 @@ async def test_a_refusal_may_have_what_no_json_should_have(
         error: Any = caught.value
         assert isinstance(error, openai.InternalServerError)
         assert (error.message, error.status_code) == (message, 500)
-        assert "score" in error.body
+        body: Any = error.body
+        assert "score" in body
         assert len(there.endpoint.requests) == 1
 
 
@@ -105,7 +106,8 @@ async def test_a_paid_answer_is_given_whatever_its_headers_have(
         answer = await asked.create(**chats.ASK, stream=stream)
         name = "x-amzn-sagemaker-custom-attributes"
         assert answer.headers[name] == "naïve ☃"
-        assert not stream or [chunk async for chunk in answer.parse()]
+        chunks: Any = answer.parse()
+        assert not stream or [chunk async for chunk in chunks]
 
 
 def _refuse(respond: Any, status: int, code: str, message: str, **headers: str) -> bytes:
