@@ -26,7 +26,6 @@ from aiosmrt.service import (
 )
 from aiosmrt.settings import build_policy, find_settings
 from aiosmrt.value import JSONValue
-from aiosmrt.version import __version__
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -75,6 +74,19 @@ class _PrintCompletion(argparse.Action):
         parser.exit()
 
 
+class _PrintVersion(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - argparse passes it
+        values: object,  # noqa: ARG002 - there are none
+        option_string: str | None = None,  # noqa: ARG002 - argparse passes it
+    ) -> None:
+        installation = importlib.import_module("aiosmrt.cli.installation")
+        sys.stdout.write(f"{installation.describe_installation()}\n")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command."""
     parser = _Parser(
@@ -84,7 +96,12 @@ def build_parser() -> argparse.ArgumentParser:
         "output could not be written, 130 after Ctrl-C.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"aiosmrt {__version__}")
+    parser.add_argument(
+        "--version",
+        action=_PrintVersion,
+        nargs=0,
+        help="print the versions that a report of a fault needs, and exit",
+    )
     parser.add_argument(
         "--print-completion",
         action=_PrintCompletion,

@@ -105,6 +105,33 @@ def url(container: str) -> Iterator[str]:
         assert server.wait(10) == 0
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_example_names_flowers() -> None:
+    command = [sys.executable, "-m", "aiosmrt", "serve", "--model", "sklearn_model:predict"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=EXAMPLES) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        try:
+            found, refusal = asyncio.run(_ask_for_flowers(url))
+        finally:
+            server.send_signal(signal.SIGTERM)
+    assert found == {"predictions": ["setosa", "virginica"]}
+    assert refusal.original_status_code == 400
+
+
+async def _ask_for_flowers(url: str) -> tuple[object, aiosmrt.ModelError]:
+    async with aiosmrt.SageMakerRuntimeClient(
+        region_name="us-east-1", endpoint_url=url, params={"endpoint_name": "flowers"}
+    ) as client:
+        rows = [[5.1, 3.5, 1.4, 0.2], [5.9, 3.0, 5.1, 1.8]]
+        response = await client.invoke_endpoint(json={"instances": rows})
+        with pytest.raises(aiosmrt.ModelError) as refused:
+            await client.invoke_endpoint(json={"rows": rows})
+        return response.json(), refused.value
+
+
 def _write(row: list[float]) -> bytes:
     return json.dumps({"inputs": [row]}).encode()
 
