@@ -427,7 +427,9 @@ class Config(Value):
         credentials: `aiosmrt.Credentials`, an async function that gives some, or
             credentials or a session of botocore or boto3; in place of all that is looked
             for.
-        use_ssl: whether the URLs that are not given begin with `https`.
+        use_ssl: whether the URLs that are not given begin with `https`; and `False` is how one
+            says that plain HTTP is meant: without it a signed request to an `http` URL of another
+            machine is refused, with it the log has a warning.
         verify: whether certificates are checked, or a CA bundle's path (also AWS_CA_BUNDLE), or an
             `ssl.SSLContext`; without it the system's authorities, or boto3's where there are none.
         use_fips_endpoint: whether the endpoint is one of FIPS; with `endpoint_url` an error.

@@ -166,7 +166,7 @@ async def test_a_host_that_there_is_not(
 
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", fail)
-        client = leftovers.connect("http://nowhere.invalid")
+        client = leftovers.connect("https://nowhere.invalid")
         error = await leftovers.fail(client, operation)
     assert isinstance(error, ConnectError)
     assert "nowhere.invalid has no address" in str(error)

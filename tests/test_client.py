@@ -434,9 +434,9 @@ def test_only_a_config_comes_by_position() -> None:
     with pytest.raises(TypeError, match=r"not 'us-east-1'.*region_name='us-east-1'"):
         SageMakerRuntimeClient("us-east-1")  # type: ignore[arg-type]  # the mistake
     client = SageMakerRuntimeClient(
-        Config(region_name="us-east-1", endpoint_url="http://a"), endpoint_url="http://b"
+        Config(region_name="us-east-1", endpoint_url="https://a"), endpoint_url="https://b"
     )
-    assert (client.region_name, client.endpoint_url) == ("us-east-1", "http://b")
+    assert (client.region_name, client.endpoint_url) == ("us-east-1", "https://b")
 
 
 @pytest.mark.parametrize("value", ["max", ["max", "maximum"], {"enums"}])

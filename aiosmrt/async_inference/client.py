@@ -14,11 +14,18 @@ from aiosmrt.async_inference.s3 import S3
 from aiosmrt.async_inference.s3_connection import OWNER, S3Connection, S3State
 from aiosmrt.async_inference.s3_protocol import S3Endpoint, S3Location
 from aiosmrt.calls import Call, CallBuilder, read_body, refuse, write_json_body
-from aiosmrt.config import Config, Timeout
+from aiosmrt.config import UNSIGNED, Config, Timeout
 from aiosmrt.errors import AiosmrtError, ValidationError
 from aiosmrt.redaction import Redacted
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, Arguments, check_names, parse_invocation
-from aiosmrt.settings import bind_parameters, choose_constraints
+from aiosmrt.settings import (
+    Settings,
+    bind_parameters,
+    choose_constraints,
+    choose_proxy,
+    judge_plain_http,
+    warn_of_plain_http,
+)
 from aiosmrt.tracebacks import forget_locals
 from aiosmrt.transport import Limits, PooledResponse
 
@@ -140,6 +147,7 @@ class AsyncInferenceClient:
         pool, caller = await self._builder.prepare()
         resolved = self._builder.resolution.resolve_now()
         settings = resolved.settings
+        self._require_privacy(settings)
         return S3Connection(
             pool=pool,
             caller=caller,
@@ -157,6 +165,20 @@ class AsyncInferenceClient:
                 name.lower(): value for name, value in self._builder.config.s3_put_headers.items()
             },
         )
+
+    def _require_privacy(self, settings: Settings) -> None:
+        """Refuse what `Resolution` refuses of an endpoint, once S3 is really called."""
+        config, state = self._builder.config, self._s3_state
+        if config.signature_version is UNSIGNED:
+            return
+        scheme = "https" if config.use_ssl else "http"
+        url = settings.s3_endpoint_url.value or f"{scheme}://s3.amazonaws.com"
+        option = f"s3_endpoint_url ({settings.s3_endpoint_url.source})"
+        proxy = choose_proxy(config, url).value
+        meant = judge_plain_http(url, proxy, option, use_ssl=config.use_ssl)
+        if meant and not state.warned:
+            state.warned = True
+            warn_of_plain_http(url)
 
 
 def _make_headers(config: Config, user_agent: str) -> dict[str, str]:

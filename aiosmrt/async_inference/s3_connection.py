@@ -67,6 +67,7 @@ class S3State:
 
     regions: dict[str, str] = attrs.field(factory=dict)  # of buckets, as redirects have taught
     shared: Shared | None = None  # a quota of its own: what S3 refuses costs the model's calls none
+    warned: bool = False  # of plain HTTP, which is once for a client
     _signers: dict[str, Signer] = attrs.field(factory=dict)
 
     def choose_signer(self, region: str) -> Signer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import ipaddress
 import json
 import sys
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from aiosmrt.service import (
     INVOKE_ENDPOINT_WITH_RESPONSE_STREAM,
     Operation,
 )
-from aiosmrt.settings import build_policy, find_settings
+from aiosmrt.settings import build_policy, find_settings, is_loopback
 from aiosmrt.value import JSONValue
 
 if TYPE_CHECKING:
@@ -297,6 +296,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--secret-access-key", dest="aws_secret_access_key", metavar="KEY")
     group.add_argument("--no-sign", action="store_true", help="send no signature")
     group.add_argument(
+        "--allow-http",
+        action="store_true",
+        help="send signed requests to an http:// URL of another machine, too",
+    )
+    group.add_argument(
         "--retry-mode",
         choices=("standard", "adaptive", "off"),
         metavar="MODE",
@@ -409,6 +413,8 @@ def read_options(arguments: argparse.Namespace) -> dict[str, object]:
     options: dict[str, Any] = _given(arguments, names)
     if arguments.no_sign:
         options["signature_version"] = UNSIGNED
+    if arguments.allow_http:
+        options["use_ssl"] = False
     retry: dict[str, Any] = {"mode": arguments.retry_mode, "max_attempts": arguments.max_attempts}
     retry = {name: value for name, value in retry.items() if value is not None}
     if retry:
@@ -425,7 +431,7 @@ def find_exposure(arguments: argparse.Namespace) -> str:
     if getattr(arguments, secret, None) is None:
         return ""
     host = arguments.host if serves else _find_host(arguments)
-    if host == "localhost" or _is_loopback(host):
+    if is_loopback(host):
         return ""
     instead = "choose one for it alone" if serves else "set AWS_SECRET_ACCESS_KEY, or use --profile"
     return (
@@ -442,13 +448,6 @@ def _find_host(arguments: argparse.Namespace) -> str:
         return urlsplit(find_settings(config).endpoint_url.value or "").hostname or ""
     except ValueError:  # what is wrong with it the command itself tells
         return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_parameters(arguments: argparse.Namespace) -> dict[str, object]:

@@ -25,6 +25,7 @@ _FLAGS = {
     r"\bprofile_name\b": "--profile",
     r"\baws_access_key_id\b": "--access-key-id",
     r"\baws_secret_access_key\b": "--secret-access-key",
+    r"\buse_ssl=False\b": "--allow-http",
     r"\bexpires_in\b": "--expires-in",
     r"\binput_location\b": "--input-location",
     r"\bbody(?= and --input-location)": "--body",

@@ -32,7 +32,9 @@ from aiosmrt.local.s3 import PATH, S3
 from aiosmrt.local.script import Script
 from aiosmrt.local.sessions import SessionBackend, Sessions
 from aiosmrt.local.storage import LocalStorage, S3Storage, Storage
+from aiosmrt.redaction import redact_url
 from aiosmrt.service import ClientOptions
+from aiosmrt.settings import is_exposed
 
 if TYPE_CHECKING:
     import ssl
@@ -191,6 +193,7 @@ class LocalEndpoint(Script):
             "s3_endpoint_url": self._s3_url or f"{self.url}{PATH}",
             "aws_access_key_id": self._credentials.access_key_id,
             "aws_secret_access_key": self._credentials.secret_access_key,
+            "use_ssl": self._tls is not None,  # plain HTTP is meant, on any address of this machine
             **options,
         }
         return SageMakerRuntimeClient(**leading)
@@ -282,9 +285,17 @@ class LocalEndpoint(Script):
         from aiosmrt.client import SageMakerRuntimeClient  # noqa: PLC0415 - as above
 
         access_key_id, secret_access_key = self._given_keys
+        # Keys that were chosen for it are no secrets of anything else.
+        chosen = access_key_id is not None
+        if is_exposed(self._s3_url) and not chosen:
+            raise ConfigurationError(
+                f"{redact_url(self._s3_url)} is plain HTTP to another machine: give it a key pair "
+                "of its own, access_key_id and secret_access_key, or an https:// URL"
+            )
         client = SageMakerRuntimeClient(
             region_name="us-east-1",  # S3 says so where it is another
             s3_endpoint_url=self._s3_url,
+            use_ssl=not chosen,
             aws_access_key_id=access_key_id,
             aws_secret_access_key=secret_access_key,
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self
 
+from aiosmrt.settings import is_loopback
+
 __all__ = ["LoopbackGuard"]
 
-_LOCAL = ("", "localhost", "ip6-localhost")
+_LOCAL = ("", "0.0.0.0", "::", "ip6-localhost")  # noqa: S104 - compared only
 _METHODS = ("connect", "connect_ex", "sendto")
 
 
@@ -77,11 +78,4 @@ class LoopbackGuard:
 
 
 def _is_local(host: str) -> bool:
-    if host in _LOCAL or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return mapped.is_loopback or mapped.is_unspecified
+    return host in _LOCAL or is_loopback(host.partition("%")[0])

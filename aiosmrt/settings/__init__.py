@@ -14,6 +14,12 @@ from aiosmrt.settings.options import (
     configure,
     refuse_pool_options,
 )
+from aiosmrt.settings.plain_http import (
+    is_exposed,
+    is_loopback,
+    judge_plain_http,
+    warn_of_plain_http,
+)
 from aiosmrt.settings.resolution import (
     Resolution,
     Resolved,
@@ -39,6 +45,10 @@ __all__ = [
     "configure",
     "default_context",
     "find_settings",
+    "is_exposed",
+    "is_loopback",
+    "judge_plain_http",
     "refuse_pool_options",
     "validate_region",
+    "warn_of_plain_http",
 ]

@@ -14,6 +14,7 @@ import attrs
 from aiosmrt.config import UNSIGNED, Config, RetryPolicy
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.settings.endpoints import resolve_endpoint, validate_region
+from aiosmrt.settings.plain_http import judge_plain_http, warn_of_plain_http
 from aiosmrt.settings.sources import Setting, Settings, resolve_settings, shared_files_exist
 from aiosmrt.settings.tls import load_proxy_tls, load_tls
 from aiosmrt.signing import Signer
@@ -134,10 +135,14 @@ def _resolve(config: Config) -> Resolved:
         use_dualstack_endpoint=settings.use_dualstack_endpoint.value,
         use_ssl=config.use_ssl,
     )
+    proxy = choose_proxy(config, endpoint_url)
     unsigned = config.signature_version is UNSIGNED
     region_name = settings.region_name.value or ""
     if not unsigned:
         region_name = validate_region(region_name)
+        option = f"endpoint_url ({settings.endpoint_url.source})"
+        if judge_plain_http(endpoint_url, proxy.value, option, use_ssl=config.use_ssl):
+            warn_of_plain_http(endpoint_url)
     parts = urlsplit(endpoint_url)
     return Resolved(
         settings=settings,
@@ -149,7 +154,7 @@ def _resolve(config: Config) -> Resolved:
         proxy_tls=load_proxy_tls(settings.verify.value, config),
         retry=build_policy(settings, config.retry),
         signer=None if unsigned else Signer(region_name),
-        proxy=choose_proxy(config, endpoint_url),
+        proxy=proxy,
         user_agent=_build_user_agent(settings.user_agent_appid.value, config.user_agent_extra),
         in_lambda="AWS_LAMBDA_FUNCTION_NAME" in os.environ,
     )

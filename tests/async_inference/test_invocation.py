@@ -824,7 +824,7 @@ async def test_a_wait_for_want_of_credentials_says_so(
 
 
 @pytest.mark.parametrize("waiting", ["one", "many"])
-@pytest.mark.parametrize("url", [None, "http://127.0.0.1:1", "http://no-such-host.invalid"])
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:1", "https://no-such-host.invalid"])
 @pytest.mark.asyncio
 async def test_an_s3_that_cannot_be_reached_is_told_of_at_once_and_named(
     *,

@@ -480,7 +480,7 @@ async def a_host_without_an_address(stage: Stage) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     stage.monkeypatch.setattr(socket, "getaddrinfo", fail)
-    async with stage.connect("http://nowhere.invalid") as client:
+    async with stage.connect("https://nowhere.invalid") as client:
         await _call(client)
 
 

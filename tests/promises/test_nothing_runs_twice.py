@@ -425,6 +425,7 @@ async def test_refused_and_then_accepted_no_call_fails_and_none_runs_twice(
         aiohttp.ClientSession(connector=connector) as session,
         aiosmrt.SageMakerRuntimeClient(
             endpoint_url=f"http://endpoint.test:{server.port}",
+            use_ssl=False,
             session=session,
             max_connections=32,
             retry=aiosmrt.RetryPolicy(base_delay=0.001),

@@ -331,7 +331,9 @@ async def _session(lab: Lab) -> None:
         ) as session,
         lab.connect(session=session) as (client, server),
     ):
-        here = client.with_options(endpoint_url=f"http://models.example:{server.port}")
+        here = client.with_options(
+            endpoint_url=f"http://models.example:{server.port}", use_ssl=False
+        )
         await invoke(here)
         await client.aclose()
         assert not session.closed
@@ -348,6 +350,7 @@ async def _proxy(lab: Lab) -> None:
         async with lab.connect(
             lab.fail(403),
             endpoint_url=f"{scheme}://models.example",
+            use_ssl=False,
             proxy=SERVER,
             proxy_headers={"Proxy-Authorization": "Bearer me"},
             retry=aiosmrt.RetryPolicy(mode="off"),
@@ -379,6 +382,7 @@ async def _proxy_tls(lab: Lab) -> None:
         answer,
         tls=context,
         endpoint_url="http://models.example",
+        use_ssl=False,
         proxy=SERVER,
         proxy_verify=bundle,
         proxy_client_cert=mine,

@@ -285,6 +285,7 @@ async def test_s3_and_the_endpoint_have_a_way_each(
             endpoint_url=direct.url if near == "the endpoint" else far,
             s3_endpoint_url=direct.url if near == "S3" else far,
             s3_input_prefix="s3://bucket/in/",
+            use_ssl=False,
             **KEYS,
         ) as client:
             await client.invoke_endpoint_async(endpoint_name="mine", body=bytes(128_001))

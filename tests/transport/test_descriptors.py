@@ -89,7 +89,7 @@ async def test_streams_that_find_no_descriptor_say_so_at_once() -> None:
 @pytest.mark.parametrize("url", ["http://localhost:1", "http://no-such-host.invalid"])
 @pytest.mark.asyncio
 async def test_a_look_up_that_can_open_nothing_says_so(url: str) -> None:
-    async with _connect(url, retry=RetryPolicy(mode="off")) as client:
+    async with _connect(url, use_ssl=False, retry=RetryPolicy(mode="off")) as client:
         await client.warm_up()
         with _leave(0), pytest.raises(TooManyOpenFiles, match=r"ulimit -n"):
             await client.invoke_endpoint(endpoint_name="e", body=b"")
