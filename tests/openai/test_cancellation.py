@@ -94,7 +94,9 @@ async def test_agents_that_are_cancelled_leave_nothing_behind(
     container = _Container(chats, chance)
     async with LocalEndpoint(container) as endpoint:
         tasks = asyncio.all_tasks()
-        client = endpoint.client(max_connections=_SLOTS, timeout=aiosmrt.Timeout(slot=60))
+        # No limit is to fire where the machine has other things to do.
+        patient = aiosmrt.Timeout(connect=None, write=None, first_byte=None, idle=None)
+        client = endpoint.client(max_connections=_SLOTS, timeout=patient)
         ai = aiosmrt.openai.connect(client, endpoint_name="llm")
         # What the SDK wants to know of the machine before its first request takes it a while.
         await ai.chat.completions.create(**chats.ASK)
@@ -102,7 +104,8 @@ async def test_agents_that_are_cancelled_leave_nothing_behind(
             agents = [asyncio.create_task(_act(ai, chats, chance)) for _ in range(_AGENTS)]
             await _cancel(agents, container, chance)
             outcomes = await asyncio.gather(*agents, return_exceptions=True)
-            assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+            others = [one for one in outcomes if not isinstance(one, asyncio.CancelledError)]
+            assert not others
             stats = client.stats()
             assert (stats.in_flight, stats.waiting_for_slot, stats.open_streams) == (0, 0, 0)
             await until(lambda: container.running == 0)
