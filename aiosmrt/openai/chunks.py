@@ -56,6 +56,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         self._data = ""  # of the event that is looked at; empty for a JSON line
         self._over: dict[int, bool] = {}  # whether a choice has ended
         self._reader: ChatDecoder | None = None  # of documents that are no chunks
+        self._begun: set[int] = set()  # choices of which a chunk was made
         self._misfit = ""
         self._template = ChunkTemplate()
         self._plain: list[JSONValue] = []  # what says nothing beside a text, of the last bytes
@@ -163,7 +164,10 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             "finish_reason": name_reason(chunk.finish_reason),
         }
         if self._is_chat:
-            choice["delta"] = _build_delta(chunk)
+            # The role comes once: the SDK adds up all that comes again.
+            begins = chunk.index not in self._begun
+            self._begun.add(chunk.index)
+            choice["delta"] = {**({"role": "assistant"} if begins else {}), **_build_delta(chunk)}
         else:
             choice["text"] = chunk.text
         raw = chunk.raw if isinstance(chunk.raw, dict) else {}
@@ -228,7 +232,7 @@ def _has_choices(document: JSONValue) -> bool:
 
 
 def _build_delta(chunk: ChatChunk) -> dict[str, JSONValue]:
-    delta: dict[str, JSONValue] = {"role": "assistant", "content": chunk.text}
+    delta: dict[str, JSONValue] = {"content": chunk.text}
     if chunk.reasoning:
         delta["reasoning_content"] = chunk.reasoning
     if chunk.refusal:

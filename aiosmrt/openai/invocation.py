@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import json
 import re
@@ -14,9 +13,9 @@ import openai
 
 from aiosmrt.config import Timeout
 from aiosmrt.errors import ParameterError
+from aiosmrt.openai.body import parse
 from aiosmrt.openai.errors import NotServed
 from aiosmrt.openai.family import Request
-from aiosmrt.payload import LARGE, LargeDocument
 from aiosmrt.redaction import Redacted, redact
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
@@ -156,21 +155,16 @@ async def read_invocation(
     """
     await request.aread()
     document = await _parse(request)
-    return _build(request, task, Redacted(route), taken, names=names, document=document)
+    invocation = _build(request, task, Redacted(route), taken, document)
+    invocation.parameters["body"] = _write_body(request, names, document)
+    return invocation
 
 
 async def _parse(request: Request) -> Redacted[dict[str, Any]]:
-    """Parse a body, and let others run where it takes long."""
     document: Redacted[Any] = Redacted(None)
     problem = ""
     try:
-        if len(request.content) > LARGE:
-            large = LargeDocument(request.content.decode())
-            for _ in large.steps:
-                await asyncio.sleep(0)
-            document.value = large.finish()
-        else:
-            document.value = json.loads(request.content)
+        document.value = await parse(request.content)
     except (ValueError, RecursionError) as error:
         problem = str(error)
     if not isinstance(document.value, dict):
@@ -185,16 +179,10 @@ def _build(
     task: str,
     route: Redacted[Mapping[str, object]],
     taken: Collection[str],
-    *,
-    names: Collection[object],
     document: Redacted[dict[str, Any]],
 ) -> Invocation:
-    asked, body = document.value, request.content
+    asked = document.value
     model = asked.get("model")
-    if model and model in names:
-        # An empty one is the container's own. Written no longer than the SDK has: there is a limit.
-        text = json.dumps({**asked, "model": ""}, ensure_ascii=False, separators=(",", ":"))
-        body = text.encode("utf-8", "backslashreplace")  # half a character is escaped, as it was
     streams = task != EMBEDDINGS and asked.get("stream") is True
     operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM if streams else INVOKE_ENDPOINT
     parameters = {**route.value, **_read_headers(request, taken)}
@@ -210,8 +198,20 @@ def _build(
         operation=operation,
         model=model if isinstance(model, str) else "",
         choices=choices if isinstance(choices, int) else 1,
-        parameters={**parameters, "body": body},
+        parameters=parameters,
     )
+
+
+@hides_locals
+def _write_body(
+    request: Request, names: Collection[object], document: Redacted[dict[str, Any]]
+) -> bytes:
+    asked = document.value
+    if not asked.get("model") or asked["model"] not in names:
+        return request.content
+    # An empty one is the container's own. Written no longer than the SDK has: there is a limit.
+    text = json.dumps({**asked, "model": ""}, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")  # half a character is escaped, as it was
 
 
 def _read_headers(request: Request, taken: Collection[str]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class SageMakerTransport(AsyncBaseTransport):
         invocation = await read_invocation(request, task, self._route, self._taken, self._names)
         if invocation.operation is INVOKE_ENDPOINT:
             response = await self._client.invoke_endpoint(**invocation.parameters)
-            return answer(request, read_whole(invocation, response), response.metadata)
+            return answer(request, await read_whole(invocation, response), response.metadata)
         stream = await self._client.invoke_endpoint_with_response_stream(**invocation.parameters)
         try:
             return await self._begin(request, invocation, stream)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 
 from aiosmrt.errors import AiosmrtError
 from aiosmrt.models import InvokeEndpointResponse
+from aiosmrt.openai.body import parse
 from aiosmrt.openai.chunks import choose_shape, name_reason, refuse_choices
 from aiosmrt.openai.invocation import CHAT, EMBEDDINGS, Invocation
-from aiosmrt.payload import LARGE, ChatMessage, find_failure
+from aiosmrt.payload import ChatMessage, find_failure
+from aiosmrt.redaction import Redacted
 from aiosmrt.tracebacks import hides_locals
 from aiosmrt.value import JSONValue
 
 __all__ = ["read_whole"]
 
 
-@hides_locals
-def read_whole(invocation: Invocation, response: InvokeEndpointResponse) -> bytes:
+async def read_whole(invocation: Invocation, response: InvokeEndpointResponse) -> bytes:
     """Give the answer's JSON: as it is where it is OpenAI's, or of its text.
 
     Raises:
@@ -25,11 +27,11 @@ def read_whole(invocation: Invocation, response: InvokeEndpointResponse) -> byte
         ModelStreamError: the model server reported a failure.
         TruncatedStream: it is a stream without its end.
     """
-    body = response.body
-    if len(body) > LARGE:
-        return body  # to look into it would keep others waiting, as the SDK will
+    document = Redacted[JSONValue](None)
+    with contextlib.suppress(ValueError, RecursionError):  # a stream, maybe
+        document.value = await parse(response.body)
     try:
-        return _read(invocation, response, _parse(body))
+        return _read(invocation, response, document)
     except AiosmrtError as error:
         metadata = response.metadata
         error.operation = invocation.operation.name
@@ -39,15 +41,11 @@ def read_whole(invocation: Invocation, response: InvokeEndpointResponse) -> byte
         raise
 
 
-def _parse(body: bytes) -> JSONValue:
-    try:
-        document: JSONValue = json.loads(body)
-    except (ValueError, RecursionError):
-        return None  # a stream, maybe
-    return document
-
-
-def _read(invocation: Invocation, response: InvokeEndpointResponse, document: JSONValue) -> bytes:
+@hides_locals
+def _read(
+    invocation: Invocation, response: InvokeEndpointResponse, read: Redacted[JSONValue]
+) -> bytes:
+    document = read.value
     named = isinstance(document, dict) and ("choices" in document or "data" in document)
     if named or (document is not None and invocation.task == EMBEDDINGS):
         # That a choice has ended early is seen in it.

@@ -258,6 +258,14 @@ def test_what_an_end_or_a_usage_leaves_out_is_put_there(
     assert read(events)[1] == {"choices": [{"index": 0, "finish_reason": "stop", "text": ""}]}
 
 
+def test_a_role_is_said_once(decoding: type[Decoding], chats: type[Chats]) -> None:
+    """The SDK's own accumulator adds up whatever is said again."""
+    events, error = decode(decoding, making(), b"".join(map(chats.line, _TOKENS)))
+    assert error is None
+    roles = [chunk["choices"][0]["delta"].get("role") for chunk in read(events)]
+    assert roles == ["assistant", None, None]
+
+
 def test_a_document_about_the_answer_says_nothing_of_its_shape(
     decoding: type[Decoding], chats: type[Chats]
 ) -> None:

@@ -105,7 +105,17 @@ async def test_embeddings_of_another_shape_are_left_to_the_sdk(talk: StartTalk) 
             await there.ai.embeddings.create(model="", input="fail")
 
 
-async def test_a_large_answer_is_not_looked_into(talk: StartTalk, chats: type[Chats]) -> None:
-    async with talk(lambda _: chats.whole("x" * 300_000)) as there:
-        completion = await there.say()
-        assert len(completion.choices[0].message.content) == 300_000
+async def test_a_large_answer_is_read_as_a_small_one(talk: StartTalk, chats: type[Chats]) -> None:
+    text = "x" * 300_000
+    answers: list[object] = [
+        chats.whole(text),
+        {"generated_text": text},
+        b"".join(chats.stream(text[1:], "x")),
+        {"error": {"message": text, "code": 500}},
+    ]
+    async with talk(lambda _: answers.pop(0)) as there:
+        for _ in range(3):
+            completion = await there.say()
+            assert completion.choices[0].message.content == text
+        with pytest.raises(aiosmrt.ModelStreamError):
+            await there.say()
