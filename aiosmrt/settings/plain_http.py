@@ -28,9 +28,18 @@ def is_loopback(host: str) -> bool:
 
 def is_exposed(url: str, proxy: str | None = None) -> bool:
     """Tell whether requests to a URL leave this machine in plain HTTP, be it to a proxy."""
-    parts = urlsplit(url)
-    hosts = [parts.hostname, *([] if proxy is None else [urlsplit(proxy).hostname])]
-    return parts.scheme == "http" and not all(is_loopback(host or "") for host in hosts)
+    if not url.lower().startswith("http:"):
+        return False
+    hosts = [_find_host(url), *([] if proxy is None else [_find_host(proxy)])]
+    return not all(host is None or is_loopback(host) for host in hosts)
+
+
+def _find_host(url: str) -> str | None:
+    """Find the host; what is no URL is named as that by who goes there."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def judge_plain_http(url: str, proxy: str | None, option: str, *, use_ssl: bool) -> bool:

@@ -332,7 +332,7 @@ def test_a_loop_that_ends_under_a_batch_says_nothing(
     async def leave() -> None:
         client = SageMakerRuntimeClient(
             region_name="us-east-1",
-            endpoint_url="http://192.0.2.1",
+            endpoint_url="https://192.0.2.1",
             aws_access_key_id="a",
             aws_secret_access_key="b",
         )

@@ -424,7 +424,7 @@ async def test_no_proxy_leads_past_it(
             server, verify=bundle, retry=ONCE, proxy=f"http://127.0.0.1:{free_port}"
         ) as client:
             # Whoever has taken the port since is no proxy.
-            with pytest.raises(ConnectError, match="no connection to .*the proxy"):
+            with pytest.raises(ConnectError, match=r"no connection to .*the proxy"):
                 await client.invoke_endpoint(endpoint_name="e", body=b"")
 
 
