@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -59,6 +60,38 @@ class _Sum:
 
     lost: list[aiosmrt.AiosmrtError] = attrs.field(factory=list)
     attempts: list[aiosmrt.Attempt] = attrs.field(factory=list)
+
+
+async def _map(
+    port: int, rows: int, halve_at: int | None = None
+) -> list[aiosmrt.Outcome[aiosmrt.InvokeEndpointResponse]]:
+    """Have a batch find out how many calls a server takes, and hold its books against ours."""
+    url = f"http://127.0.0.1:{port}"
+    before = await asyncio.to_thread(_read_books, url)
+    begun, came = time.perf_counter(), []
+    options: dict[str, Any] = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    async with aiosmrt.SageMakerRuntimeClient(
+        region_name="us-east-1", endpoint_url=url, **options
+    ) as client:
+        requests: list[aiosmrt.InvokeEndpointParameters] = [
+            {"endpoint_name": "e", "body": b"x", "headers": {"x-call": f"{before} {row}"}}
+            for row in range(rows)
+        ]
+        async for outcome in client.map(requests, max_in_flight="auto"):
+            came.append(outcome)
+            if len(came) == halve_at:
+                await asyncio.to_thread(_read_books, f"{url}/halve")
+    seconds = time.perf_counter() - begun
+    runs, refusals = await asyncio.to_thread(_read_books, url)
+    sys.stdout.write(
+        f"{rows} rows, as many at a time as it takes: {seconds:.1f} s, {rows / seconds:.0f} a "
+        f"second, {refusals - before[1]} refusals, then {came[-1].limit}: {came[-1].limit_reason}\n"
+    )
+    assert runs - before[0] == rows
+    assert len({outcome.index for outcome in came}) == rows
+    assert [outcome.error for outcome in came] == [None] * rows
+    assert sum(len(outcome.attempts) for outcome in came) == rows + refusals - before[1]
+    return came
 
 
 async def _send(port: int, policy: aiosmrt.RetryPolicy, rows: int, in_flight: int) -> _Sum:
@@ -143,3 +176,26 @@ async def test_a_server_that_admits_so_many_a_second(
     assert not came.lost
     if mode == "adaptive" and any(attempt.status == 429 for attempt in came.attempts):
         assert any(attempt.pace_wait for attempt in came.attempts)
+
+
+@pytest.mark.parametrize(
+    "way", ["once", "throttled by chance", "unavailable by chance", "rate", "slow rate", "slots"]
+)
+@pytest.mark.asyncio
+async def test_none_is_lost_where_it_is_found_out_how_many_calls_a_server_takes(
+    way: str, ports: Ports
+) -> None:
+    came = await _map(ports[way], _ROWS * 3 // 10 or 150)
+    if _ROWS and way in ("slow rate", "slots"):
+        # 12 calls of 40 ms are 300 a second, and 16 are admitted at a time.
+        best = 12 if way == "slow rate" else 16
+        kept = statistics.median(outcome.limit for outcome in came[len(came) // 3 :])
+        assert best * 0.75 <= kept <= best * 1.25
+
+
+@pytest.mark.asyncio
+async def test_it_follows_a_server_whose_capacity_halves(ports: Ports) -> None:
+    rows = _ROWS * 3 // 10 or 300
+    came = await _map(ports["slots"], rows, halve_at=rows // 2)
+    if _ROWS:
+        assert 6 <= came[-1].limit <= 10
