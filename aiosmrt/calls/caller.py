@@ -319,7 +319,7 @@ class Caller:
             if done is None and not error.not_retried:
                 kept = keep_turn(call, error, self.retry)
                 if kept is not None:
-                    done, pause = f"it is throttled; sent again in {kept:.2f} s", kept
+                    done, pause = f"it is refused; sent again in {kept:.2f} s", kept
         except BaseException:
             call.end_attempt(error)
             raise

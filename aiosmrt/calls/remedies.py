@@ -131,7 +131,7 @@ def join_shortage(
 
 
 def keep_turn(call: Call, error: AiosmrtError, policy: RetryPolicy) -> float | None:
-    """Have a throttled call that has a place among those to its endpoint pause in it.
+    """Have a refused call that has a place among those to its endpoint pause in it.
 
     Returns:
         Seconds until it is sent again; `None` where it is not to keep its place.

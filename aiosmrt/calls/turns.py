@@ -9,7 +9,7 @@ from collections import deque
 from aiosmrt.calls.concurrency import Concurrency
 from aiosmrt.calls.retries import FailureKind, Stop, choose_delay, classify, read_retry_after
 from aiosmrt.config import RetryPolicy
-from aiosmrt.errors import AiosmrtError, ServiceError, ServiceUnavailable
+from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.models import ConcurrencyLimit
 from aiosmrt.randomness import generator
 
@@ -17,6 +17,8 @@ __all__ = ["Line", "Turn"]
 
 # Seconds of the shortest pause behind a refusal, and the weight of an answer in the mean latency.
 _SHORTEST, _WEIGHT = 0.02, 0.1
+
+_UNAVAILABLE = 503
 
 
 class Line:
@@ -80,7 +82,7 @@ class Turn:
     """The place of one call in a line, which it keeps through all of its attempts.
 
     Attributes:
-        is_stuck: whether it was throttled as often as its policy bears, and nobody got through.
+        is_stuck: whether it was refused as often as its policy bears, and nobody got through.
     """
 
     __slots__ = (
@@ -126,21 +128,24 @@ class Turn:
             self._entered_at = None
 
     def plan_attempt(self, error: AiosmrtError, policy: RetryPolicy) -> float | None:
-        """Take note of a refusal, and choose the pause before a throttled call is sent again.
+        """Take note of a refusal, and choose the pause before the call is sent again.
 
         That is no retry of its policy while others get through: it pauses for about as long as a
         call takes. While nobody does, pauses and attempts are those of the policy.
 
         Returns:
-            Seconds; `None` where it is not to be sent again, or was not throttled.
+            Seconds; `None` where it is not to be sent again, or was no refusal: neither throttled
+            nor a 503, which runs nothing.
 
         Raises:
             Exception: what the policy's own function raises.
         """
-        throttled = classify(error) is FailureKind.THROTTLING
-        if throttled or isinstance(error, ServiceUnavailable):
-            self._line.concurrency.refuse()
-        if not throttled or policy.attempt_limit == 1:
+        kind = classify(error)
+        unavailable = isinstance(error, ServiceError) and error.status == _UNAVAILABLE
+        if kind is not FailureKind.THROTTLING and not unavailable:
+            return None
+        self._line.concurrency.refuse()
+        if policy.attempt_limit == 1:
             return None
         self._refused += 1
         self._stalled = 0 if self._line.answers > self._answers else self._stalled + 1
@@ -155,7 +160,7 @@ class Turn:
             self.is_stuck = True
             error.not_retried = f"{Stop.MAX_ATTEMPTS.value}, and meanwhile no call got through"
             return None
-        delay = choose_delay(error, number, policy, FailureKind.THROTTLING)
+        delay = choose_delay(error, number, policy, kind)
         if delay is None:
             error.not_retried = Stop.BACKOFF.value
         return delay

@@ -8,7 +8,13 @@ import pytest
 
 from aiosmrt.calls.turns import Line, Turn
 from aiosmrt.config import RetryPolicy
-from aiosmrt.errors import AiosmrtError, ServiceUnavailable, ThrottlingException, ValidationError
+from aiosmrt.errors import (
+    AiosmrtError,
+    InternalFailure,
+    ServiceUnavailable,
+    ThrottlingException,
+    ValidationError,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -94,6 +100,15 @@ async def test_while_nobody_gets_through_the_policy_says_how_long_and_how_often(
     assert "no call got through" in error.not_retried
 
 
+async def test_a_503_is_a_refusal_too() -> None:
+    line = Line(100)
+    turns = await _fill(line)
+    turns[0].leave(answered=True)
+    pause = turns[1].plan_attempt(ServiceUnavailable("no", status=503), _PATIENT)
+    assert pause is not None
+    assert pause < 0.04
+
+
 async def test_what_the_service_asks_for_is_waited() -> None:
     line = Line(100)
     turns = await _fill(line)
@@ -108,7 +123,7 @@ async def test_what_the_service_asks_for_is_waited() -> None:
     ("error", "policy"),
     [
         (ValidationError("no", status=400), _PATIENT),
-        (ServiceUnavailable("no", status=503), _PATIENT),
+        (InternalFailure("no", status=500), _PATIENT),
         (_refusal(), RetryPolicy(mode="off")),
         (_refusal(), RetryPolicy(backoff=lambda attempt, error: None)),
     ],
