@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MINUTES ?= 10
 
-.PHONY: demo test coverage lint format integration bench clean soak browser docs fuzz
+.PHONY: demo test coverage lint format integration bench clean soak browser docs fuzz matrix oldest package
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, PYTHON=... chooses one") if sys.version_info < (3, 11) else None'
@@ -89,6 +89,24 @@ docs: .venv-docs/installed  # what is wrong, a link that leads nowhere too, fail
 	.venv-docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto \
 		--builder dirhtml docs build/docs
 
+.venv-matrix/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-matrix
+	.venv-matrix/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-matrix/bin/python -m pip install --quiet --disable-pip-version-check --group matrix
+	touch $@
+
+NOX := .venv-matrix/bin/python -m nox --reuse-existing-virtualenvs
+
+matrix: .venv-matrix/installed  # each Python that is here, with the oldest and the newest versions
+	$(NOX) --session tests
+
+oldest: .venv-matrix/installed  # this Python, with the oldest versions
+	$(NOX) --session tests --keywords oldest \
+		--python "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+
+package: .venv-matrix/installed  # two builds, each extra alone, the types
+	$(NOX) --session package extras
+
 lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -99,4 +117,4 @@ format: .venv/installed
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-* build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .nox build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,10 +1,11 @@
 """The matrix: each Python that is here, with the oldest and the newest of what the client needs.
 
-`nox` runs all of it, `nox -s 'tests-3.11(oldest)'` one cell.
+`nox` runs all of it, `nox -s tests-3.11 -k oldest` one cell, `nox -s package` builds and packs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,19 @@ nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+# What each extra is for: a module that needs it.
+EXTRAS = {
+    "batch": "pyarrow.parquet, rich.progress, aiosmrt.batch_files",
+    "completion": "shtab, aiosmrt.cli",
+    "openai": "aiosmrt.openai",
+    "otel": "aiosmrt.otel",
+    "ray": "ray.data, aiosmrt.ray",
+    "speedups": "uvloop, aiosmrt",
+    "tls": "trustme, aiosmrt.local",
+    "yaml": "yaml, aiosmrt.local",
+}
+SOURCE_DATE = "1577836800"
 
 
 @nox.session(python=PYTHONS)
@@ -27,7 +41,39 @@ def tests(session: nox.Session, versions: str) -> None:
     session.run("python", "-m", "pytest", "-n", "4", *session.posargs)
 
 
+@nox.session
+@nox.parametrize("extra", sorted(PROJECT["optional-dependencies"]))
+def extras(session: nox.Session, extra: str) -> None:
+    """Install one extra alone, and import what it is for."""
+    session.install(f".[{extra}]")
+    session.run("python", "-m", "pip", "check")
+    session.run("python", "-c", f"import {EXTRAS[extra]}")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build twice and compare, install the wheel, and look whether its types are complete."""
+    session.install("build", "twine", "pyright")
+    hashes = []
+    for place in ("first", "second"):
+        built = Path(session.create_tmp(), place).resolve()
+        session.run(
+            *("python", "-m", "build", "--outdir", str(built)),
+            env={"SOURCE_DATE_EPOCH": SOURCE_DATE},
+        )
+        files = sorted(built.iterdir())
+        hashes.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
+        session.run("python", "-m", "twine", "check", "--strict", *map(str, files))
+    if hashes[0] != hashes[1]:
+        session.error(f"two builds differ: {hashes}")
+    wheel = next(file for file in files if file.suffix == ".whl")
+    session.install(f"aiosmrt[openai,otel] @ {wheel.as_uri()}", "starlette", "pytest")
+    session.run("python", "-m", "pip", "check")
+    # Elsewhere, where the source is not found in place of what is installed.
+    session.chdir(session.create_tmp())
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "aiosmrt")
+
+
 def _pin_oldest() -> list[str]:
     """Turn the lower bounds of the dependencies into the versions to install."""
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [f"{bound.replace('>=', '==')}\n" for bound in project["dependencies"]]
+    return [f"{bound.replace('>=', '==')}\n" for bound in PROJECT["dependencies"]]

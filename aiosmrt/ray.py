@@ -95,7 +95,7 @@ class Invoke:
         self._operation = operation
         self._max_in_flight = max_in_flight
         self._raises = on_error == "raise"
-        self.client = SageMakerRuntimeClient(**self._options)
+        self.client: SageMakerRuntimeClient = SageMakerRuntimeClient(**self._options)
 
     async def __call__(self, batch: Mapping[str, Sequence[Any]]) -> AsyncIterator[dict[str, Any]]:
         """Give a batch with its answers.

@@ -23,7 +23,7 @@ class Redacted(Generic[T_co]):
     __slots__ = ("value",)
 
     def __init__(self, value: T_co) -> None:
-        self.value = value
+        self.value: T_co = value
 
     def __repr__(self) -> str:
         value = getattr(self, "value", None)

@@ -92,7 +92,14 @@ class _Threads:
 _many = _Threads()
 _few = _Threads(_FEW)
 
-submit = _many.submit
+
+def submit(work: Callable[[], T], tell: Callable[[T], None]) -> None:
+    """Have `work` run, and `tell` called there with what it returned; neither may raise.
+
+    Raises:
+        RuntimeError: the system starts no more threads.
+    """
+    _many.submit(work, tell)
 
 
 async def run_in_thread(work: Callable[[], T], *, brief: bool = False) -> T:

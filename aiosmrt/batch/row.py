@@ -33,8 +33,8 @@ class Row:
     __slots__ = ("_request", "arguments", "attempts", "began", "error", "index", "key", "turn")
 
     def __init__(self, key: object, index: int, request: object) -> None:
-        self.key = key
-        self.index = index
+        self.key: object = key
+        self.index: int = index
         self.began: float = time.perf_counter()
         self.arguments: Arguments = _NOTHING
         self.turn: Turn | None = None

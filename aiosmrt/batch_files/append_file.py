@@ -32,7 +32,8 @@ class Reserve:
     def __init__(self, path: str) -> None:
         self._path = path
         self._size = 0
-        self.used = self.is_short = False
+        self.used: bool = False
+        self.is_short: bool = False
 
     def hold(self, size: int) -> None:
         """Keep at least so many bytes, or as many as there are, unless they were needed already."""
@@ -91,7 +92,7 @@ class AppendFile:
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(self.path, flags, _MODE)
-        self.size = os.fstat(self._descriptor).st_size
+        self.size: int = os.fstat(self._descriptor).st_size
 
     def append(self, data: bytes) -> None:
         """Add whole lines: all of them, or none.

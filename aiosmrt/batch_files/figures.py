@@ -26,10 +26,10 @@ class Distribution:
     """How long something has taken, in seconds, within 1 %."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.total = 0.0
-        self.least = math.inf
-        self.most = 0.0
+        self.count: int = 0
+        self.total: float = 0.0
+        self.least: float = math.inf
+        self.most: float = 0.0
         self._counts: collections.Counter[int] = collections.Counter()
 
     def add(self, seconds: float) -> None:
@@ -85,10 +85,10 @@ class Timeline:
     """
 
     def __init__(self) -> None:
-        self.width = 1.0
+        self.width: float = 1.0
         self.bins: list[Bin] = []
-        self.seconds = 0.0
-        self.pauses = 0
+        self.seconds: float = 0.0
+        self.pauses: int = 0
         self._begin: float | None = None
         self._end = 0.0
 
@@ -155,12 +155,15 @@ class Figures:
     """
 
     def __init__(self) -> None:
-        self.done = self.failed = self.at_risk = self.retries = 0
-        self.seconds = Distribution()
-        self.first_byte = Distribution()
+        self.done: int = 0
+        self.failed: int = 0
+        self.at_risk: int = 0
+        self.retries: int = 0
+        self.seconds: Distribution = Distribution()
+        self.first_byte: Distribution = Distribution()
         self.attempts: collections.Counter[int] = collections.Counter()
         self.errors: dict[str, ErrorKind] = {}
-        self.timeline = Timeline()
+        self.timeline: Timeline = Timeline()
 
     def add(self, record: Record, message: str = "") -> None:
         """Take a row that is done.

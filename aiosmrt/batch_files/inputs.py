@@ -6,7 +6,7 @@ import contextlib
 import csv
 import hashlib
 import os
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import BinaryIO, ClassVar, Final, Protocol
 
 import attrs
@@ -25,7 +25,7 @@ __all__ = [
     "choose_format",
 ]
 
-FORMATS: Final = {
+FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "csv": (".csv",),
     "parquet": (".parquet", ".pq"),

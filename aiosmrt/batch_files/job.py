@@ -77,7 +77,8 @@ class Job:
         at_once: int = _ROWS,
     ) -> None:
         self.under_way: set[int] = set()
-        self.limit, self.limit_reason = in_flight or 0, ""
+        self.limit: int = in_flight or 0
+        self.limit_reason: str = ""
         self._rows = rows
         self._request = request
         self._sink = sink

@@ -125,7 +125,7 @@ class RetryQuota:
     __slots__ = ("spent",)
 
     def __init__(self) -> None:
-        self.spent = 0
+        self.spent: int = 0
 
     def acquire(self, cost: int, capacity: int) -> bool:
         """Take `cost` of `capacity` tokens; give `False`, and take none, where fewer are left."""
@@ -292,9 +292,9 @@ class RateLimiter:
     """
 
     def __init__(self, now: float) -> None:
-        self.enabled = False  # whether it ever was throttled
-        self.rate = 0.0  # attempts a second that may be sent
-        self.measured_rate = 0.0  # answers a second, smoothed
+        self.enabled: bool = False  # whether it ever was throttled
+        self.rate: float = 0.0  # attempts a second that may be sent
+        self.measured_rate: float = 0.0  # answers a second, smoothed
         # The tickets that were taken, and those that are done with.
         self._issued = self._done = 0
         # The bucket of attempts that may be sent at once.

@@ -48,12 +48,12 @@ class Shortage:
     __slots__ = ("calls", "over", "probe_at", "refusal", "refusals", "turn")
 
     def __init__(self) -> None:
-        self.refusals = 0
+        self.refusals: int = 0
         self.refusal: AiosmrtError | None = None
-        self.probe_at = 0.0
-        self.over = False
-        self.turn = asyncio.Lock()
-        self.calls = 0
+        self.probe_at: float = 0.0
+        self.over: bool = False
+        self.turn: asyncio.Lock = asyncio.Lock()
+        self.calls: int = 0
 
 
 class CapacityWait:

@@ -31,7 +31,7 @@ class Line:
     def __init__(self, most: int) -> None:
         self.concurrency: Concurrency = Concurrency(most)
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self.answers = 0
+        self.answers: int = 0
         self._latency: float | None = None  # seconds, smoothed
 
     async def enter(self) -> None:

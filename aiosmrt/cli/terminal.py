@@ -97,7 +97,7 @@ class Output:
     """
 
     def __init__(self) -> None:
-        self.is_terminal = sys.stdout.isatty()
+        self.is_terminal: bool = sys.stdout.isatty()
         self._is_line_open = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 

@@ -44,7 +44,7 @@ from aiosmrt.value import Shown
 
 __all__ = ["Dispatcher", "Stage"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @attrs.frozen(repr=False)

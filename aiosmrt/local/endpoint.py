@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalEndpoint"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Threads for synchronous models, of our own: a model that waits in a thread of the loop's pool
 # could starve a blocking client that waits there for the model.

@@ -33,7 +33,7 @@ from aiosmrt.value import Shown
 
 __all__ = ["Exchange"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @attrs.define(repr=False)

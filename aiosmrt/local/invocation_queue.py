@@ -19,7 +19,7 @@ from aiosmrt.value import Shown
 
 __all__ = ["CallModel", "InvocationQueue"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CallModel: TypeAlias = Callable[[InvocationRequest], AbstractAsyncContextManager[Answer]]
 """Calls what stands behind the endpoint, until the context is left."""

@@ -34,7 +34,7 @@ class RawAnswer:
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
         self._chunked = False
-        self.over = False
+        self.over: bool = False
 
     async def begin(self, headers: Mapping[str, str], length: int | None) -> None:
         """Send the head of a success; a body without a length comes in chunks."""

@@ -158,7 +158,7 @@ class Steps:
     """
 
     def __init__(self) -> None:
-        self.clock_offset = 0.0
+        self.clock_offset: float = 0.0
         self.recorder: Recorder | None = None
         self.changed: Callable[[], None] = ignore_changes
         self._lock = threading.RLock()  # a test may ask the endpoint something itself

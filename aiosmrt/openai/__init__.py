@@ -15,10 +15,10 @@ from __future__ import annotations
 
 try:
     import openai as _openai  # noqa: F401 - only to say what is missing
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "aiosmrt.openai needs the OpenAI SDK: pip install aiosmrt[openai]", name="openai"
-    ) from error
+    ) from _error
 
 from aiosmrt.openai.connection import connect
 from aiosmrt.openai.invocation import Route

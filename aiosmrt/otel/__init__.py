@@ -16,9 +16,9 @@ from __future__ import annotations
 
 try:
     from aiosmrt.otel.telemetry import instrument
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ImportError(
-        f"aiosmrt.otel needs opentelemetry-api: pip install 'aiosmrt[otel]' ({error})"
-    ) from error
+        f"aiosmrt.otel needs opentelemetry-api: pip install 'aiosmrt[otel]' ({_error})"
+    ) from _error
 
 __all__ = ["instrument"]

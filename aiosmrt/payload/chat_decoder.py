@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -62,7 +63,7 @@ class ChatDecoder(ModelDocumentDecoder[ChatChunk]):
         if shape not in SHAPES:
             raise ConfigurationError(f"shape={shape!r} is none of {', '.join(SHAPES)}")
         super().__init__(content_type, DONE)
-        self.shape = shape
+        self.shape: str = shape
         self._shape = SHAPES[shape]
         self._requires_done = require_done
         self._form: str | None = None  # of the documents that have a place for a text
@@ -123,7 +124,8 @@ class ChatDecoder(ModelDocumentDecoder[ChatChunk]):
         if usage is not None and not choices:
             chunks.append(ChatChunk(0, raw=document))
         if usage is not None and chunks:
-            chunks[-1].usage = self.usage = usage
+            self.usage: Mapping[str, JSONValue] | None = usage
+            chunks[-1].usage = usage
         return chunks
 
     def _read_choice(

@@ -70,14 +70,14 @@ class LargeDocument:
     __slots__ = ("_deepest", "_error", "_fresh", "_open", "_position", "_value", "steps", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text: str = text
         self._position = 0  # up to which the text is in the value
         self._open: list[_Container] = []  # containers, from outside
         self._fresh = True  # whether the last of them has no member yet
         self._deepest = 0  # the most that were open at once: as deep the parser goes
         self._value: JSONValue = None
         self._error: ValueError | RecursionError | None = None
-        self.steps = self._take_steps()
+        self.steps: Iterator[None] = self._take_steps()
 
     def finish(self) -> JSONValue:
         """Take the steps that are left at once, and give the value.

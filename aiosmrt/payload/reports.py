@@ -53,7 +53,7 @@ class ReportDecoder(EventDecoder):
         self, *, drop_incomplete: bool = False, max_event_length: int = DEFAULT_MAX_LENGTH
     ) -> None:
         super().__init__(drop_incomplete=drop_incomplete, max_event_length=max_event_length)
-        self.foreign = ""
+        self.foreign: str = ""
         self._report: ServerSentEvent | None = None  # of the block that is open
         self._leaves_large = False
         self.large: LargeDocument | None = None

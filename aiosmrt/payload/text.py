@@ -113,7 +113,7 @@ class HalfJoiner:
     __slots__ = ("half",)
 
     def __init__(self) -> None:
-        self.half = ""
+        self.half: str = ""
 
     def join(self, text: str) -> str:
         """Give a piece, which is not empty, as UTF-8 can hold it, what was kept before it."""

@@ -36,10 +36,10 @@ class TextPath:
     def __init__(self, path: str) -> None:
         # An expression that is a preset's own asks for the same.
         known = (name for name, shape in SHAPES.items() if path in (name, shape.path))
-        self.name = next(known, None)
+        self.name: str | None = next(known, None)
         self._shape = None if self.name is None else SHAPES[self.name]
-        self.is_preset = self._shape is not None
-        self.done = self._shape.done if self._shape is not None else None
+        self.is_preset: bool = self._shape is not None
+        self.done: str | None = self._shape.done if self._shape is not None else None
         self._expression = self._shape.path if self._shape else path
         self._search: Any = _compile(path) if self._shape is None else None
         # Lists whose first entry has the text. A document of a stream mostly holds one choice, and

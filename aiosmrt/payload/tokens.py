@@ -44,7 +44,7 @@ class TokenDecoder(ModelDocumentDecoder[str]):
         require_done: bool = False,
     ) -> None:
         self._path = TextPath(path)
-        self.shape = self._path.name
+        self.shape: str | None = self._path.name
         if require_done and done is None and not self._path.is_preset:
             raise ValueError("require_done needs done, or a preset, which knows what marks the end")
         super().__init__(content_type, self._path.done if done is None else done.strip(IDLE))

@@ -218,5 +218,5 @@ class ClientOptions(TypedDict, total=False):
 
 
 # `help()` of the one is as good as that of the other.
-_, _, _OPTIONS = inspect.cleandoc(Config.__doc__ or "").partition("Attributes:")
+_OPTIONS = inspect.cleandoc(Config.__doc__ or "").partition("Attributes:")[2]
 ClientOptions.__doc__ = f"{ClientOptions.__doc__}\n\nAttributes:{_OPTIONS}"

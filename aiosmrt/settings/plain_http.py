@@ -11,7 +11,7 @@ from aiosmrt.redaction import redact_url
 
 __all__ = ["is_exposed", "is_loopback", "judge_plain_http", "warn_of_plain_http"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def is_loopback(host: str) -> bool:

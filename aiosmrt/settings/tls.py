@@ -42,7 +42,7 @@ class DefaultContext:
         return self._context
 
 
-default_context = DefaultContext()
+default_context: DefaultContext = DefaultContext()
 
 
 def load_tls(verify: bool | str, config: Config) -> ssl.SSLContext | bool:  # noqa: FBT001 - boto3's option

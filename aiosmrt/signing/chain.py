@@ -59,8 +59,8 @@ class Chain:
         clock: Clock,
     ) -> None:
         self.profile_name = profile_name
-        self.method = ""
-        self.chosen_profile = "default"
+        self.method: str = ""
+        self.chosen_profile: str = "default"
         self._find_region = find_region
         self._clock = clock
         self._found: BotocoreCredentials | None = None

@@ -26,7 +26,7 @@ class Clock:
     __slots__ = ("offset",)
 
     def __init__(self, offset: float = 0.0) -> None:
-        self.offset = offset
+        self.offset: float = offset
 
     def now(self) -> datetime.datetime:
         """Give the service's time, as far as it is known (UTC)."""

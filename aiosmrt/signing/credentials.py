@@ -85,7 +85,7 @@ class CredentialProvider:
         given = keys if credentials is None else credentials
         correction = correction or Clock()
         find_region = region_name if callable(region_name) else lambda: region_name
-        self.source = Source(
+        self.source: Source = Source(
             Chain(profile_name, find_region, correction) if given is None else given,
             key_prefix="" if keys is None else "aws_",
             environ=environ,

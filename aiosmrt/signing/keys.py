@@ -12,7 +12,7 @@ from aiosmrt.errors import ConfigurationError, CredentialsError
 __all__ = ["VARIABLES", "find_fault", "take_arguments", "take_environment"]
 
 # Which variables hold what, in the order in which botocore looks for them.
-VARIABLES = {
+VARIABLES: Mapping[str, tuple[str, ...]] = {
     "access_key_id": ("AWS_ACCESS_KEY_ID",),
     "secret_access_key": ("AWS_SECRET_ACCESS_KEY",),
     "session_token": ("AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"),

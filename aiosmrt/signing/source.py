@@ -71,7 +71,7 @@ class Source:
         correction: Clock,
     ) -> None:
         self._given = given
-        self.description = _describe(given)
+        self.description: str = _describe(given)
         self._key_prefix = key_prefix
         self._environ = environ
         self._clock = clock
@@ -241,7 +241,7 @@ class Flight:
     def __init__(self, outcome: _Outcome, task: asyncio.Task[Credentials] | None = None) -> None:
         self.outcome = outcome
         self.task = task
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         # As one loop sees the outcome.
         self._landing: asyncio.Future[Credentials | AiosmrtError] | None = None
 

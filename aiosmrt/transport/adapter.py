@@ -161,7 +161,7 @@ class Reuse(Trace):
         told: whether it was.
     """
 
-    told = False
+    told: bool = False
 
     # What aiohttp's own constructor sets, once for all: one of these is made for every request, and
     # tells nobody of anything else.
@@ -195,8 +195,8 @@ class TracedResponse(aiohttp.ClientResponse):
         self, method: str, url: URL, sent: CIMultiDict[str], head: ResponseHead, reason: str
     ) -> None:
         self.method = method
-        self.status = head.status
-        self.reason = reason
+        self.status: int = head.status
+        self.reason: str = reason
         self._url = self._real_url = url
         self._headers = CIMultiDictProxy(CIMultiDict(head.headers))
         self._request_info = aiohttp.RequestInfo(url, method, CIMultiDictProxy(sent), url)

@@ -61,11 +61,11 @@ class PooledConnection:
     def __init__(
         self, connection: Connection, origin: str, keeper: Keeper, max_age: float = math.inf
     ) -> None:
-        self.origin = origin
+        self.origin: str = origin
         self.protocol: ConnectionProtocol = find_protocol(connection)
-        self.old_at = monotonic() + max_age
-        self.stays = math.inf
-        self.ends_at = 0.0
+        self.old_at: float = monotonic() + max_age
+        self.stays: float = math.inf
+        self.ends_at: float = 0.0
         self._connection = connection
         self._keeper = keeper
         self._look: Callable[[], object] | None = None

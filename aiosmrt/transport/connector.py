@@ -82,7 +82,7 @@ class Connector:
         self._destinations: dict[str, Destination] = {}
         self._lasting: set[str] = set()  # origins that leave connections open behind an answer
         self.trace_configs: list[aiohttp.TraceConfig] = []
-        self.limit = 0
+        self.limit: int = 0
         given = None if session is None else _check_session(session, self._loop)
         # Those of a session that was given go back to its own connector, for whoever else uses it.
         self._idle = IdleConnections(keep_alive)
@@ -103,7 +103,7 @@ class Connector:
             connector_owner=given is None,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self.session = given or self._own
+        self.session: aiohttp.ClientSession = given or self._own
         if given is None:
             # What instrumentation adds to every session that is made.
             self.trace_configs = self._own.trace_configs

@@ -25,7 +25,7 @@ class DecodedResponse:
     """
 
     def __init__(self, response: Response, decoder: ContentDecoder) -> None:
-        self.head = response.head
+        self.head: ResponseHead = response.head
         self._response = response
         self._decoder = decoder
 

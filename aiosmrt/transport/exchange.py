@@ -76,10 +76,10 @@ class Exchange(asyncio.Protocol):
     )
 
     def __init__(self, request: Request, progress: Progress) -> None:
-        self.answer = ResponseParser(request.method)
+        self.answer: ResponseParser = ResponseParser(request.method)
         self.begun_at: float | None = None
-        self.taken = 0
-        self.sent = False
+        self.taken: int = 0
+        self.sent: bool = False
         self.error: Exception | None = None
         self._origin = request.origin
         self._body = request.body  # until it is sent: it may have megabytes

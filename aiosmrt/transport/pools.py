@@ -27,7 +27,7 @@ class Pools:
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._process = os.getpid()
         self._parents: list[Pool] = []
-        self.closed = False
+        self.closed: bool = False
 
     @property
     def open(self) -> bool:

@@ -51,8 +51,8 @@ class PooledResponse:
     def __init__(
         self, head: ResponseHead, exchange: Exchange, slot: Slot, limits: Limits, alarm: Alarm
     ) -> None:
-        self.head = head
-        self.time_to_first_byte = time.perf_counter() - (exchange.begun_at or 0.0)
+        self.head: ResponseHead = head
+        self.time_to_first_byte: float = time.perf_counter() - (exchange.begun_at or 0.0)
         self._exchange = exchange
         self._slot = slot
         self._limits = limits

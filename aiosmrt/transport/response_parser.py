@@ -88,11 +88,11 @@ class ResponseParser:
 
     def __init__(self, method: str) -> None:
         self.head: ResponseHead | None = None
-        self.reason = ""
+        self.reason: str = ""
         self.pieces: list[bytes] = []
-        self.complete = False
-        self.delimited = True
-        self.reusable = True
+        self.complete: bool = False
+        self.delimited: bool = True
+        self.reusable: bool = True
         self._bodiless = method == "HEAD"
         self._state = _HEAD
         self._bytes = 0  # of what stands around the body

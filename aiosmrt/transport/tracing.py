@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from aiosmrt.http import Request, ResponseHead
-from aiosmrt.transport.adapter import TracedResponse, make_trace
+from aiosmrt.transport.adapter import Trace, TracedResponse, make_trace
 
 __all__ = ["Tracing"]
 
@@ -27,7 +27,7 @@ class Tracing:
         configs: Sequence[aiohttp.TraceConfig],
         request: Request,
     ) -> None:
-        self.traces = [make_trace(session, config) for config in configs]
+        self.traces: list[Trace] = [make_trace(session, config) for config in configs]
         query = f"?{request.query}" if request.query else ""
         self._url = URL(request.origin + request.path + query, encoded=True)
         self._headers = CIMultiDict(request.headers)
