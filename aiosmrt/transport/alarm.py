@@ -27,12 +27,18 @@ class Alarm:
     A timer for each wait would cost more than the rest of what is done for it, and next to none
     ever fires. Here, to begin a wait is to put it into a dictionary; the one timer stands no later
     than the end of the wait that ends first, and when it fires it is set anew.
+
+    Args:
+        loop: whose calls wait.
+        lasting: whether the timer stands while nobody waits, for those that come next, until this
+            is closed.
     """
 
-    __slots__ = ("_aimed_at", "_loop", "_timer", "_waits", "time")
+    __slots__ = ("_aimed_at", "_lasting", "_loop", "_timer", "_waits", "time")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, lasting: bool = True) -> None:
         self._loop = loop
+        self._lasting = lasting
         self.time: Callable[[], float] = loop.time
         self._waits: dict[Waiting, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -47,10 +53,16 @@ class Alarm:
     def unset(self, waiting: Waiting) -> None:
         """Have it rung no more; idempotent."""
         self._waits.pop(waiting, None)
+        if not (self._lasting or self._waits):
+            self._disarm()
 
     def close(self) -> None:
-        """Forget the timer and all waits."""
+        """Forget the timer and all waits; those that are set later have one while they last."""
         self._waits.clear()
+        self._lasting = False
+        self._disarm()
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

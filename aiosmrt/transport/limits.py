@@ -80,7 +80,7 @@ class Limits:
         self._cancelling = 0  # how often others had cancelled it before
         self._fired = False
         self._until: float | None = None  # when what is awaited has lasted too long
-        self._alarm = Alarm(self._loop) if alarm is None else alarm
+        self._alarm = Alarm(self._loop, lasting=False) if alarm is None else alarm
         self._ended: AiosmrtError | None = None
         self._delivery: Delivery | None = None  # what goes out, inside
 

@@ -102,3 +102,39 @@ async def test_many_that_end_one_shortly_after_the_other_are_looked_through_seld
     assert rung == many
     # Those of `until` are among them.
     assert timers < 100
+
+
+@pytest.mark.asyncio
+async def test_a_timer_that_nobody_closes_stands_as_long_as_somebody_waits(
+    rung: list[_Waiting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+
+    def call_at(when: float, callback: Callable[..., object], *arguments: object) -> object:
+        timers.append(loop.call_later(when - loop.time(), callback, *arguments))
+        return timers[-1]
+
+    closed = Alarm(loop)
+    closed.close()
+    for alarm in (Alarm(loop, lasting=False), closed):
+        with monkeypatch.context() as patched:
+            patched.setattr(alarm, "_loop", _Loop(call_at, loop.time))
+            first, second = (_Waiting(rung) for _ in range(2))
+            alarm.set(first, loop.time() + 60)
+            alarm.set(second, loop.time() + 50)
+            alarm.unset(first)
+            assert not timers[-1].cancelled()
+            alarm.unset(second)
+            alarm.unset(second)
+        assert all(timer.cancelled() for timer in timers)
+        assert len(timers) == 2
+        timers.clear()
+
+
+@attrs.frozen
+class _Loop:
+    """What an alarm asks of an event loop."""
+
+    call_at: Callable[..., object]
+    time: Callable[[], float]
