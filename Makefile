@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MINUTES ?= 10
 
-.PHONY: demo test coverage lint format integration bench clean soak browser docs fuzz matrix oldest package
+.PHONY: demo test coverage lint format integration bench clean promises soak browser docs fuzz matrix oldest package
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, PYTHON=... chooses one") if sys.version_info < (3, 11) else None'
@@ -21,12 +21,15 @@ test: .venv/installed
 coverage: .venv/installed
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
 
-soak: .venv/installed
+promises: .venv/installed
 	AIOSMRT_BOOKS=2 AIOSMRT_DROPPED_CALLS=1000 AIOSMRT_LEFT_STREAMS=10000 AIOSMRT_PUSHED_MEGABYTES=1024 \
 	AIOSMRT_BATCH_ROWS=20000 AIOSMRT_KILLED_ROWS=20000 AIOSMRT_RELAYED_STREAMS=200 AIOSMRT_OBSERVED_CALLS=10000 AIOSMRT_BYTE_STEP=1 \
 	AIOSMRT_CANCELLED_AGENTS=1000 \
 		$(BIN)/python -m pytest -s tests/promises tests/openai/test_cancellation.py
 	AIOSMRT_MUTATED_ANSWERS=5000000 $(BIN)/python -m pytest --log-cli-level=INFO tests/fuzz
+
+soak: .venv/installed  # writes benchmarks/SOAK.md
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 .venv-fuzz/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-fuzz

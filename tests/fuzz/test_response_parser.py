@@ -1,7 +1,7 @@
 """Our parser of answers beside h11 and aiohttp's, which is llhttp, on damaged answers.
 
 What they read otherwise is in one table, each with its reason: a difference that is not there is a
-fault. `make soak` tries some millions of answers, the suite some thousands.
+fault. `make promises` tries some millions of answers, the suite some thousands.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A hundred agents on one client, each cancelled at a random moment: no model is left running.
 
-`AIOSMRT_CANCELLED_AGENTS` is how many rounds of them there are; `make soak` has a thousand.
+`AIOSMRT_CANCELLED_AGENTS` is how many rounds of them there are; `make promises` has a thousand.
 """
 
 from __future__ import annotations

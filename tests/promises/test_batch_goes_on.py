@@ -3,7 +3,7 @@ in flight.
 
 The endpoint is in a process of its own and counts; so is the command, which gets SIGKILL. Here it
 is killed a few times; `AIOSMRT_KILLED_ROWS` is how many rows there are when it is killed ten times
-at random moments (`make soak`: 20,000).
+at random moments (`make promises`: 20,000).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import aiosmrt
 if TYPE_CHECKING:
     from tests.promises.conftest import KeepBooks
 
-# `make soak` has more.
+# `make promises` has more.
 _CALLS: Final = int(os.environ.get("AIOSMRT_OBSERVED_CALLS", "600"))
 _WORKERS: Final = 16
 _LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {

@@ -725,7 +725,7 @@ def _stream_something(
     return answer
 
 
-# `make soak` has more of both.
+# `make promises` has more of both.
 LEFT_STREAMS = int(os.environ.get("AIOSMRT_LEFT_STREAMS", "300"))
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 Respond: TypeAlias = Callable[..., bytes]
 
-# `make soak` has more.
+# `make promises` has more.
 PUSHED_MEGABYTES = int(os.environ.get("AIOSMRT_PUSHED_MEGABYTES", "64"))
 
 

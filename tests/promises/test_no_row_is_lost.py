@@ -1,7 +1,7 @@
 """No row of a batch is lost to refusals, with the policy that batches have.
 
 The server is in a process of its own. Here it refuses a few hundred rows; `AIOSMRT_BATCH_ROWS` is
-how many it refuses by chance (`make soak`: 20,000), a third of them with a limit to its rate.
+how many it refuses by chance (`make promises`: 20,000), a third of them with a limit to its rate.
 """
 
 from __future__ import annotations

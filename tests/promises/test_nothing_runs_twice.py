@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.promises.conftest import KeepBooks
 
 _ROUNDS: Final = int(os.environ.get("AIOSMRT_BOOKS", "0"))
-# `make soak` has the whole number of them: 12 GB through the loopback take their time.
+# `make promises` has the whole number of them: 12 GB through the loopback take their time.
 _DROPPED_CALLS: Final = int(os.environ.get("AIOSMRT_DROPPED_CALLS", "64"))
 
 _LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {

@@ -1,0 +1,240 @@
+"""Call for long while everything goes wrong: `python -m tests.soak --minutes 10`.
+
+On asyncio and uvloop, plain and over TLS, a quarter of the time each; the server is a process of
+its own. At the end nothing may be left, and the server's books and the client's agree. Writes the
+table to `benchmarks/SOAK.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import datetime
+import gc
+import json
+import os
+import platform
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import attrs
+import trustme
+
+import aiosmrt
+from tests.soak.books import Books
+from tests.soak.load import Load
+from tests.soak.watch import LONGEST, LOOPS, Memory, Stopwatch, count_leftovers
+
+__all__ = ["Finding", "soak"]
+
+ROOT: Final = Path(__file__).parents[2]
+_WIRES: Final = ("plain", "TLS")
+_PATIENCE: Final = 15.0  # seconds until threads that have nothing to do end by themselves
+_GROWTH: Final = 4.0  # MiB of a whole run that an allocator's mood may make
+
+
+@attrs.frozen
+class Finding:
+    """What a run has shown.
+
+    Attributes:
+        loop: whose it was.
+        wire: `plain` or `TLS`.
+        seconds: how long it took.
+        books: what became of the calls.
+        left: how many sockets, tasks, threads and timers there are more than before.
+        stopwatch: how long callbacks have taken.
+        slope: of memory, MiB a minute, and its noise.
+        wrong: all that is not as it should be, in words.
+    """
+
+    loop: str
+    wire: str
+    seconds: float
+    books: Books
+    left: dict[str, int]
+    stopwatch: Stopwatch
+    slope: tuple[float, float]
+    wrong: list[str]
+
+
+@contextlib.contextmanager
+def _serve(certificate: Path | None) -> Iterator[dict[str, Any]]:
+    command = [sys.executable, "-m", "tests.soak.server"]
+    with subprocess.Popen(
+        [*command, *([] if certificate is None else [str(certificate)])],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield json.loads(server.stdout.readline())
+        finally:
+            server.kill()
+
+
+async def _run(load: Load, stopwatch: Stopwatch, seconds: float, tasks: int) -> Any:
+    before = count_leftovers(stopwatch)
+    memory = Memory()
+    watching = asyncio.create_task(memory.watch())
+    try:
+        await load.run(seconds, tasks)
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+    await load.books.compare(all_of_them=True)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        gc.collect()
+        now = count_leftovers(stopwatch)
+        left = {name: count - before[name] for name, count in now.items()}
+        if not any(left.values()) or time.monotonic() > deadline:
+            return left, memory.find_slope()
+        await asyncio.sleep(0.2)
+
+
+def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
+    """Call for so many seconds, and look at what is left.
+
+    Args:
+        loop: `asyncio` or `uvloop`.
+        wire: `plain` or `TLS`.
+        seconds: how long.
+        tasks: how many call at a time.
+    """
+    stopwatch = Stopwatch()
+
+    def make_loop() -> Any:
+        made = LOOPS[loop]()
+        made.stopwatch = stopwatch
+        return made
+
+    with TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        trust = certificate = None
+        if wire == "TLS":
+            authority, certificate = trustme.CA(), Path(folder, "certificate.pem")
+            authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+                certificate
+            )
+            trust = ssl.create_default_context()
+            authority.configure_trust(trust)
+        server = stack.enter_context(_serve(certificate))
+        load = Load(server["url"], trust, Books(server["books"]))
+        stack.enter_context(stopwatch.run())
+        runner = stack.enter_context(asyncio.Runner(loop_factory=make_loop))
+        left, slope = runner.run(_run(load, stopwatch, seconds, tasks))
+    wrong = [*load.books.wrong, *load.wrong]
+    wrong += [f"{count} {name} are left" for name, count in left.items() if count]
+    wrong += [f"{name} held the loop too long" for name in stopwatch.late]
+    growth, noise = slope
+    if growth > noise and growth * seconds / 120 > _GROWTH:
+        wrong.append(f"memory grows by {growth:.1f} MiB a minute")
+    return Finding(loop, wire, seconds, load.books, left, stopwatch, slope, wrong)
+
+
+def _describe(finding: Finding) -> list[str]:
+    outcomes, counted = finding.books.outcomes, finding.books.counted
+
+    def count(outcome: str) -> str:
+        return f"{outcomes['sagemaker-runtime', outcome]:,}"
+
+    requests = sum(number for (service, _), number in outcomes.items() if service == "s3")
+    watch = finding.stopwatch
+    return [
+        f"{finding.loop}, {finding.wire}",
+        f"{finding.seconds:.0f} s",
+        *(count(outcome) for outcome in ("ok", "error", "cancelled", "left")),
+        f"{requests:,}",
+        *(f"{counted[name]:,}" for name in ("attempts", "whole", "ran")),
+        *(str(finding.left[name]) for name in ("sockets", "tasks", "threads", "timers")),
+        str(sum("slots" in wrong for wrong in finding.wrong)),
+        f"{finding.slope[0]:+.2f} ± {finding.slope[1]:.2f}",
+        f"{watch.longest[0] * 1000:.1f} ms",
+        f"{watch.longest_wall[0] * 1000:.0f} ms",
+        f"{watch.longest_pause * 1000:.0f} ms",
+        f"{len(finding.wrong)}",
+    ]
+
+
+_COLUMNS: Final = (
+    *("loop, wire", "time", "ok", "error", "cancelled", "left", "requests to S3"),
+    *("attempts", "received whole", "ran", "sockets", "tasks", "threads", "timers", "slots"),
+    *("MiB a minute", "longest callback, CPU", "by the wall", "collector", "wrong"),
+)
+
+
+_HOW: Final = """\
+{tasks} tasks invoke, stream, wait for asynchronous inference, map batches and hold sessions, all
+against a scripted endpoint in a process of its own. A third of the calls meets one of some thirty
+faults;
+calls are broken off, clients closed under them and replaced, keys renewed every few seconds, wrong
+or not to be had at times."""
+_WHAT: Final = """\
+Sockets to slots are what is left when all is closed. A callback may take {longest:.0f} ms of the
+processor, the collector's pauses apart; what it took by the clock on the wall has the waits of a
+busy machine in it. Memory is resident memory in the second half of the time. Wrong is whatever is
+not as it should be, books that do not agree included: for each call that ended, how often the
+server has received it whole and how often it reached the model, beside its attempts and its
+`may_have_run`."""
+
+
+def _report(findings: list[Finding], tasks: int) -> str:
+    rows = zip(_COLUMNS, *map(_describe, findings), strict=True)
+    header, *lines = [f"| {' | '.join(row)} |" for row in rows]
+    rule = f"| --- |{' ---: |' * len(findings)}"
+    machine = (
+        f"Python {platform.python_version()}, aiohttp {version('aiohttp')}, uvloop "
+        f"{version('uvloop')}, {os.cpu_count()} cores ({platform.machine()}), load average "
+        f"{os.getloadavg()[0]:.1f} at the end."
+    )
+    minutes = sum(finding.seconds for finding in findings) / 60
+    today = datetime.datetime.now(datetime.UTC)
+    return "\n".join(
+        [
+            "# Soak",
+            "",
+            f"{minutes:.3g} minutes, {today:%Y-%m-%d}, aiosmrt {aiosmrt.__version__}. {machine}",
+            "",
+            _HOW.format(tasks=tasks),
+            "",
+            header,
+            rule,
+            *lines,
+            "",
+            _WHAT.format(longest=LONGEST * 1000),
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    """Run all four, and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--minutes", type=float, default=10, help="of all four together")
+    parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "SOAK.md")
+    arguments = parser.parse_args()
+    findings = []
+    for loop in LOOPS:
+        for wire in _WIRES:
+            finding = soak(loop, wire, arguments.minutes * 15, arguments.tasks)
+            findings.append(finding)
+            sys.stdout.write(f"{dict(zip(_COLUMNS, _describe(finding), strict=True))}\n")
+            sys.stdout.writelines(f"  WRONG: {wrong}\n" for wrong in finding.wrong[:20])
+            sys.stdout.flush()
+    arguments.output.write_text(_report(findings, arguments.tasks))
+    return int(any(finding.wrong for finding in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""A scripted endpoint in a process of its own, which keeps books.
+
+It prints its URL and the port of its books as JSON. A connection to that one sends a list of call
+ids on a line, and is given how often each was received whole, and how often it reached the model;
+then they are forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import random
+import ssl
+import sys
+from collections.abc import AsyncIterator
+
+from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelResponse
+from aiosmrt.local.received import ReceivedRequests
+from tests.soak.faults import has_run, script
+
+_RESET = 1.0  # seconds between two connections that are reset before they are of use
+
+
+class _Books(ReceivedRequests):
+    """Counts requests, and keeps none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole: collections.Counter[str] = collections.Counter()
+        self.ran: collections.Counter[str] = collections.Counter()
+
+    def append(self, request: InvocationRequest) -> None:
+        call_id = request.headers.get("amz-sdk-invocation-id", "")
+        self.whole[call_id] += 1
+        self.ran[call_id] += has_run(request)
+
+    async def tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ids = json.loads(await reader.readline())
+        told = {each: (self.whole.pop(each, 0), self.ran.pop(each, 0)) for each in ids}
+        writer.write(json.dumps(told).encode())
+        await writer.drain()
+        writer.close()
+
+
+async def _model(request: InvocationRequest) -> ModelResponse:
+    if request.operation == "InvokeEndpointWithResponseStream":
+        return ModelResponse(_stream(), content_type="application/jsonlines")
+    closed = request.session_id if b"CLOSE" in request.body else None
+    return ModelResponse(request.body[: random.randrange(20_000)], closed_session_id=closed)
+
+
+async def _stream() -> AsyncIterator[bytes]:
+    for number in range(random.randrange(1, 20)):
+        if random.random() < 0.2:
+            await asyncio.sleep(random.random() * 0.02)
+        yield b'{"number": %d}\n' % number * random.randrange(1, 20)
+
+
+async def _serve(context: ssl.SSLContext | None) -> None:
+    # An invocation that hangs would keep one of a few workers for ever.
+    endpoint = LocalEndpoint(_model, tls=context, workers=64)
+    endpoint.requests = books = _Books()
+    script(endpoint)
+    books_server = await asyncio.start_server(books.tell, "127.0.0.1", limit=1 << 26)
+    async with endpoint, books_server:
+        port = books_server.sockets[0].getsockname()[1]
+        sys.stdout.write(json.dumps({"url": endpoint.url, "books": port}) + "\n")
+        sys.stdout.flush()
+        ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+        while not ended.done():  # until whoever started it is gone
+            await asyncio.wait([ended], timeout=_RESET)
+            endpoint.reset(at="connect")
+
+
+def main() -> None:
+    """Serve; the argument is a certificate's file, or none."""
+    context = None
+    if len(sys.argv) > 1:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[1])
+    asyncio.run(_serve(context))
+
+
+if __name__ == "__main__":
+    main()

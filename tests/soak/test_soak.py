@@ -1,0 +1,20 @@
+"""The soak itself, for seconds: `make soak MINUTES=n` has the whole of it."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from tests.soak.__main__ import soak
+
+
+# Of aiohttp on uvloop, where a connection is lost before it is told of.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.parametrize(("loop", "wire"), [("asyncio", "plain"), ("uvloop", "TLS")])
+def test_nothing_is_left_and_the_books_balance(loop: str, wire: str) -> None:
+    finding = soak(loop, wire, seconds=1, tasks=5)
+    gc.collect()
+    assert sum(finding.books.outcomes.values())
+    # How long a callback takes is for a machine that others leave alone.
+    assert [wrong for wrong in finding.wrong if "held the loop" not in wrong] == []
