@@ -118,6 +118,7 @@ class AsyncInferenceClient:
             metadata=call.describe(response.head),
             s3=self.s3,
             polling=self._polling,
+            secrets=call.list_secrets(),
         )
 
     def resume(self, saved: str) -> AsyncInvocation:

@@ -28,6 +28,7 @@ from aiosmrt.errors import (
     SlotTimeout,
     TransportError,
 )
+from aiosmrt.masking import Secrets
 from aiosmrt.models import AsyncInferenceOutput, ResponseMetadata
 from aiosmrt.randomness import generator
 from aiosmrt.redaction import Redacted
@@ -220,6 +221,8 @@ class AsyncInvocation:
     metadata: ResponseMetadata | None = attrs.field(default=None, eq=False)
     _s3: S3 | None = attrs.field(default=None, eq=False, repr=False)
     _polling: Polling = attrs.field(factory=Polling, eq=False, repr=False)
+    # Of the call, which the words of a failure may repeat; they are known in this process alone.
+    _secrets: Secrets = attrs.field(default=Secrets(()), eq=False, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         # A client is not pickled: the copy can be resumed.
@@ -317,7 +320,7 @@ class AsyncInvocation:
             location = values[name]
             if location is not None:
                 S3Location.parse(location)
-        return cls(**values, submitted_at=parsed, s3=s3, polling=polling)
+        return cls(**values, submitted_at=parsed, s3=s3, polling=polling, secrets=Secrets(()))
 
     def _reach_s3(self) -> S3:
         if self._s3 is None:
@@ -362,7 +365,9 @@ class AsyncInvocation:
 
     def _fail(self, text: str) -> AsyncInferenceError:
         return AsyncInferenceError(
-            text, inference_id=self.inference_id, failure_location=self.failure_location
+            self._secrets.mask(text),
+            inference_id=self.inference_id,
+            failure_location=self.failure_location,
         )
 
     def give_up(self, seconds: float, trouble: AiosmrtError | None) -> AiosmrtError:

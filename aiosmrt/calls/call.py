@@ -214,6 +214,14 @@ class Call(Shown):
             error: of an attempt, or of its stream.
             sent: the signed request.
         """
+        self.list_secrets(sent).mask_error(error)
+
+    def list_secrets(self, sent: Request | None = None) -> Secrets:
+        """Give what must not be shown of the call: its keys, and what its headers hide.
+
+        Args:
+            sent: the signed request.
+        """
         keys = self.credentials
         random = [] if keys is None else [keys.session_token or "", keys.secret_access_key]
         worded = []
@@ -224,7 +232,7 @@ class Call(Shown):
                 random.append(value.rpartition(" ")[2].removeprefix("Signature="))
             if re.search(_HIDDEN, name):
                 worded.append(value)
-        Secrets(tuple(random), tuple(worded)).mask_error(error)
+        return Secrets(tuple(random), tuple(worded))
 
     def place(self, error: AiosmrtError) -> None:
         """Tell the error which call it belongs to, and what came of its attempts."""
