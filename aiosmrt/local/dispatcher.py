@@ -122,16 +122,22 @@ class Dispatcher(Shown):
         except ConnectionError:
             logger.debug("the client hung up on %r", exchange.path)
         except ServiceError as error:
-            await exchange.send_error(error)
+            await self._refuse(exchange, error)
         except Exception:
             logger.exception("the local endpoint failed on %r", exchange.path)
             failure = InternalFailure("The local endpoint failed; its log says why.", status=500)
-            await exchange.send_error(failure)
+            await self._refuse(exchange, failure)
         finally:
             ended = exchange.response.status if exchange.response.prepared else "no answer"
             told = f"{exchange.step}, {ended}" if exchange.step else ended
             path = to_line(exchange.path)
             logger.info("%s %s: %s [%s]", exchange.method, path, told, exchange.request_id)
+
+    async def _refuse(self, exchange: Exchange, error: ServiceError) -> None:
+        try:
+            await exchange.send_error(error)
+        except ConnectionError:
+            logger.debug("the client hung up on %r", exchange.path)
 
     async def _answer(self, exchange: Exchange) -> None:
         if exchange.method == "GET" and exchange.path == "/ping":

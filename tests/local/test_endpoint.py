@@ -12,6 +12,7 @@ import pytest
 import aiosmrt
 from aiosmrt.errors import ConfigurationError, ModelStreamError
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+from aiosmrt.local.exchange import Exchange
 
 
 @pytest.mark.asyncio
@@ -178,3 +179,22 @@ def test_contradicting_arguments_are_refused() -> None:
         LocalEndpoint("package.module:function")  # type: ignore[arg-type] # the mistake under test
     with pytest.raises(ConfigurationError, match=r"not '127\.0\.0\.1:8080'"):
         LocalEndpoint(upstream="127.0.0.1:8080")
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_has_gone_before_its_refusal_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def send_error(self: Exchange, _: object) -> None:
+        assert self.request.transport is not None
+        self.request.transport.abort()
+        raise ConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(Exchange, "send_error", send_error)
+    async with (
+        LocalEndpoint(secret_access_key="another") as endpoint,
+        endpoint.client(aws_secret_access_key="wrong") as client,
+    ):
+        with pytest.raises(aiosmrt.ConnectionLost):
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
