@@ -135,6 +135,7 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
         left, slope = runner.run(_run(load, stopwatch, seconds, tasks))
     wrong = [*load.books.wrong, *load.wrong]
     wrong += [f"{count} {name} are left" for name, count in left.items() if count]
+    wrong += [f"a timer is left: {name}" for name in stopwatch.name_timers()]
     wrong += [f"{name} held the loop too long" for name in stopwatch.late]
     growth, noise = slope
     if growth > noise and growth * seconds / 120 > _GROWTH:

@@ -44,7 +44,7 @@ class Stopwatch:
     longest_wall: tuple[float, str] = (0.0, "")
     longest_pause: float = 0.0
     late: collections.Counter[str] = attrs.field(factory=collections.Counter)
-    timers: dict[int, tuple[asyncio.TimerHandle, float]] = attrs.field(factory=dict)
+    timers: dict[int, tuple[asyncio.TimerHandle, float, str]] = attrs.field(factory=dict)
     _collected: float = 0.0
     _began: float = 0.0
     _depth: int = 0
@@ -98,17 +98,24 @@ class Stopwatch:
     def count_timers(self, now: float) -> int:
         """Count the timers that are still to come."""
         self.timers = {
-            key: (handle, when)
-            for key, (handle, when) in self.timers.items()
-            if when > now and not handle.cancelled()
+            key: (handle, when, name)
+            for key, (handle, when, name) in self.timers.items()
+            # uvloop itself leaves those of a handshake that was broken off.
+            if when > now and not handle.cancelled() and not name.startswith("SSLProtocol.")
         }
         return len(self.timers)
 
-    def note(self, handle: asyncio.TimerHandle, when: float, now: float) -> asyncio.TimerHandle:
+    def name_timers(self) -> dict[str, int]:
+        """Say whose the timers are that were left."""
+        return collections.Counter(name for _, _, name in self.timers.values())
+
+    def note(
+        self, handle: asyncio.TimerHandle, callback: Callable[..., Any], when: float, now: float
+    ) -> asyncio.TimerHandle:
         """Remember a timer."""
         if len(self.timers) % 1000 == 999:
             self.count_timers(now)
-        self.timers[id(handle)] = handle, when
+        self.timers[id(handle)] = handle, when, _name(callback)
         return handle
 
 
@@ -133,7 +140,7 @@ class _Asyncio(asyncio.SelectorEventLoop):
     ) -> Any:
         watch = self.stopwatch
         handle = super().call_at(when, watch.time, callback, *args, context=context)
-        return watch.note(handle, when, self.time())
+        return watch.note(handle, callback, when, self.time())
 
 
 class _Uvloop(uvloop.Loop):
@@ -149,7 +156,7 @@ class _Uvloop(uvloop.Loop):
     ) -> Any:
         watch, now = self.stopwatch, self.time()
         handle = super().call_later(delay, watch.time, callback, *args, context=context)
-        return watch.note(handle, now + delay, now)
+        return watch.note(handle, callback, now + delay, now)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: Any = None
