@@ -11,18 +11,7 @@ from tests.soak.__main__ import soak
 
 # Of aiohttp on uvloop, where a connection is lost before it is told of.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-@pytest.mark.parametrize(
-    ("loop", "wire"),
-    [
-        ("asyncio", "plain"),
-        pytest.param(
-            *("uvloop", "TLS"),
-            marks=pytest.mark.xfail(
-                strict=False, reason="now and then a timer is left there, and it is not known whose"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("loop", "wire"), [("asyncio", "plain"), ("uvloop", "TLS")])
 def test_nothing_is_left_and_the_books_balance(loop: str, wire: str) -> None:
     finding = soak(loop, wire, seconds=1, tasks=5)
     gc.collect()
