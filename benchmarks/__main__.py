@@ -25,6 +25,7 @@ QUESTIONS = (
     "memory",
     "latency",
     "hashing",
+    "batch",
     "growth",
     "telemetry",
     "openai_sdk",

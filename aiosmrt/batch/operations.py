@@ -8,12 +8,13 @@ import attrs
 
 from aiosmrt.async_inference import AsyncInferenceClient, S3State
 from aiosmrt.batch.bounds import Bounds
+from aiosmrt.batch.entrance import Entrance
 from aiosmrt.batch.faults import Faults
 from aiosmrt.batch.iterator import Batch
 from aiosmrt.batch.results import Results
 from aiosmrt.batch.row import Row
 from aiosmrt.batch.rows import Rows
-from aiosmrt.batch.run import CarryOut, Run, Way
+from aiosmrt.batch.run import CarryOut, Run
 from aiosmrt.calls import CallBuilder, invoke
 from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import ConfigurationError
@@ -63,13 +64,12 @@ def begin(
             "such as 1000"
         )
     builder = attrs.evolve(builder, default_retry=PATIENT)
-    way = Way(
-        _OPERATIONS[operation],
-        _choose_way(builder, operation, result_timeout),
-        builder.line_up if auto else None,
-        builder.config.max_connections,
-    )
-    return Batch(Run(Rows(inputs), way, Faults(builder.config.params), bounds))
+    faults = Faults(builder.config.params)
+    find_line = builder.find_line if auto else None
+    entrance = Entrance(Rows(inputs), _OPERATIONS[operation], find_line, faults)
+    carry_out = _choose_way(builder, operation, result_timeout)
+    places = builder.config.max_connections if auto else int(bounds.max_in_flight)
+    return Batch(Run(entrance, carry_out, faults, bounds, places=places))
 
 
 def _choose_way(

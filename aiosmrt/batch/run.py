@@ -7,45 +7,21 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeAlias, TypeVar
 
-import attrs
-
 from aiosmrt.batch.bounds import Bounds
+from aiosmrt.batch.entrance import Entrance
 from aiosmrt.batch.faults import Faults
 from aiosmrt.batch.outcome import Outcome
 from aiosmrt.batch.row import Row
-from aiosmrt.batch.rows import Rows
-from aiosmrt.calls import Turn
-from aiosmrt.errors import AiosmrtError, ParameterError, TooManyFailures
+from aiosmrt.errors import AiosmrtError, TooManyFailures
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
-from aiosmrt.service import Arguments, Operation
 from aiosmrt.tracebacks import drop_tracebacks
 
-__all__ = ["CarryOut", "LineUp", "Run", "Way"]
+__all__ = ["CarryOut", "Run"]
 
 R = TypeVar("R", bound=InvokeEndpointResponse | AsyncInferenceOutput)
 
 CarryOut: TypeAlias = Callable[[Row], Awaitable[R]]
 """Makes a row's call, and gives the response."""
-
-LineUp: TypeAlias = Callable[[Arguments], Awaitable[Turn]]
-"""Gives a row's call its turn among those to its endpoint."""
-
-
-@attrs.frozen
-class Way(Generic[R]):
-    """How rows are carried out.
-
-    Attributes:
-        operation: what is called for each.
-        carry_out: makes the call.
-        line_up: gives it its turn; `None` where there are as many turns as places.
-        most: places, where it is not said how many.
-    """
-
-    operation: Operation
-    carry_out: CarryOut[R]
-    line_up: LineUp | None
-    most: int
 
 
 class Run(Generic[R]):
@@ -54,23 +30,28 @@ class Run(Generic[R]):
     A place is a worker: it pulls a row, carries it out, and waits until its outcome is taken.
 
     Args:
-        rows: the inputs.
-        way: how each is carried out.
+        entrance: lets rows in.
+        carry_out: makes a row's call.
         faults: tells what stops all.
         bounds: what to keep to.
+        places: how many there are.
     """
 
-    def __init__(self, rows: Rows, way: Way[R], faults: Faults, bounds: Bounds) -> None:
-        self._rows = rows
-        self._way = way
+    def __init__(
+        self,
+        entrance: Entrance,
+        carry_out: CarryOut[R],
+        faults: Faults,
+        bounds: Bounds,
+        *,
+        places: int,
+    ) -> None:
+        self._call = carry_out
         self._faults = faults
         self._bounds = bounds
-        auto = bounds.max_in_flight == "auto"
-        self._places = way.most if auto else int(bounds.max_in_flight)
+        self._places = places
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Where a row, or its turn, may have to be waited for, one does so, and holds the gate.
-        self._gate = asyncio.Lock() if rows.asynchronous or way.line_up else None
-        self._first: asyncio.Task[None] | None = None
+        self._entrance = entrance
         self._workers: set[asyncio.Task[None]] = set()
         self._working = 0  # workers that are not at their end
         self._parked = 0  # of these, those whose outcome is to be taken
@@ -129,7 +110,8 @@ class Run(Generic[R]):
 
     async def _work(self) -> None:
         try:
-            while (row := self._pull() if self._gate is None else await self._wait()) is not None:
+            entrance, free = self._entrance, self._entrance.is_free
+            while (row := entrance.pull() if free else await entrance.enter()) is not None:
                 # The next place is filled when this one was: few rows need few.
                 if self._working < self._places:
                     self._hire()
@@ -137,12 +119,12 @@ class Run(Generic[R]):
                 del row  # who waits for the next one keeps nothing of the last
                 if outcome is None:
                     break
-                free = self._hand_over(outcome)
+                taken = self._hand_over(outcome)
                 del outcome
                 try:
-                    await free
+                    await taken
                 except BaseException:
-                    self._parked -= free.cancelled()
+                    self._parked -= taken.cancelled()
                     raise
         except Exception as error:  # noqa: BLE001 - the inputs' own, for who takes outcomes
             self._stop(error)
@@ -154,56 +136,13 @@ class Run(Generic[R]):
             self._working -= 1
             self._wake()
 
-    def _pull(self) -> Row | None:
-        """Give the next row, where neither it nor its turn has to be waited for."""
-        row = self._rows.pull()
-        if row is not None:
-            self._read(row)
-        return row
-
-    async def _wait(self) -> Row | None:
-        """Wait for a row, and for its turn; `None` where there is to be none."""
-        assert self._gate is not None  # noqa: S101 - or nothing has to be waited for
-        async with self._gate:
-            first = self._first = asyncio.current_task()
-            try:
-                row = await self._rows.wait()
-                if row is not None and self._read(row) and self._way.line_up is not None:
-                    await self._enter(row, self._way.line_up)
-            except asyncio.CancelledError:
-                # Not by somebody else: the batch stops, and there may never be a row, or a turn.
-                if first is None or self._first is not None or first.uncancel():
-                    raise
-                return None
-            finally:
-                self._first = None
-            return row
-
-    def _read(self, row: Row) -> bool:
-        """Tell whether a row can be carried out, and note it there where it cannot."""
-        try:
-            self._faults.note(row.read(self._way.operation))
-        except (ParameterError, TypeError) as error:
-            row.error = error
-            return False
-        return True
-
-    async def _enter(self, row: Row, line_up: LineUp) -> None:
-        try:
-            turn = await line_up(row.arguments)
-        except AiosmrtError as error:
-            row.error = error
-            return
-        await turn.enter()
-        row.turn = turn
-
     async def _carry_out(self, row: Row) -> Outcome[R] | None:
         """Carry a row out; `None` where it has met what every row would meet."""
         turn, error = row.turn, row.error
         response: R | None = None
         if error is None:
             try:
-                response = await self._way.carry_out(row)
+                response = await self._call(row)
             except Exception as failure:  # noqa: BLE001 - of its body, or an observer's, too
                 error = failure
             finally:
@@ -273,10 +212,7 @@ class Run(Generic[R]):
         """Begin no more; what is in flight is finished and given, and then `fault` raised."""
         if not self._stopping:
             self._stopping, self._fault = True, fault
-            self._rows.drop()
-            first, self._first = self._first, None
-            if first is not None and first is not asyncio.current_task():
-                first.cancel()
+            self._entrance.close()
 
     def _wake(self) -> None:
         if self._taker is not None and not self._taker.done():
@@ -285,7 +221,7 @@ class Run(Generic[R]):
     def _break_off(self) -> None:
         """Cancel what is in flight, and drop what was not taken."""
         self._closed = True
-        self._rows.drop()
+        self._entrance.close()
         self._done.clear()
         self._fault = None
         for worker in tuple(self._workers):

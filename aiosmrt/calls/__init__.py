@@ -13,7 +13,7 @@ from aiosmrt.calls.invoke import invoke
 from aiosmrt.calls.observation import Observation
 from aiosmrt.calls.request_body import collect_body, hash_body, write_json_body
 from aiosmrt.calls.retries import FailureKind, classify, read_retry_after
-from aiosmrt.calls.turns import Turn
+from aiosmrt.calls.turns import Line, Turn
 
 __all__ = [
     "NO_HOOKS",
@@ -21,6 +21,7 @@ __all__ = [
     "CallBuilder",
     "Caller",
     "FailureKind",
+    "Line",
     "Observation",
     "Shared",
     "Telemetry",

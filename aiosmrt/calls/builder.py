@@ -156,8 +156,8 @@ class CallBuilder:
         call.turn = turn
         return pool, caller, call
 
-    async def line_up(self, arguments: Arguments) -> Turn:
-        """Give a call that is to be made a turn among those to its endpoint; wait for it there.
+    async def find_line(self, arguments: Arguments) -> Line:
+        """Find the line of those who call a call's endpoint in turn, on this event loop.
 
         Raises:
             ConfigurationError: an option, a variable or a profile cannot be used.
@@ -171,7 +171,7 @@ class CallBuilder:
             most = pool.limit  # not by way of the pool, which its lines are not to keep
             lines = self.shared.lines[pool] = PerEndpoint(lambda: Line(most))
         name = arguments.parameters.get("endpoint_name", self.config.params.get("endpoint_name"))
-        return Turn(lines[str(name)])
+        return lines[str(name)]
 
     def describe_limits(self) -> dict[str, ConcurrencyLimit]:
         """Tell how many calls each endpoint is given at a time, where that is found out."""

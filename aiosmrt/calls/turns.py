@@ -82,6 +82,7 @@ class Turn:
     """The place of one call in a line, which it keeps through all of its attempts.
 
     Attributes:
+        line: in which it waits.
         is_stuck: whether it was refused as often as its policy bears, and nobody got through.
     """
 
@@ -89,14 +90,14 @@ class Turn:
         "_answers",
         "_attempt_at",
         "_entered_at",
-        "_line",
         "_refused",
         "_stalled",
         "is_stuck",
+        "line",
     )
 
     def __init__(self, line: Line) -> None:
-        self._line = line
+        self.line: Line = line
         self._entered_at: float | None = None
         self._attempt_at = 0.0
         self._refused = self._stalled = 0
@@ -106,11 +107,11 @@ class Turn:
     @property
     def limit(self) -> ConcurrencyLimit:
         """How many calls the endpoint is given at a time now."""
-        return self._line.concurrency.limit
+        return self.line.concurrency.limit
 
     async def enter(self) -> None:
         """Wait for the place; once."""
-        await self._line.enter()
+        await self.line.enter()
         self._entered_at = self._attempt_at = time.monotonic()
 
     def begin_attempt(self) -> None:
@@ -122,9 +123,9 @@ class Turn:
         if self._entered_at is not None:
             now = time.monotonic()
             if answered:
-                self._line.leave(now - self._entered_at, now - self._attempt_at)
+                self.line.leave(now - self._entered_at, now - self._attempt_at)
             else:
-                self._line.leave()
+                self.line.leave()
             self._entered_at = None
 
     def plan_attempt(self, error: AiosmrtError, policy: RetryPolicy) -> float | None:
@@ -144,13 +145,13 @@ class Turn:
         unavailable = isinstance(error, ServiceError) and error.status == _UNAVAILABLE
         if kind is not FailureKind.THROTTLING and not unavailable:
             return None
-        self._line.concurrency.refuse()
+        self.line.concurrency.refuse()
         if policy.attempt_limit == 1:
             return None
         self._refused += 1
-        self._stalled = 0 if self._line.answers > self._answers else self._stalled + 1
-        self._answers = self._line.answers
-        pause = None if self._stalled else self._line.choose_pause()
+        self._stalled = 0 if self.line.answers > self._answers else self._stalled + 1
+        self._answers = self.line.answers
+        pause = None if self._stalled else self.line.choose_pause()
         if pause is not None:
             asked = read_retry_after(error.headers) if isinstance(error, ServiceError) else None
             if asked is None and policy.backoff is None:
