@@ -134,7 +134,7 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
         runner = stack.enter_context(asyncio.Runner(loop_factory=make_loop))
         left, slope = runner.run(_run(load, stopwatch, seconds, tasks))
     wrong = [*load.books.wrong, *load.wrong]
-    wrong += [f"{count} {name} are left" for name, count in left.items() if count]
+    wrong += [f"{count} {name} are left" for name, count in left.items() if count > 0]
     wrong += [f"a timer is left: {name}" for name in stopwatch.name_timers()]
     wrong += [f"{name} held the loop too long" for name in stopwatch.late]
     growth, noise = slope
