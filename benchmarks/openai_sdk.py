@@ -3,7 +3,8 @@
     python -m benchmarks.openai_sdk
 
 Both ask one server: one for a response stream of SageMaker's, checked and proven, the other for the
-server-sent events themselves. The chunks come all at once, or one every 2 ms in each of 8 streams.
+server-sent events themselves. The chunks come all at once, with a text alone or with probabilities
+and a usage in each, or one every 2 ms in each of 8 streams.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ if TYPE_CHECKING:
 _THEIRS = "httpx2"
 _GOALS = [
     Goal("burst_cpu_vs_httpx2", "at most", 1.0),
+    Goal("logprobs_cpu_vs_httpx2", "at most", 1.0),
     Goal("paced_cpu_vs_httpx2", "at most", 1.0),
     Goal("first_chunk_vs_httpx2", "at most", 1.0),
 ]
-_BURST, _PACED, _SHORT = "chat-500-0", "chat-100-2", "chat-3-0"
+_BURST, _LOGPROBS, _PACED, _SHORT = "chat-500-0", "logprobs-500-0", "chat-100-2", "chat-3-0"
 _STREAMS = 8  # in flight, where the chunks are paced
 _CALLS = 30  # one after the other, for the first chunk
 
@@ -50,6 +52,7 @@ _CALLS = 30  # one after the other, for the first chunk
 @attrs.frozen
 class _Sample:
     burst: float  # CPU seconds per chunk
+    logprobs: float  # the same
     paced: float  # the same
     first: float  # median of the seconds to the first chunk
 
@@ -94,10 +97,14 @@ async def _measure_cpu(ai: openai.AsyncOpenAI, streams: int) -> float:
 
 
 async def _measure(
-    burst: openai.AsyncOpenAI, paced: openai.AsyncOpenAI, short: openai.AsyncOpenAI
+    burst: openai.AsyncOpenAI,
+    logprobs: openai.AsyncOpenAI,
+    paced: openai.AsyncOpenAI,
+    short: openai.AsyncOpenAI,
 ) -> _Sample:
     return _Sample(
         burst=await _measure_cpu(burst, 1),
+        logprobs=await _measure_cpu(logprobs, 1),
         paced=await _measure_cpu(paced, _STREAMS),
         first=statistics.median([(await _read(short))[1] for _ in range(_CALLS)]),
     )
@@ -109,7 +116,7 @@ async def _ask(names: Sequence[str], url: str, rounds: int) -> dict[str, list[_S
         for name in names:
             clients = [
                 await stack.enter_async_context(_connect(name, url, endpoint))
-                for endpoint in (_BURST, _PACED, _SHORT)
+                for endpoint in (_BURST, _LOGPROBS, _PACED, _SHORT)
             ]
             measures[name] = partial(_measure, *clients)
             await measures[name]()
@@ -129,12 +136,13 @@ def main() -> None:
             samples = run(partial(_ask, names, url, options.rounds), loop)
             columns = {
                 field: {name: [getattr(one, field) for one in samples[name]] for name in names}
-                for field in ("burst", "paced", "first")
+                for field in ("burst", "logprobs", "paced", "first")
             }
             ratios[loop] = {
                 f"{title}_vs_{_THEIRS}": ratio(columns[field][OURS], columns[field][_THEIRS])
                 for field, title in (
                     ("burst", "burst_cpu"),
+                    ("logprobs", "logprobs_cpu"),
                     ("paced", "paced_cpu"),
                     ("first", "first_chunk"),
                 )
@@ -146,7 +154,8 @@ def main() -> None:
                 )
                 for name in names
             ]
-            head = (loop, "burst: CPU µs/chunk", "paced: CPU µs/chunk", "first chunk: µs")
+            cpu = [f"{name}: CPU µs/chunk" for name in ("burst", "logprobs", "paced")]
+            head = (loop, *cpu, "first chunk: µs")
             print(f"\n{tabulate(head, rows)}")
     print_report("openai_sdk", ratios, _GOALS)
 

@@ -9,6 +9,7 @@ a key and its certificate. The endpoint's name says what comes:
 - `held-32`: a response stream with one event of 32 bytes and no end
 - `chat-200-2`: a chat of 200 chunks, one every 2 ms (0 for all at once), as server-sent events in a
   response stream; at `/chat-200-2/v1/chat/completions` as a model server sends them
+- `logprobs-200-2`: the same, with the probabilities of five tokens and a usage in each chunk
 """
 
 from __future__ import annotations
@@ -83,16 +84,25 @@ def make_burst(events: int, size: int) -> bytes:
 
 
 @functools.cache
-def make_chat(chunks: int, *, framed: bool) -> tuple[bytes, ...]:
+def make_chat(chunks: int, *, framed: bool, has_more: bool = False) -> tuple[bytes, ...]:
     """Give the pieces of a chat's answer: its head, each chunk by itself, and its end.
 
     Args:
         chunks: of a text, before that of the reason to end.
+        has_more: whether a chunk says more than its text, and something else each time.
         framed: whether they are events of a response stream, or a model server's own.
     """
     pieces = [
-        b"data: %b\n\n" % json.dumps(_make_chunk(*said)).encode()
-        for said in (*((" word", None) for _ in range(chunks)), ("", "stop"))
+        b"data: %b\n\n" % json.dumps(chunk | (_count_tokens(index) if has_more else {})).encode()
+        for index, chunk in enumerate(
+            (
+                *(
+                    _make_chunk(" word", None, _make_logprobs(index) if has_more else None)
+                    for index in range(chunks)
+                ),
+                _make_chunk("", "stop", None),
+            )
+        )
     ]
     pieces.append(b"data: [DONE]\n\n")
     if framed:
@@ -101,9 +111,9 @@ def make_chat(chunks: int, *, framed: bool) -> tuple[bytes, ...]:
     return head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"
 
 
-def _make_chunk(text: str, reason: str | None) -> dict[str, object]:
+def _make_chunk(text: str, reason: str | None, logprobs: object) -> dict[str, object]:
     delta = {"content": text}
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
     return {
         "id": "chatcmpl-7d1f4c1e5f5c4c869a3b0f3f1f1d2c55",
         "object": "chat.completion.chunk",
@@ -111,6 +121,19 @@ def _make_chunk(text: str, reason: str | None) -> dict[str, object]:
         "model": "served-model",
         "choices": [choice],
     }
+
+
+def _make_logprobs(index: int) -> dict[str, object]:
+    tokens = [
+        {"token": f" word{place}", "logprob": -0.125 * place - index / 1024, "bytes": [32, 119]}
+        for place in range(5)
+    ]
+    return {"content": [{**tokens[0], "top_logprobs": tokens}]}
+
+
+def _count_tokens(index: int) -> dict[str, object]:
+    counts = {"prompt_tokens": 12, "completion_tokens": index, "total_tokens": 12 + index}
+    return {"usage": counts}
 
 
 class Exchange(asyncio.Protocol):
@@ -156,8 +179,9 @@ class Exchange(asyncio.Protocol):
             self._transport.write(make_burst(first, second))
         elif kind == b"held":
             self._transport.write(make_stream_head() + make_event(first))
-        elif kind == b"chat":
-            pieces = make_chat(first, framed=b"/endpoints/" in found[0])
+        elif kind in (b"chat", b"logprobs"):
+            framed = b"/endpoints/" in found[0]
+            pieces = make_chat(first, framed=framed, has_more=kind == b"logprobs")
             self._hand_out(iter(pieces), second / 1000)
         else:
             self._transport.write(make_stream_head())

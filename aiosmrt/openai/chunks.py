@@ -11,6 +11,7 @@ from aiosmrt.openai.invocation import CHAT, Invocation
 from aiosmrt.openai.template import ChunkTemplate
 from aiosmrt.payload import (
     DONE,
+    LARGE,
     ChatChunk,
     ChatDecoder,
     ModelDocumentDecoder,
@@ -22,6 +23,8 @@ from aiosmrt.payload import (
 from aiosmrt.value import JSONValue
 
 __all__ = ["ChunkDecoder", "NoChoices", "choose_shape", "name_reason", "refuse_choices"]
+
+_DATA: Final = b"data: "
 
 # What servers call OpenAI's `stop`.
 _REASONS: Final = {"eos_token": "stop", "stop_sequence": "stop"}
@@ -59,7 +62,6 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         self._begun: set[int] = set()  # choices of which a chunk was made
         self._misfit = ""
         self._template = ChunkTemplate()
-        self._plain: list[JSONValue] = []  # what says nothing beside a text, of the last bytes
         self._is_between = False  # whether what comes next is the beginning of an event
         self._has_ended = False
 
@@ -70,20 +72,37 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             PayloadError: the payload is no answer of a model, or `NoChoices`.
             ModelStreamError: the model server reported a failure.
         """
-        if self._is_between and self._fault is None:
-            events = data.split(b"\n\n")
-            if not events.pop() and all(map(self._template.fits, events)):
-                self._skip(len(events), len(data))
-                return [data] if data else []
-        self._plain.clear()
+        if self._is_between and self._fault is None and self._goes_on(data):
+            return [data] if data else []
         values = super().receive(data)
         if data:
             self._is_between = (
                 data.endswith(b"\n\n") and self.framing == "events" and self.large is None
             )
-            if self._is_between and self._plain:
-                self._template.learn(data, self._plain[0])
         return [b"".join(values)] if values else values
+
+    def _goes_on(self, data: bytes) -> bool:
+        """Tell whether bytes are whole events that are passed on as they are, and take note of it.
+
+        Most are, and are looked at without what events of all kinds need.
+        """
+        *events, rest = data.split(b"\n\n")
+        if rest:
+            return False
+        for event in events:
+            if self._template.fits(event):
+                continue
+            self._data = _find_data(event)
+            document = _parse(self._data)
+            choices = self._complete(document)
+            if choices is None or not self._data:
+                return False
+            if find_failure(document, has_text=True) is not None:
+                return False
+            if not self._note(choices):
+                self._template.learn(event, document)
+        self._skip(len(events), len(data))
+        return True
 
     def _read_event(self, event: ServerSentEvent, values: list[bytes]) -> ModelStreamError | None:
         # A break is white space there, and a mark in front is none of JSON.
@@ -101,8 +120,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             failure = find_failure(document, has_text=True)
             # The SDK knows a few reports itself, and would raise them without what is known here.
             if failure is None or find_failure(document, has_text=True, by_reason=False) is None:
-                if not self._note(choices):
-                    self._plain.append(document)
+                self._note(choices)
                 values.append(_encode(self._data or json.dumps(document)))
             return failure
         return self._rewrite(document, values)
@@ -196,6 +214,25 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         asked = self._invocation.choices
         which = f" of each of {asked} choices" if asked > 1 else ""
         return name_truncated(f"a finish reason{which} or the event {DONE!r}")
+
+
+def _find_data(event: bytes) -> str:
+    """Give the data of an event of one line, empty where there is more to it."""
+    if not event.startswith(_DATA) or b"\n" in event or b"\r" in event or len(event) > LARGE:
+        return ""
+    try:
+        return event[len(_DATA) :].decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _parse(data: str) -> JSONValue:
+    """Parse what may be no JSON: that is None."""
+    try:
+        document: JSONValue = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return document
 
 
 def _encode(data: str) -> bytes:

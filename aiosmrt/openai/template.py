@@ -50,12 +50,11 @@ class ChunkTemplate:
         """Take an event that says nothing beside a text of its only choice.
 
         Args:
-            event: with the blank line at its end.
+            event: its only line, which begins with `data: `.
             document: what is in it.
         """
-        if self._misses == _MISSES or event.find(b"\n") != len(event) - 2:
-            return  # it is not alone
-        event = event[:-2]
+        if self._misses == _MISSES:
+            return
         found = _find_text(event)
         if found is None or not event.startswith(_DATA):
             return

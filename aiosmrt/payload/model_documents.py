@@ -143,6 +143,9 @@ class ModelDocumentDecoder(Generic[T]):
         Args:
             events: how many.
             length: bytes of them together.
+
+        Raises:
+            PayloadError: what was wrong before.
         """
         self._number += events
         self._events.skip(length)

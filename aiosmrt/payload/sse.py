@@ -146,7 +146,13 @@ class EventDecoder:
         return self.receive(b"" if self._drop_incomplete else b"\n\n")
 
     def skip(self, length: int) -> None:
-        """Take note of bytes between two events, which were read elsewhere."""
+        """Take note of bytes between two events, which were read elsewhere.
+
+        Raises:
+            PayloadError: what was wrong before.
+        """
+        if self._error is not None:
+            raise copy.copy(self._error)
         self._offset += length
 
     def locate(self, index: int) -> int:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from aiosmrt.errors import (
     AiosmrtError,
@@ -20,6 +23,8 @@ from aiosmrt.service import INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 if TYPE_CHECKING:
     from tests.conftest import Decoding
     from tests.openai.conftest import Chats
+
+_find_ends = re.compile(rb"\n\n").finditer
 
 Make: TypeAlias = Callable[[], ChunkDecoder]
 
@@ -44,8 +49,9 @@ def decode(decoding: type[Decoding], make: Make, data: bytes) -> tuple[bytes, Ai
     """Decode in every split; the pieces differ, all of them together do not."""
     seen = set()
     error: AiosmrtError | None = None
-    for size in (1, 2, 3, 7, 100, len(data) or 1):
-        decoded = decoding.run(make, decoding.cut(data, range(0, len(data), size)))
+    cuts = [list(range(0, len(data), size)) for size in (1, 2, 3, 7, 100, len(data) or 1)]
+    for cut in (*cuts, [found.end() for found in _find_ends(data)]):
+        decoded = decoding.run(make, decoding.cut(data, cut))
         error = decoded.error
         seen.add((b"".join(decoded.values), type(error), error and str(error)))
     ((events, _, _),) = seen
@@ -67,6 +73,50 @@ def test_chunks_are_passed_on_as_they_are(decoding: type[Decoding], chats: type[
         ]
     )
     assert decode(decoding, making(), events) == (events, None)
+
+
+_choice: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.sampled_from([0, 1, None]),
+        "delta": st.sampled_from(
+            [{"content": "a"}, {"content": "b"}, {"content": None}, {}, None, {"tool_calls": [{}]}]
+        ),
+        "logprobs": st.sampled_from([None, {"content": [{"logprob": -0.5}]}]),
+        "finish_reason": st.sampled_from([None, "", "stop", "error"]),
+    },
+)
+_document = st.fixed_dictionaries(
+    {"choices": st.one_of(st.none(), st.lists(_choice, max_size=2), st.just([{"delta": {}}]))},
+    optional={
+        "usage": st.sampled_from([None, {"total_tokens": 3}]),
+        "error": st.sampled_from([None, "", {"message": "no GPU"}]),
+    },
+)
+_event = st.one_of(
+    _document.map(lambda document: f"data: {json.dumps(document)}".encode()),
+    st.sampled_from(
+        [
+            b"data: [DONE]",
+            b"data:{}",
+            b"data: 1",
+            b"data: \xff",
+            b": ping",
+            b"event: error\ndata: {}",
+            b'data: {"choices":\ndata: []}',
+            b'data: {"choices":\r[]}',
+            b"",
+        ]
+    ),
+)
+
+
+@given(events=st.lists(_event, max_size=6))
+@example(events=[b"data: [DONE]", b"data: \xff"])
+def test_events_that_come_alone_are_read_as_those_that_come_together(
+    decoding: type[Decoding], events: list[bytes]
+) -> None:
+    decode(decoding, making(), b"".join(event + b"\n\n" for event in events))
 
 
 def test_what_says_nothing_is_left_out(decoding: type[Decoding], chats: type[Chats]) -> None:

@@ -30,7 +30,7 @@ def write(text: str, **changed: Any) -> bytes:
 
 def learn(event: bytes) -> ChunkTemplate:
     template = ChunkTemplate()
-    template.learn(event + b"\n\n", json.loads(event.removeprefix(b"data: ")))
+    template.learn(event, json.loads(event.removeprefix(b"data: ")))
     return template
 
 
@@ -102,7 +102,7 @@ def test_another_document_fits_not(event: bytes) -> None:
 def test_what_has_not_one_text_is_not_learned(event: bytes) -> None:
     template = ChunkTemplate()
     document = json.loads(event[event.index(b"{") :])
-    template.learn(event + b"\n\n", document)
+    template.learn(event, document)
     assert not template.fits(event)
 
 
@@ -114,7 +114,7 @@ def test_chunks_that_never_fit_are_not_learned_for_ever() -> None:
         event = write("a", index=number)
         document = json.loads(event.removeprefix(b"data: "))
         assert not template.fits(event)
-        template.learn(event + b"\n\n", document)
+        template.learn(event, document)
     assert not template.fits(event)
     assert learn(event).fits(event)
 
