@@ -3,8 +3,8 @@
 Pure: it looks at no clock, and wakes nobody. A number is judged by the answers a second that came
 of it. It is doubled until more in flight gives no more answers, whether they are refused or have to
 wait in a queue; from the last that was worth it, it climbs by a quarter; and where the next step is
-too far, it is kept. A number of which some are refused, or which has become slow, is compared with
-fewer: with those that got through, or with half as many. What is kept is left for one step more
+too far, it is kept. A number of which some are refused is compared with those that got through; one
+that has become slow begins again with half of it. What is kept is left for one step more
 after 5 s, 10, 20 and so on up to a minute.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["Concurrency"]
 
 # Calls at first; few, since all of them may be too many.
 _START = 4
-_DOUBLE, _CLIMB, _HALF = 2.0, 1.25, 0.5
+_DOUBLE, _CLIMB = 2.0, 1.25
 
 # Of what a step up could add in answers a second, the share that makes it worth its price.
 _WORTH = 0.1
@@ -27,8 +27,8 @@ _WORTH = 0.1
 _WORTH_REFUSALS = 0.3
 # A share of refused attempts that says nothing: others may use the endpoint, too.
 _TOLERATED = 0.05
-# Times the answers of before that are noticed.
-_CHANGE = 1.5
+# Times the answers of before that are noticed, and how often in a row fewer have to be.
+_CHANGE, _LASTING = 1.5, 2
 # The share of its places that has to be taken for a number to be judged.
 _FULL = 0.7
 
@@ -178,6 +178,7 @@ class Concurrency:
         self._factor = _DOUBLE
         self._anchor: _Level | None = None  # what is compared with
         self._borne = 0.0  # the share of refusals that fewer calls would not lower
+        self._slowed = 0  # times in a row that there were far fewer answers
         self._down = True  # whether the next step is to fewer, where some are refused
         self._rest = _FIRST_REST
         self._step_at = math.inf
@@ -254,37 +255,29 @@ class Concurrency:
     def _judge_fall(self, now: float) -> None:
         level, more = self._level, self._anchor
         assert more is not None  # noqa: S101 - what it has fallen from
-        refused = more.refused_share > self._borne + _TOLERATED
         lost = more.outdoes(level)
-        if refused:
-            eased = level.refused_share <= max(_TOLERATED, more.refused_share / 2)
-            # Fewer refusals are worth some answers, unless these are lost in proportion.
-            if lost is False or (eased and not more.outdoes(level, _WORTH_REFUSALS)):
-                self._anchor = level
-                why = f"{more.limit} {_describe(more)}"
-                if eased or level.limit == 1:
-                    # Where that ends, is not known as exactly.
-                    self._mode, self._factor = _Mode.GROWING, _CLIMB
-                    self._grow(why)
-                else:
-                    self._fall(min(level.admitted, level.limit - 1), why)
-                return
+        eased = level.refused_share <= max(_TOLERATED, more.refused_share / 2)
+        # Fewer refusals are worth some answers, unless these are lost in proportion.
+        if lost is not False and not (eased and not more.outdoes(level, _WORTH_REFUSALS)):
             self._borne = more.refused_share
-        elif lost is False:
-            self._anchor = level
-            why = f"{more.limit} {_describe(more)}"
-            if level.limit > 1:
-                self._fall(level.limit * _HALF, why)
-            else:
-                self._settle(level, why, now)
+            self._settle(more, f"{level.limit} gave less", now)
             return
-        self._settle(more, f"{level.limit} gave less", now)
+        self._anchor = level
+        why = f"{more.limit} {_describe(more)}"
+        if eased or level.limit == 1:
+            # Where that ends, is not known as exactly.
+            self._mode, self._factor = _Mode.GROWING, _CLIMB
+            self._grow(why)
+        else:
+            self._fall(min(level.admitted, level.limit - 1), why)
 
     def _watch(self, now: float) -> None:
         level, anchor = self._level, self._anchor
         if anchor is None or anchor.limit != level.limit:
             anchor = self._anchor = level
         more = level.exceeds(anchor, _CHANGE)
+        fewer = level.full and anchor.exceeds(level, _CHANGE)
+        self._slowed = self._slowed + 1 if fewer else 0
         due = now >= self._step_at
         if due and level.refused_share > _TOLERATED:
             # One step more, and at the next time one that tells again whether they come of it.
@@ -292,9 +285,11 @@ class Concurrency:
         if level.refused_share > self._borne + _TOLERATED:
             self._rest = self._rest if due else _FIRST_REST
             self._conclude(level, "some are refused", now)
-        elif level.full and level.limit > 1 and anchor.exceeds(level, _CHANGE):
-            self._anchor, self._rest = level, _FIRST_REST
-            self._fall(level.limit * _HALF, "answers have become fewer")
+        elif self._slowed == _LASTING and level.limit > 1:
+            # Begin again, with half of it.
+            self._mode, self._factor, self._anchor = _Mode.GROWING, _DOUBLE, None
+            self._rest = _FIRST_REST
+            self._try(level.limit // 2, "answers have become fewer")
         elif level.full and (more or due) and level.limit < self._most:
             self._mode, self._anchor = _Mode.GROWING, level
             self._grow("to see whether more can be")
@@ -314,9 +309,9 @@ class Concurrency:
         limit = self._level.limit
         self._try(max(limit + 1, int(limit * self._factor)), reason)
 
-    def _fall(self, limit: float, reason: str) -> None:
+    def _fall(self, limit: int, reason: str) -> None:
         self._mode = _Mode.FALLING
-        self._try(int(limit), reason)
+        self._try(limit, reason)
 
     def _settle(self, level: _Level, reason: str, now: float) -> None:
         self._keep(level, reason, now + self._rest)
@@ -324,6 +319,7 @@ class Concurrency:
 
     def _keep(self, level: _Level, reason: str, step_at: float) -> None:
         self._mode, self._anchor, self._step_at = _Mode.SETTLED, level, step_at
+        self._slowed = 0
         self._try(level.limit, reason, settled=True)
 
     def _try(self, limit: int, reason: str, *, settled: bool = False) -> None:

@@ -84,6 +84,11 @@ class World:
     _events: list[tuple[float, int, str, float, float]] = attrs.field(factory=list)
     _numbers: itertools.count[int] = attrs.field(factory=itertools.count)
 
+    @property
+    def kept(self) -> int:
+        """The number that was kept last, whatever has been tried since."""
+        return [limit.calls for _, limit in self.limits if limit.settled][-1]
+
     def run(self, seconds: float) -> float:
         """Let time pass, and give the answers a second."""
         concurrency, until, answers = self.concurrency, self.now + seconds, self.answers
@@ -146,8 +151,8 @@ def test_it_doubles_to_the_most_where_nothing_is_in_the_way() -> None:
 def test_it_does_not_fill_a_queue() -> None:
     world = World(Endpoint(_always(0.05), workers=8))
     world.run(10)
-    assert world.concurrency.limit.calls <= 12
-    assert "gave no more" in world.concurrency.limit.reason
+    assert world.kept <= 12
+    assert any("gave no more" in limit.reason for _, limit in world.limits)
     assert world.run(20) >= 0.9 * 8 / 0.05
 
 
@@ -159,7 +164,7 @@ def test_it_follows_a_capacity_that_halves_within_ten_seconds(limits: dict[str, 
         setattr(world.endpoint, name, value // 2)
     world.endpoint._free_at = [world.now] * 8
     world.run(10)
-    assert 6 <= world.concurrency.limit.calls <= 10
+    assert 6 <= world.kept <= 10
     assert world.run(10) >= 0.9 * min(8 / 0.05, world.endpoint.rate)
 
 
@@ -168,7 +173,7 @@ def test_it_follows_a_capacity_that_doubles() -> None:
     world.run(12)
     world.endpoint.slots = 16
     world.run(30)
-    assert 12 <= world.concurrency.limit.calls <= 20
+    assert 12 <= world.kept <= 20
 
 
 def test_what_is_settled_is_kept_but_for_a_step_more_now_and_then() -> None:
