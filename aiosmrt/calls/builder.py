@@ -171,7 +171,9 @@ class CallBuilder:
             most = pool.limit  # not by way of the pool, which its lines are not to keep
             lines = self.shared.lines[pool] = PerEndpoint(lambda: Line(most))
         name = arguments.parameters.get("endpoint_name", self.config.params.get("endpoint_name"))
-        return lines[str(name)]
+        line = lines[str(name)]
+        line.endpoint_name = str(name)
+        return line
 
     def describe_limits(self) -> dict[str, ConcurrencyLimit]:
         """Tell how many calls each endpoint is given at a time, where that is found out."""

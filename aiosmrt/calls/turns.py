@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 
@@ -11,9 +12,12 @@ from aiosmrt.calls.retries import FailureKind, Stop, choose_delay, classify, rea
 from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import AiosmrtError, ServiceError
 from aiosmrt.models import ConcurrencyLimit
+from aiosmrt.plain_text import to_line
 from aiosmrt.randomness import generator
 
 __all__ = ["Line", "Turn"]
+
+_log = logging.getLogger("aiosmrt")
 
 # Seconds of the shortest pause behind a refusal, and the weight of an answer in the mean latency.
 _SHORTEST, _WEIGHT = 0.02, 0.1
@@ -26,10 +30,17 @@ class Line:
 
     Args:
         most: calls that there can be at a time.
+
+    Attributes:
+        endpoint_name: whom they call.
+        concurrency: how many it is given.
+        answers: how many there were.
     """
 
     def __init__(self, most: int) -> None:
+        self.endpoint_name: str = ""
         self.concurrency: Concurrency = Concurrency(most)
+        self._told = 0  # how many calls the log knows of
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.answers: int = 0
         self._latency: float | None = None  # seconds, smoothed
@@ -65,11 +76,23 @@ class Line:
             latency = worked if self._latency is None else self._latency
             self._latency = latency + _WEIGHT * (worked - latency)
             self.concurrency.succeed(held, worked, now)
+            self._tell()
         while self._waiting and (self.concurrency.has_room or self._waiting[0].done()):
             turn = self._waiting.popleft()
             if not turn.done():
                 self.concurrency.begin(now)
                 turn.set_result(None)
+
+    def _tell(self) -> None:
+        limit = self.concurrency.limit
+        if limit.settled and limit.calls != self._told:
+            self._told = limit.calls
+            _log.info(
+                "batches give %s %d calls at a time: %s",
+                to_line(self.endpoint_name),
+                limit.calls,
+                limit.reason,
+            )
 
     def choose_pause(self) -> float | None:
         """Choose the pause behind a refusal while others get through: about as long as a call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -212,7 +213,10 @@ async def test_a_row_has_many_attempts_unless_the_client_says_how_many(
 # --- as many as the endpoint takes
 
 
-async def test_what_is_found_out_can_be_read(client: SageMakerRuntimeClient) -> None:
+async def test_what_is_found_out_can_be_read(
+    client: SageMakerRuntimeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aiosmrt")
     assert client.stats().limits == {}
     seen = set()
     async for outcome in client.map(_ask_all(*["x"] * 60), max_in_flight="auto"):
@@ -221,6 +225,8 @@ async def test_what_is_found_out_can_be_read(client: SageMakerRuntimeClient) -> 
     (name, limit), *_ = client.stats().limits.items()
     assert name == "e"
     assert limit.calls >= 4
+    if limit.settled:
+        assert f"batches give e {limit.calls} calls at a time: {limit.reason}" in caplog.text
     assert client.with_options(timeout=5).stats().limits == {"e": limit}
 
 
