@@ -12,7 +12,7 @@ from aiosmrt.batch.entrance import Entrance
 from aiosmrt.batch.faults import Faults
 from aiosmrt.batch.outcome import Outcome
 from aiosmrt.batch.row import Row
-from aiosmrt.errors import AiosmrtError, TooManyFailures
+from aiosmrt.errors import AiosmrtError, ModelError, TooManyFailures
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
 from aiosmrt.tracebacks import drop_tracebacks
 
@@ -147,7 +147,8 @@ class Run(Generic[R]):
                 error = failure
             finally:
                 if turn is not None:
-                    turn.leave(answered=response is not None)
+                    # A model that says no was at work, too.
+                    turn.leave(answered=response is not None or isinstance(error, ModelError))
         if error is None:
             self._finished += 1
             return self._describe(row, response)

@@ -8,6 +8,7 @@ import gc
 import io
 import threading
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -113,6 +114,35 @@ async def test_rows_are_pulled_as_places_come_free(client: SageMakerRuntimeClien
         await asyncio.sleep(0.001)
         assert pulled <= taken + 4
     assert taken == 60
+
+
+@pytest.mark.parametrize("max_in_flight", [4, "auto"])
+async def test_a_row_is_gone_with_its_outcome(
+    client: SageMakerRuntimeClient, max_in_flight: Any
+) -> None:
+    class Key:
+        pass
+
+    def rows() -> Iterator[tuple[object, Row]]:
+        for number in range(300):
+            key = Key()
+            alive.add(key)
+            row = (key, _ask(str(number)))
+            del key
+            yield row
+            del row
+
+    alive: weakref.WeakSet[Key] = weakref.WeakSet()
+    gc.disable()
+    try:
+        most = 0
+        async for outcome in client.map(rows(), max_in_flight=max_in_flight):
+            most = max(most, len(alive))
+            del outcome
+    finally:
+        gc.enable()
+    assert most <= (4 if max_in_flight == 4 else client.stats().limits["e"].calls + 1)
+    assert not alive
 
 
 async def test_the_next_row_may_have_to_be_waited_for(client: SageMakerRuntimeClient) -> None:
