@@ -262,19 +262,13 @@ class Concurrency:
             self._borne = more.refused_share
             self._settle(more, f"{level.limit} gave less", now)
             return
-        self._anchor = level
-        why = f"{more.limit} {_describe(more)}"
-        if eased or level.limit == 1:
-            # Where that ends, is not known as exactly.
-            self._mode, self._factor = _Mode.GROWING, _CLIMB
-            self._grow(why)
-        else:
-            self._fall(min(level.admitted, level.limit - 1), why)
+        # Where it ends, is not known as exactly.
+        self._mode, self._anchor = _Mode.GROWING, level
+        self._grow(f"{more.limit} {_describe(more)}")
 
     def _watch(self, now: float) -> None:
         level, anchor = self._level, self._anchor
-        if anchor is None or anchor.limit != level.limit:
-            anchor = self._anchor = level
+        assert anchor is not None  # noqa: S101 - what was kept
         more = level.exceeds(anchor, _CHANGE)
         fewer = level.full and anchor.exceeds(level, _CHANGE)
         self._slowed = self._slowed + 1 if fewer else 0
@@ -300,18 +294,14 @@ class Concurrency:
         """Keep a number, or see first whether fewer would do as well without refusals."""
         self._factor = _CLIMB
         if level.refused_share > self._borne + _TOLERATED and level.limit > 1:
-            self._anchor = level
-            self._fall(min(level.admitted, level.limit - 1), reason)
+            self._mode, self._anchor = _Mode.FALLING, level
+            self._try(min(level.admitted, level.limit - 1), reason)
         else:
             self._settle(level, reason, now)
 
     def _grow(self, reason: str) -> None:
         limit = self._level.limit
         self._try(max(limit + 1, int(limit * self._factor)), reason)
-
-    def _fall(self, limit: int, reason: str) -> None:
-        self._mode = _Mode.FALLING
-        self._try(limit, reason)
 
     def _settle(self, level: _Level, reason: str, now: float) -> None:
         self._keep(level, reason, now + self._rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -247,6 +248,50 @@ async def test_two_batches_on_one_endpoint_share_what_it_takes(
             task.cancel()
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_each_endpoint_has_a_limit_of_its_own(
+    client: SageMakerRuntimeClient, asynchronous: bool
+) -> None:
+    rows: list[Any] = [{"endpoint_name": "ef"[n % 2], "body": "x"} for n in range(40)]
+    rows.insert(7, "no row")
+    inputs = _give_later(rows) if asynchronous else rows
+    outcomes = [one async for one in client.map(inputs, max_in_flight="auto")]
+    assert len(outcomes) == 41
+    assert sum(one.error is not None for one in outcomes) == 1
+    assert client.stats().limits.keys() == {"e", "f"}
+
+
+async def _give_later(rows: list[Any]) -> AsyncIterator[Any]:
+    for row in rows:
+        await asyncio.sleep(0)
+        yield row
+
+
+async def test_a_client_that_cannot_call_stops_what_has_no_line_yet() -> None:
+    client = SageMakerRuntimeClient(aws_access_key_id="a", aws_secret_access_key="b")
+    with pytest.raises(aiosmrt.ConfigurationError, match="region") as caught:
+        await anext(client.map(_ask_all("x"), max_in_flight="auto"))
+    assert "every row would meet it" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("row", [{"timeout": 0.05}, {"body": "once"}])
+async def test_a_row_that_cannot_wait_fails_alone(
+    serve: Any, connect: Any, respond: Any, row: dict[str, Any]
+) -> None:
+    async def once() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    if "body" in row:
+        row = {"body": once()}
+    retry = aiosmrt.RetryPolicy(throttle_base_delay=10, backoff=lambda *_: 10.0)
+    async with serve(_throttle(1, respond)) as server, connect(server, retry=retry) as client:
+        rows: Any = [{"endpoint_name": "e", "body": "x", **row}]
+        (outcome,) = [one async for one in client.map(rows, max_in_flight="auto")]
+        assert isinstance(outcome.error, aiosmrt.ThrottlingException)
+        assert outcome.error.not_retried
+        assert len(outcome.attempts) == 1
+
+
 async def test_no_row_is_pulled_ahead_of_its_turn(client: SageMakerRuntimeClient) -> None:
     pulled = 0
 
@@ -289,9 +334,9 @@ async def test_a_throttled_row_waits_as_often_as_it_must_while_others_get_throug
     seen: list[bytes] = []
     retry = aiosmrt.RetryPolicy(max_attempts=2, throttle_base_delay=0.01)
     async with serve(answer) as server, connect(server, retry=retry) as client:
-        rows = _ask_all("lucky", "unlucky", *["lucky"] * 1000)
-        batch = client.map(rows, max_in_flight="auto", ordered=True)
-        async for outcome in batch:
+        others = itertools.cycle(_ask_all("lucky"))  # go on for as long as it takes
+        rows = itertools.chain(_ask_all("lucky", "unlucky"), others)
+        async for outcome in client.map(rows, max_in_flight="auto"):
             if outcome.index == 1:
                 assert len(outcome.attempts) == 6
                 break

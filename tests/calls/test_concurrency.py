@@ -34,7 +34,8 @@ class Endpoint:
     Attributes:
         seconds: what a call takes.
         slots: calls at a time; more are refused.
-        rate: calls a second; more are refused, but for a tenth of a second's.
+        rate: calls a second; more are refused.
+        saved: seconds of the rate that can be made up for at once.
         workers: calls at a time; more wait in a queue.
         luck: the share of attempts that is refused, whatever is in flight.
     """
@@ -42,6 +43,7 @@ class Endpoint:
     seconds: Seconds
     slots: float = math.inf
     rate: float = math.inf
+    saved: float = 0.1
     workers: int = 0
     luck: float = 0.0
     chance: random.Random = attrs.field(factory=lambda: random.Random(7))
@@ -56,7 +58,7 @@ class Endpoint:
             return None
         if self.rate < math.inf:
             gained = (now - self._filled_at) * self.rate
-            self._free, self._filled_at = min(self.rate / 10, self._free + gained), now
+            self._free, self._filled_at = min(self.rate * self.saved, self._free + gained), now
             if self._free < 1:
                 return None
             self._free -= 1
@@ -138,6 +140,16 @@ def test_it_settles_at_what_is_not_refused(limits: dict[str, float], seconds: Se
     kept = statistics.median(limit.calls for _, limit in world.limits if limit.settled)
     assert best * 0.75 <= kept <= best * 1.25
     assert answers >= 0.9 * best / mean
+
+
+def test_what_was_saved_up_is_taken_for_a_capacity_only_while_it_lasts() -> None:
+    for seed in range(4):
+        endpoint = Endpoint(_about(0.05), rate=300.0, saved=2.0, chance=random.Random(seed))
+        endpoint._free = 600
+        world = World(endpoint)
+        world.run(20)
+        assert world.kept <= 1.4 * 300 * 0.0567
+        assert world.run(10) >= 0.9 * 300
 
 
 def test_it_doubles_to_the_most_where_nothing_is_in_the_way() -> None:
