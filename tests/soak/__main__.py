@@ -38,7 +38,8 @@ __all__ = ["Finding", "soak"]
 ROOT: Final = Path(__file__).parents[2]
 _WIRES: Final = ("plain", "TLS")
 _PATIENCE: Final = 15.0  # seconds until threads that have nothing to do end by themselves
-_GROWTH: Final = 4.0  # MiB of a whole run that an allocator's mood may make
+_GROWTH: Final = 4.0  # MiB in half of a run that an allocator's mood may make
+_FILLED: Final = 60.0  # seconds from which on it has what so many calls at a time need
 
 
 @attrs.frozen
@@ -138,7 +139,7 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
     wrong += [f"a timer is left: {name}" for name in stopwatch.name_timers()]
     wrong += [f"{name} held the loop too long" for name in stopwatch.late]
     growth, noise = slope
-    if growth > noise and growth * seconds / 120 > _GROWTH:
+    if seconds >= _FILLED and growth > noise and growth * seconds / 120 > _GROWTH:
         wrong.append(f"memory grows by {growth:.1f} MiB a minute")
     return Finding(loop, wire, seconds, load.books, left, stopwatch, slope, wrong)
 
