@@ -94,17 +94,24 @@ class Exchange(Shown):
 
         Raises:
             ValidationError: it is longer than `limit` bytes.
+            ConnectionError: the connection is closed.
         """
         if self.headers.get("expect", "").lower() == "100-continue":
             await self.request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         chunks, size = [], 0
-        async for chunk in self.request.content.iter_any():
-            chunks.append(chunk)
-            size += len(chunk)
-            if limit is not None and size > limit:
-                # aiohttp discards the rest, so that a client which sends before it reads gets
-                # to see the answer.
-                raise make_validation_error((f"body must be at most {limit} bytes",))
+        try:
+            async for chunk in self.request.content.iter_any():
+                chunks.append(chunk)
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    # aiohttp discards the rest, so that a client which sends before it reads gets
+                    # to see the answer.
+                    raise make_validation_error((f"body must be at most {limit} bytes",))
+        except RuntimeError as error:
+            # So aiohttp calls a connection that was closed before anybody waited for the body.
+            if self.request.transport is not None:
+                raise
+            raise ConnectionResetError("the connection is closed") from error
         return b"".join(chunks)
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:

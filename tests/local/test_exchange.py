@@ -14,6 +14,7 @@ from botocore.eventstream import EventStreamBuffer
 
 import aiosmrt
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
+from aiosmrt.local.exchange import Exchange
 
 _STREAM = "/endpoints/e/invocations-response-stream"
 
@@ -352,3 +353,25 @@ async def test_an_error_of_streams_before_there_is_one_is_that_of_calls() -> Non
             with pytest.raises((aiosmrt.ModelError, aiosmrt.InternalFailure)) as caught:
                 await client.invoke_endpoint(endpoint_name="e", body=b"x")
             assert caught.value.status == status
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_a_script_closes_before_the_body_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    receive = Exchange.receive
+
+    async def close_and_receive(self: Exchange, limit: int | None) -> bytes:
+        self.request.protocol.force_close()  # as for a step that is for connections
+        return await receive(self, limit)
+
+    monkeypatch.setattr(Exchange, "receive", close_and_receive)
+    async with LocalEndpoint(auth=False) as endpoint:
+        host, _, port = endpoint.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /endpoints/e/invocations HTTP/1.1\r\nHost: e\r\nContent-Length: 9\r\n\r\nx"
+        )
+        assert await reader.read() == b""
+        writer.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
