@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import datetime
 import gc
+import itertools
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +31,7 @@ import trustme
 
 import aiosmrt
 from tests.soak.books import Books
-from tests.soak.load import Load
+from tests.soak.load import WAYS, Load
 from tests.soak.watch import LONGEST, LOOPS, Memory, Stopwatch, count_leftovers
 
 __all__ = ["Finding", "soak"]
@@ -86,6 +87,8 @@ def _serve(certificate: Path | None) -> Iterator[dict[str, Any]]:
 
 async def _run(load: Load, stopwatch: Stopwatch, seconds: float, tasks: int) -> Any:
     before = count_leftovers(stopwatch)
+    await load.begin()
+    stopwatch.forget()
     memory = Memory()
     watching = asyncio.create_task(memory.watch())
     try:
@@ -94,6 +97,8 @@ async def _run(load: Load, stopwatch: Stopwatch, seconds: float, tasks: int) -> 
         watching.cancel()
         await asyncio.wait([watching])
     await load.books.compare(all_of_them=True)
+    # Whose threads the loop would keep: the OpenAI SDK uses it.
+    await asyncio.get_running_loop().shutdown_default_executor()
     deadline = time.monotonic() + _PATIENCE
     while True:
         gc.collect()
@@ -146,17 +151,17 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
 
 def _describe(finding: Finding) -> list[str]:
     outcomes, counted = finding.books.outcomes, finding.books.counted
-
-    def count(outcome: str) -> str:
-        return f"{outcomes['sagemaker-runtime', outcome]:,}"
-
-    requests = sum(number for (service, _), number in outcomes.items() if service == "s3")
     watch = finding.stopwatch
+
+    def count(*outcome: str, ways: Iterable[str] = WAYS) -> int:
+        return sum(outcomes[each] for each in itertools.product(ways, outcome or _OUTCOMES))
+
     return [
         f"{finding.loop}, {finding.wire}",
         f"{finding.seconds:.0f} s",
-        *(count(outcome) for outcome in ("ok", "error", "cancelled", "left")),
-        f"{requests:,}",
+        *(f"{count(outcome):,}" for outcome in _OUTCOMES),
+        f"{count('ok') / max(1, count()):.0%}",
+        *(f"{count('ok', ways=[way]):,} of {count(ways=[way]):,}" for way in (*WAYS, "s3")),
         *(f"{counted[name]:,}" for name in ("attempts", "whole", "ran")),
         *(str(finding.left[name]) for name in ("sockets", "tasks", "threads", "timers")),
         str(sum("slots" in wrong for wrong in finding.wrong)),
@@ -168,8 +173,11 @@ def _describe(finding: Finding) -> list[str]:
     ]
 
 
+_OUTCOMES: Final = ("ok", "error", "cancelled", "left")
 _COLUMNS: Final = (
-    *("loop, wire", "time", "ok", "error", "cancelled", "left", "requests to S3"),
+    *("loop, wire", "time", *_OUTCOMES, "of all, ok"),
+    *(f"ok, {way}" for way in WAYS),
+    "ok, requests to S3",
     *("attempts", "received whole", "ran", "sockets", "tasks", "threads", "timers", "slots"),
     *("MiB a minute", "longest callback, CPU", "by the wall", "collector", "wrong"),
 )

@@ -24,7 +24,8 @@ class Books:
     Attributes:
         port: of the server's books.
         open: calls that have begun, and not ended.
-        outcomes: how calls ended, by service and outcome.
+        outcomes: how calls ended, by endpoint, `s3` for all that were S3's, and outcome.
+        errors: what those ended with that failed, by code where the service has said one.
         counted: attempts, and whole requests and runs by the server's books.
         wrong: what does not agree, in words.
     """
@@ -32,6 +33,7 @@ class Books:
     port: int
     open: dict[str, str] = attrs.field(factory=dict)
     outcomes: collections.Counter[tuple[str, str]] = attrs.field(factory=collections.Counter)
+    errors: collections.Counter[str] = attrs.field(factory=collections.Counter)
     counted: collections.Counter[str] = attrs.field(factory=collections.Counter)
     wrong: list[str] = attrs.field(factory=list)
     _ended: dict[str, tuple[float, aiosmrt.OnEnd]] = attrs.field(factory=dict)
@@ -49,8 +51,11 @@ class Books:
     def _end(self, event: aiosmrt.OnEnd) -> None:
         if self.open.pop(event.call_id, None) is None:
             self.wrong.append(f"{event.call_id} ended without a beginning, or twice: {event}")
-        self.outcomes[event.service, event.outcome] += 1
-        if event.service == "sagemaker-runtime":
+        ours = event.service == "sagemaker-runtime"
+        self.outcomes[event.endpoint_name if ours else event.service, event.outcome] += 1
+        if ours:
+            if event.outcome == "error":
+                self.errors[_name(event.error)] += 1
             self._ended[event.call_id] = (asyncio.get_running_loop().time(), event)
 
     async def compare(self, *, all_of_them: bool = False) -> None:
@@ -93,3 +98,8 @@ class Books:
             if there:
                 shown = (event.operation, event.outcome, repr(event.error), attempts)
                 self.wrong.append(f"{event.call_id}: {problem}; {shown}")
+
+
+def _name(error: BaseException | None) -> str:
+    code = error.code if isinstance(error, aiosmrt.ServiceError) else None
+    return code or type(error).__name__

@@ -11,7 +11,7 @@ from aiosmrt.local import InvocationRequest, LocalEndpoint
 
 __all__ = ["find_fault", "has_run", "script"]
 
-_SHARE: Final = 0.35  # of the calls that meet a fault
+_SHARE: Final = 0.25  # of the calls that meet a fault
 _STREAM: Final = "InvokeEndpointWithResponseStream"
 _DIRECT: Final = ("InvokeEndpoint", _STREAM)
 _ALL: Final = (*_DIRECT, "InvokeEndpointAsync")

@@ -13,20 +13,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
+import openai
 
 import aiosmrt
 import aiosmrt.batch
+import aiosmrt.openai
 import aiosmrt.sessions  # which the first call would import
 from tests.soak.books import Books
 
-__all__ = ["Load"]
+__all__ = ["WAYS", "Load"]
 
-_TIMEOUT: Final = aiosmrt.Timeout(connect=3, first_byte=1, idle=1, slot=10, total=20)
-_E: Final[dict[str, Any]] = {"endpoint_name": "e"}
+WAYS: Final = ("invoke", "stream", "async", "batch", "session", "openai")  # each has an endpoint
+_TIMEOUT: Final = aiosmrt.Timeout(connect=3, first_byte=2, idle=2, slot=10, total=20)
+_CLIENTS: Final = 4  # at a time
+_LIFE: Final = 10.0  # seconds of each
 
 
 def _make_body() -> bytes:
-    return bytes(int(10 ** random.uniform(1, 5.5)))
+    return bytes(int(10 ** random.uniform(1, random.choice((4, 4, 5.5)))))
 
 
 @attrs.define
@@ -44,23 +48,25 @@ class Load:
     trust: ssl.SSLContext | None
     books: Books
     wrong: list[str] = attrs.field(factory=list)
-    _client: Any = None
+    _clients: list[aiosmrt.SageMakerRuntimeClient] = attrs.field(factory=list)
     _until: float = 0.0
     _tokens: int = 0
 
+    async def begin(self) -> None:
+        """Connect, and have done what is imported, or made, at a first call."""
+        self._clients = [self._connect() for _ in range(_CLIENTS)]
+        await asyncio.gather(*map(self._call, 10 * [_invoke, _chat]))
+
     async def run(self, seconds: float, tasks: int) -> None:
         """Have so many tasks call for so many seconds, and leave nothing behind."""
-        self._client = self._connect()
-        with contextlib.suppress(aiosmrt.AiosmrtError):  # what is imported at the first call
-            await self._client.warm_up()
         self._until = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
             group.create_task(self._change_clients())
             group.create_task(self._keep_books())
             for _ in range(tasks):
                 group.create_task(self._work())
-        await self._close(self._client, 0)
-        self._client = None
+        while self._clients:
+            await self._close(self._clients.pop(), 0)
 
     def _connect(self) -> aiosmrt.SageMakerRuntimeClient:
         return aiosmrt.SageMakerRuntimeClient(
@@ -69,7 +75,7 @@ class Load:
             s3_endpoint_url=f"{self.url}/s3",
             credentials=self._find_credentials,
             verify=self.trust,
-            max_connections=random.choice((20, 60, 200)),
+            max_connections=random.choice((10, 30, 100)),
             keep_alive=random.choice((0.05, 1, 12)),
             max_connection_age=random.choice((None, 0.5)),
             timeout=_TIMEOUT,
@@ -79,6 +85,7 @@ class Load:
                 throttle_base_delay=0.02,
                 max_delay=0.2,
                 quota=None,
+                capacity_wait=random.choice((0, 0, 2)),
             ),
             poll_interval=0.05,
             hooks=self.books.hooks,
@@ -89,12 +96,12 @@ class Load:
         """Give keys that soon end, wrong ones at times, or none."""
         await asyncio.sleep(random.random() * 0.02)
         chance = random.random()
-        if chance < 0.1:
+        if chance < 0.05:
             raise RuntimeError("the vault is closed")
         self._tokens += 1
         return aiosmrt.Credentials(
             "local",
-            "wrong" if chance < 0.15 else "local-secret",
+            "wrong" if chance < 0.07 else "local-secret",
             f"token-{self._tokens}",
             # A minute before their end calls wait for others.
             datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60.5 + 3 * chance),
@@ -102,9 +109,11 @@ class Load:
 
     async def _change_clients(self) -> None:
         while time.monotonic() < self._until:
-            await asyncio.sleep(min(random.uniform(1, 4), self._until - time.monotonic()))
-            client, self._client = self._client, self._connect()
-            await self._close(client, random.choice((0, 0, 0.2)))
+            pause = random.uniform(0.5, 1.5) * _LIFE / _CLIENTS
+            await asyncio.sleep(min(pause, self._until - time.monotonic()))
+            place = random.randrange(_CLIENTS)
+            client, self._clients[place] = self._clients[place], self._connect()
+            await self._close(client, random.choice((0, 0.2, 1)))
 
     async def _close(self, client: aiosmrt.SageMakerRuntimeClient, grace: float) -> None:
         await client.aclose(grace)
@@ -121,36 +130,39 @@ class Load:
             await self.books.compare()
 
     async def _work(self) -> None:
-        ways = (_invoke, _invoke, _invoke, _stream, _stream, _stream, _wait, _map, _talk)
+        ways = (_invoke, _invoke, _invoke, _stream, _stream, _stream, _wait, _map, _talk, _chat)
         while time.monotonic() < self._until:
             await self._call(random.choice(ways))
-            if random.random() < 0.1:
-                await asyncio.sleep(random.random() * 0.2)
+            await asyncio.sleep(random.random() * 0.2)
 
     async def _call(self, way: Callable[[Any], Awaitable[None]]) -> None:
         """Call, and break the call off at times."""
-        calling = asyncio.ensure_future(way(self._client))
-        if random.random() < 0.15:
+        calling = asyncio.ensure_future(way(random.choice(self._clients)))
+        if random.random() < 0.1:
             await asyncio.wait([calling], timeout=random.random() ** 2)
             calling.cancel()
         try:
             await asyncio.wait([calling])
             await calling
-        except aiosmrt.AiosmrtError:
+        except (aiosmrt.AiosmrtError, openai.OpenAIError):
             pass
         except asyncio.CancelledError:
             if not calling.cancelled():
                 raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong
             self.wrong.append(f"raised: {''.join(traceback.format_exception(error))}")
+        finally:
+            del calling  # an error refers to this frame, and would be its own garbage
 
 
 async def _invoke(client: aiosmrt.SageMakerRuntimeClient) -> None:
-    await client.invoke_endpoint(**_E, body=_make_body())
+    await client.invoke_endpoint(endpoint_name="invoke", body=_make_body())
 
 
 async def _stream(client: aiosmrt.SageMakerRuntimeClient) -> None:
-    async with client.invoke_endpoint_with_response_stream(**_E, body=_make_body()) as stream:
+    async with client.invoke_endpoint_with_response_stream(
+        endpoint_name="stream", body=_make_body()
+    ) as stream:
         name: Any = random.choice(("__aiter__", "iter_text", "iter_lines", "iter_json"))
         view = getattr(stream, name)()
         leave = random.random() < 0.2
@@ -162,12 +174,14 @@ async def _stream(client: aiosmrt.SageMakerRuntimeClient) -> None:
 
 
 async def _wait(client: aiosmrt.SageMakerRuntimeClient) -> None:
-    invocation = await client.invoke_endpoint_async(**_E, body=_make_body())
+    invocation = await client.invoke_endpoint_async(endpoint_name="async", body=_make_body())
     await invocation.result(timeout=3)
 
 
 async def _map(client: aiosmrt.SageMakerRuntimeClient) -> None:
-    rows: Any = ({**_E, "body": _make_body()} for _ in range(random.randrange(1, 20)))
+    rows: Any = (
+        {"endpoint_name": "batch", "body": _make_body()} for _ in range(random.randrange(1, 20))
+    )
     leave = random.random() < 0.2
     async with client.map(rows, max_in_flight=4) as outcomes:
         async for _ in outcomes:
@@ -177,8 +191,26 @@ async def _map(client: aiosmrt.SageMakerRuntimeClient) -> None:
 
 async def _talk(client: aiosmrt.SageMakerRuntimeClient) -> None:
     async with client.session(
-        **_E, close_body={"requestType": "CLOSE"}, reopen=random.random() < 0.5, close_timeout=1
+        endpoint_name="session",
+        close_body={"requestType": "CLOSE"},
+        reopen=random.random() < 0.5,
+        close_timeout=1,
     ) as session:
         for _ in range(random.randrange(1, 5)):
             with contextlib.suppress(aiosmrt.ServiceError):
                 await session.invoke_endpoint(body=_make_body())
+
+
+async def _chat(client: aiosmrt.SageMakerRuntimeClient) -> None:
+    said: Any = [{"role": "user", "content": "x" * random.randrange(10_000)}]
+    async with aiosmrt.openai.connect(client, endpoint_name="openai") as ai:
+        if random.random() < 0.3:
+            await ai.chat.completions.create(model="m", messages=said)
+            return
+        leave = random.random() < 0.2
+        async with await ai.chat.completions.create(
+            model="m", messages=said, stream=True
+        ) as chunks:
+            async for _ in chunks:
+                if leave and random.random() < 0.1:
+                    break

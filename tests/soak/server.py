@@ -18,8 +18,10 @@ from collections.abc import AsyncIterator
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelResponse
 from aiosmrt.local.received import ReceivedRequests
 from tests.soak.faults import has_run, script
+from tests.soak.load import WAYS
 
-_RESET = 1.0  # seconds between two connections that are reset before they are of use
+_PAUSE = 1.0  # seconds between two faults that are no single request's
+_SAID = " ".join(["word"] * 30)  # by a model that chats
 
 
 class _Books(ReceivedRequests):
@@ -34,6 +36,11 @@ class _Books(ReceivedRequests):
         call_id = request.headers.get("amz-sdk-invocation-id", "")
         self.whole[call_id] += 1
         self.ran[call_id] += has_run(request)
+
+    def lacks(self, request: InvocationRequest) -> bool:
+        """Take note that there is no capacity for a request."""
+        self.ran[request.headers.get("amz-sdk-invocation-id", "")] -= has_run(request)
+        return True
 
     async def tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ids = json.loads(await reader.readline())
@@ -57,11 +64,27 @@ async def _stream() -> AsyncIterator[bytes]:
         yield b'{"number": %d}\n' % number * random.randrange(1, 20)
 
 
+def _strike(endpoint: LocalEndpoint, books: _Books) -> None:
+    """Have the next connection be reset; at times none answered, or an endpoint scaled to zero."""
+    chance = random.random()
+    if chance < 0.08:
+        endpoint.hang(at="connect", seconds=random.uniform(0.2, 1.5))
+    elif chance < 0.2:
+        name = random.choice(WAYS)
+        seconds = random.uniform(0.2, 1)
+        endpoint.no_capacity(
+            seconds, on=lambda each: each.endpoint_name == name and books.lacks(each)
+        )
+    else:
+        endpoint.reset(at="connect")
+
+
 async def _serve(context: ssl.SSLContext | None) -> None:
     # An invocation that hangs would keep one of a few workers for ever.
     endpoint = LocalEndpoint(_model, tls=context, workers=64)
     endpoint.requests = books = _Books()
     script(endpoint)
+    endpoint.answer(chat=_SAID, on="openai", times=None)
     books_server = await asyncio.start_server(books.tell, "127.0.0.1", limit=1 << 26)
     async with endpoint, books_server:
         port = books_server.sockets[0].getsockname()[1]
@@ -69,8 +92,8 @@ async def _serve(context: ssl.SSLContext | None) -> None:
         sys.stdout.flush()
         ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
         while not ended.done():  # until whoever started it is gone
-            await asyncio.wait([ended], timeout=_RESET)
-            endpoint.reset(at="connect")
+            await asyncio.wait([ended], timeout=_PAUSE)
+            _strike(endpoint, books)
 
 
 def main() -> None:

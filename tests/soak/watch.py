@@ -69,6 +69,12 @@ class Stopwatch:
             if held > self.longest_wall[0]:
                 self.longest_wall = held, _name(callback)
 
+    def forget(self) -> None:
+        """Forget how long callbacks have taken so far."""
+        self.longest = self.longest_wall = (0.0, "")
+        self.longest_pause = 0.0
+        self.late.clear()
+
     def _collect(self, phase: str, _: object) -> None:
         if phase == "start":
             self._began = time.thread_time()
