@@ -81,7 +81,10 @@ class SageMakerTransport(AsyncBaseTransport):
             refusal = refuse(error, request)
             if refusal is None:
                 raise join(error, request) from error.__cause__
-            return refusal
+            try:
+                return refusal
+            finally:
+                del refusal  # it keeps the error, whose traceback refers to this frame
         except Exception as error:
             # A hook's, say: the SDK would ask again for it.
             text = f"{type(error).__name__}: {error}"

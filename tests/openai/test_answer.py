@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -180,6 +182,24 @@ async def test_a_body_above_the_services_limit_is_refused_with_it(talk: StartTal
         assert isinstance(error, openai.BadRequestError)
         assert "6,291,456" in error.message or "6291456" in error.message
         assert not there.endpoint.requests
+
+
+async def test_a_refusal_goes_with_its_error_and_not_with_the_garbage(talk: StartTalk) -> None:
+    def model(_: InvocationRequest) -> object:
+        raise ModelFailure(400, "too long")
+
+    async with talk(model) as there:
+        await _fail(there)  # what is made once
+        gc.collect()
+        gc.disable()
+        try:
+            try:
+                await there.say()
+            except openai.BadRequestError as error:
+                response = weakref.ref(error.response)
+            assert response() is None
+        finally:
+            gc.enable()
 
 
 async def test_clients_without_the_sdk_are_answered(
