@@ -43,6 +43,7 @@ class Listener:
         self._listening: asyncio.Server | None = None
         self._blocked: list[socket.socket] = []
         self._fillers: list[socket.socket] = []
+        self._hanging: Step | None = None  # that connections hang for, or did last
         self._timer: asyncio.TimerHandle | None = None
         self._resuming: asyncio.Task[None] | None = None
 
@@ -115,24 +116,28 @@ class Listener:
             for connection in self._server.connections:
                 if connection not in self._busy:
                     connection.force_close()
-        hangs = step is not None and step.play.connection == "hang"
-        if step is not None and hangs and not self._blocked:
-            self._block(step)
-        elif not hangs and self._blocked and self._resuming is None:
+        if step is not None and step.play.connection == "hang":
+            self._hang(step)
+        elif self._blocked and self._resuming is None:
             self._resuming = self._loop.create_task(self._resume())
 
-    def _block(self, step: Step) -> None:
+    def _hang(self, step: Step) -> None:
+        """Have connections hang for a step, if they do not hang already for the one before it."""
+        if step is not self._hanging:
+            self._hanging = step
+            step.serve()
+            if self._timer is not None:
+                self._timer.cancel()
+            if step.seconds is not None:
+                self._timer = self._loop.call_later(step.seconds + _MARGIN, self._review)
+        if self._listening is not None and not self._blocked:
+            self._block(self._listening)
+
+    def _block(self, listening: asyncio.Server) -> None:
         """Have connections wait for an answer to their first packet."""
-        step.serve()
-        if step.seconds is not None:
-            self._timer = self._loop.call_later(step.seconds + _MARGIN, self._review)
-        if self._listening is None:
-            return
         # A copy goes on listening when asyncio closes its own; nobody takes what comes.
-        self._blocked = [
-            socket.socket(fileno=os.dup(each.fileno())) for each in self._listening.sockets
-        ]
-        self._listening.close()
+        self._blocked = [socket.socket(fileno=os.dup(each.fileno())) for each in listening.sockets]
+        listening.close()
         for each in self._blocked:
             each.listen(0)
             for _ in range(_FILLERS):
@@ -150,6 +155,7 @@ class Listener:
                 self._make_protocol, sock=each, ssl=self._tls, backlog=_BACKLOG
             )
         self._blocked, self._resuming = [], None
+        self._review()  # another step may have come up meanwhile
 
 
 class _Resetting(asyncio.Protocol):

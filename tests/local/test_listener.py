@@ -116,6 +116,33 @@ async def test_connections_that_hang_for_a_while_are_taken_then() -> None:
 
 
 @full_queues
+@pytest.mark.asyncio
+async def test_they_hang_for_one_step_after_another() -> None:
+    async with LocalEndpoint(strict=True) as endpoint:
+        for _ in range(2):
+            endpoint.hang(at="connect", seconds=0.2)
+        endpoint.answer(text="at last")
+        began = time.perf_counter()
+        async with endpoint.client(timeout=aiosmrt.Timeout(connect=20)) as client:
+            assert (await _invoke(client)).text() == "at last"
+        assert time.perf_counter() - began >= 0.4
+        endpoint.assert_complete()
+
+
+@full_queues
+@pytest.mark.asyncio
+async def test_they_can_hang_again_as_soon_as_they_are_taken(until: Callable[..., Any]) -> None:
+    async with LocalEndpoint(lambda request: request.body) as endpoint:
+        for _ in range(5):
+            endpoint.hang(at="connect", seconds=0.02)
+            # Where the next step comes in is for the timer to say: before the end, or behind it.
+            await asyncio.sleep(0.03)
+        await until(lambda: not endpoint._steps.complain())
+        async with endpoint.client(timeout=aiosmrt.Timeout(connect=20)) as client:
+            assert (await _invoke(client)).body == b"x"
+
+
+@full_queues
 def test_a_script_may_begin_with_it() -> None:
     endpoint = LocalEndpoint()
     endpoint.hang(at="connect")
