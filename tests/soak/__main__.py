@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import attrs
 import trustme
@@ -32,15 +32,14 @@ import trustme
 import aiosmrt
 from tests.soak.books import Books
 from tests.soak.load import WAYS, Load
-from tests.soak.watch import LONGEST, LOOPS, Memory, Stopwatch, count_leftovers
+from tests.soak.watch import LONGEST, LOOPS, Complaints, Memory, Stopwatch, count_leftovers
 
 __all__ = ["Finding", "soak"]
 
 ROOT: Final = Path(__file__).parents[2]
 _WIRES: Final = ("plain", "TLS")
 _PATIENCE: Final = 15.0  # seconds until threads that have nothing to do end by themselves
-_GROWTH: Final = 4.0  # MiB in half of a run that an allocator's mood may make
-_FILLED: Final = 60.0  # seconds from which on it has what so many calls at a time need
+_LAP: Final = 30.0  # seconds between two looks at memory
 
 
 @attrs.frozen
@@ -54,7 +53,7 @@ class Finding:
         books: what became of the calls.
         left: how many sockets, tasks, threads and timers there are more than before.
         stopwatch: how long callbacks have taken.
-        slope: of memory, MiB a minute, and its noise.
+        memory: what there was between laps.
         wrong: all that is not as it should be, in words.
     """
 
@@ -64,18 +63,19 @@ class Finding:
     books: Books
     left: dict[str, int]
     stopwatch: Stopwatch
-    slope: tuple[float, float]
+    memory: Memory
     wrong: list[str]
 
 
 @contextlib.contextmanager
-def _serve(certificate: Path | None) -> Iterator[dict[str, Any]]:
+def _serve(certificate: Path | None, log: IO[str]) -> Iterator[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.soak.server"]
     with subprocess.Popen(
         [*command, *([] if certificate is None else [str(certificate)])],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=log,
         text=True,
     ) as server:
         assert server.stdout is not None
@@ -89,14 +89,11 @@ async def _run(load: Load, stopwatch: Stopwatch, seconds: float, tasks: int) -> 
     before = count_leftovers(stopwatch)
     await load.begin()
     stopwatch.forget()
-    memory = Memory()
-    watching = asyncio.create_task(memory.watch())
-    try:
-        await load.run(seconds, tasks)
-    finally:
-        watching.cancel()
-        await asyncio.wait([watching])
-    await load.books.compare(all_of_them=True)
+    memory, laps = Memory(), max(1, round(seconds / _LAP))
+    for _ in range(laps):
+        await load.run(seconds / laps, tasks)
+        memory.rest(load.books.outcomes.total())
+    await load.end()
     # Whose threads the loop would keep: the OpenAI SDK uses it.
     await asyncio.get_running_loop().shutdown_default_executor()
     deadline = time.monotonic() + _PATIENCE
@@ -105,7 +102,7 @@ async def _run(load: Load, stopwatch: Stopwatch, seconds: float, tasks: int) -> 
         now = count_leftovers(stopwatch)
         left = {name: count - before[name] for name, count in now.items()}
         if not any(left.values()) or time.monotonic() > deadline:
-            return left, memory.find_slope()
+            return left, memory
         await asyncio.sleep(0.2)
 
 
@@ -118,7 +115,7 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
         seconds: how long.
         tasks: how many call at a time.
     """
-    stopwatch = Stopwatch()
+    stopwatch, complaints = Stopwatch(), Complaints()
 
     def make_loop() -> Any:
         made = LOOPS[loop]()
@@ -134,19 +131,24 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
             )
             trust = ssl.create_default_context()
             authority.configure_trust(trust)
-        server = stack.enter_context(_serve(certificate))
+        log = stack.enter_context(Path(folder, "log").open("w+"))
+        server = stack.enter_context(_serve(certificate, log))
         load = Load(server["url"], trust, Books(server["books"]))
         stack.enter_context(stopwatch.run())
+        stack.enter_context(complaints.listen())
         runner = stack.enter_context(asyncio.Runner(loop_factory=make_loop))
-        left, slope = runner.run(_run(load, stopwatch, seconds, tasks))
+        left, memory = runner.run(_run(load, stopwatch, seconds, tasks))
+        log.seek(0)
+        said = log.read()
     wrong = [*load.books.wrong, *load.wrong]
+    wrong += [f"logged: {each}, {number} times" for each, number in complaints.told.items()]
+    wrong += [f"the server says: {said}"] if said else []
     wrong += [f"{count} {name} are left" for name, count in left.items() if count > 0]
     wrong += [f"a timer is left: {name}" for name in stopwatch.name_timers()]
     wrong += [f"{name} held the loop too long" for name in stopwatch.late]
-    growth, noise = slope
-    if seconds >= _FILLED and growth > noise and growth * seconds / 120 > _GROWTH:
-        wrong.append(f"memory grows by {growth:.1f} MiB a minute")
-    return Finding(loop, wire, seconds, load.books, left, stopwatch, slope, wrong)
+    if memory.grows:
+        wrong.append("memory grows by {:.0f} ± {:.0f} bytes a call".format(*memory.find_slope()))
+    return Finding(loop, wire, seconds, load.books, left, stopwatch, memory, wrong)
 
 
 def _describe(finding: Finding) -> list[str]:
@@ -165,7 +167,8 @@ def _describe(finding: Finding) -> list[str]:
         *(f"{counted[name]:,}" for name in ("attempts", "whole", "ran")),
         *(str(finding.left[name]) for name in ("sockets", "tasks", "threads", "timers")),
         str(sum("slots" in wrong for wrong in finding.wrong)),
-        f"{finding.slope[0]:+.2f} ± {finding.slope[1]:.2f}",
+        "{:.1f} to {:.1f}".format(*finding.memory.find_span()),
+        "{:+.0f} ± {:.0f}".format(*finding.memory.find_slope()),
         f"{watch.longest[0] * 1000:.1f} ms",
         f"{watch.longest_wall[0] * 1000:.0f} ms",
         f"{watch.longest_pause * 1000:.0f} ms",
@@ -179,21 +182,24 @@ _COLUMNS: Final = (
     *(f"ok, {way}" for way in WAYS),
     "ok, requests to S3",
     *("attempts", "received whole", "ran", "sockets", "tasks", "threads", "timers", "slots"),
-    *("MiB a minute", "longest callback, CPU", "by the wall", "collector", "wrong"),
+    *("MiB at rest, from lap to lap", "bytes a call", "longest callback, CPU", "by the wall"),
+    *("collector", "wrong"),
 )
 
 
 _HOW: Final = """\
-{tasks} tasks invoke, stream, wait for asynchronous inference, map batches and hold sessions, all
-against a scripted endpoint in a process of its own. A third of the calls meets one of some thirty
-faults;
+{tasks} tasks invoke, stream, wait for asynchronous inference, map batches, hold sessions
+and chat by the OpenAI SDK, against a scripted endpoint in a process of its own. A quarter of the
+calls meets one of some thirty faults; connections are reset or hang, endpoints have no capacity;
 calls are broken off, clients closed under them and replaced, keys renewed every few seconds, wrong
 or not to be had at times."""
 _WHAT: Final = """\
 Sockets to slots are what is left when all is closed. A callback may take {longest:.0f} ms of the
 processor, the collector's pauses apart; what it took by the clock on the wall has the waits of a
-busy machine in it. Memory is resident memory in the second half of the time. Wrong is whatever is
-not as it should be, books that do not agree included: for each call that ended, how often the
+busy machine in it. Memory is what is resident when nothing is under way and garbage is collected:
+after each lap of {lap:.0f} seconds, the first third of them apart, the least and the most. What it
+grows by a call has an error of twice the standard one behind it. Wrong is whatever is not as it
+should be, books that do not agree included: for each call that ended, how often the
 server has received it whole and how often it reached the model, beside its attempts and its
 `may_have_run`."""
 
@@ -221,7 +227,7 @@ def _report(findings: list[Finding], tasks: int) -> str:
             rule,
             *lines,
             "",
-            _WHAT.format(longest=LONGEST * 1000),
+            _WHAT.format(longest=LONGEST * 1000, lap=_LAP),
             "",
         ]
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import json
+import logging
 import random
 import ssl
 import sys
@@ -98,6 +99,7 @@ async def _serve(context: ssl.SSLContext | None) -> None:
 
 def main() -> None:
     """Serve; the argument is a certificate's file, or none."""
+    logging.basicConfig(level=logging.ERROR)  # nothing, as long as nothing is wrong
     context = None
     if len(sys.argv) > 1:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import ctypes
 import gc
+import logging
+import math
 import os
 import statistics
 import threading
@@ -19,10 +22,12 @@ import uvloop
 
 from aiosmrt.transport.exchange import Exchange
 
-__all__ = ["LOOPS", "Memory", "Stopwatch", "count_leftovers"]
+__all__ = ["LOOPS", "Complaints", "Memory", "Stopwatch", "count_leftovers"]
 
 LONGEST: Final = 0.02  # seconds of the processor that a callback may take
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_GROWTH: Final = 64  # bytes a call that an allocator's mood may make
+_RESTS: Final = 4  # from which on a slope says something
 _TOLD: Final = ("data_received", "connection_lost", "eof_received", "resume_writing")
 
 
@@ -170,6 +175,34 @@ class _Uvloop(uvloop.Loop):
         return self.call_later(when - self.time(), callback, *args, context=context)
 
 
+class Complaints(logging.Handler):
+    """What is logged as an error, by whomever: nothing should be.
+
+    Attributes:
+        told: first lines, and how often.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: collections.Counter[str] = collections.Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of a record."""
+        said = record.getMessage().partition("\n")[0]
+        # uvloop's own, of a handshake that was broken off: plain aiohttp has it on uvloop, too.
+        if said != "Fatal error on SSL protocol":
+            self.told[f"{record.name}: {said}: {record.exc_info and record.exc_info[1]!r}"] += 1
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[None]:
+        """Listen to every logger."""
+        logging.getLogger().addHandler(self)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(self)
+
+
 LOOPS: Final[dict[str, Any]] = {"asyncio": _Asyncio, "uvloop": _Uvloop}
 
 
@@ -189,29 +222,54 @@ def count_leftovers(stopwatch: Stopwatch) -> dict[str, int]:
 
 @attrs.define
 class Memory:
-    """The process's resident memory, once a second."""
+    """What the process still has when nothing is under way, lap after lap.
 
-    samples: list[tuple[float, float]] = attrs.field(factory=list)  # seconds, MiB
+    While calls are under way, resident memory follows their number, and what the allocator keeps
+    of its peak: it would hide a small leak, and show one where there is none.
 
-    async def watch(self) -> None:
-        """Take samples until cancelled."""
-        while True:
-            await asyncio.sleep(1)
-            pages = int(Path("/proc/self/statm").read_text().split()[1])  # noqa: ASYNC240 - no disk
-            self.samples.append((time.monotonic(), pages * _PAGE / (1 << 20)))
+    Attributes:
+        rests: calls so far, and resident MiB.
+    """
+
+    rests: list[tuple[int, float]] = attrs.field(factory=list)
+
+    def rest(self, calls: int) -> None:
+        """Take a sample; nothing may be under way."""
+        gc.collect()
+        _trim()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.rests.append((calls, pages * _PAGE / (1 << 20)))
+
+    @property
+    def grows(self) -> bool:
+        """Whether it leaks."""
+        growth, noise = self.find_slope()
+        return growth > noise + _GROWTH
+
+    @property
+    def _later(self) -> list[tuple[int, float]]:
+        # The first third is for what is made once, and for the allocator to find its places.
+        return self.rests[len(self.rests) // 3 :]
+
+    def find_span(self) -> tuple[float, float]:
+        """Give the least and the most of what there was, in MiB."""
+        sizes = [size for _, size in self._later]
+        return min(sizes), max(sizes)
 
     def find_slope(self) -> tuple[float, float]:
-        """Give the growth in MiB a minute, and its noise: what the halves of it differ by.
-
-        The first half of the time is for the allocator to find what it needs at the most.
-        """
-        later = self.samples[len(self.samples) // 2 :]
-        if len(later) < 4:
+        """Give the growth in bytes a call, and its noise: two standard errors."""
+        later = self._later
+        if len(later) < _RESTS:
             return 0.0, 0.0
-        times, sizes = zip(*later, strict=True)
-        slope, start = statistics.linear_regression(times, sizes)
-        spread = statistics.pstdev(
-            size - start - slope * at for at, size in zip(times, sizes, strict=True)
-        )
-        minutes = (times[-1] - times[0]) / 60
-        return slope * 60, 2 * spread / minutes
+        calls, sizes = zip(*later, strict=True)
+        slope, start = statistics.linear_regression(calls, sizes)
+        errors = (size - start - slope * at for at, size in zip(calls, sizes, strict=True))
+        spread = math.sqrt(sum(error**2 for error in errors) / (len(later) - 2))
+        width = statistics.pstdev(calls) * math.sqrt(len(later))
+        return slope * (1 << 20), 2 * spread / width * (1 << 20)
+
+
+def _trim() -> None:
+    """Have the C library give back what nobody uses; others than GNU's have no such function."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
