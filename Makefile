@@ -42,7 +42,7 @@ fuzz: .venv-fuzz/installed
 	.venv-fuzz/bin/python -m tests.fuzz --minutes $(MINUTES)
 
 browser: .venv/installed
-	$(BIN)/python -m pytest tests/browser/check_event_source.py
+	$(BIN)/python -m pytest tests/browser/check_event_source.py tests/browser/check_chat_page.py
 
 .venv-integration/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-integration

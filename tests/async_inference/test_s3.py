@@ -19,6 +19,7 @@ import boto3
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
+import botocore.session
 import pytest
 from botocore.compat import unquote_str
 from botocore.config import Config
@@ -113,6 +114,9 @@ BUCKETS = ["bucket", "my.bucket", "Up_Case", "ab", "-a-", "192.168.1.1", "a" * 6
 
 @pytest.mark.parametrize("region", REGIONS)
 def test_hosts_are_botocores(region: str) -> None:
+    known = botocore.session.get_session().get_available_partitions()
+    if region.startswith("eusc-") and "aws-eusc" not in known:
+        pytest.skip("this botocore is older than that region's partition")
     for fips in (False, True):
         for dualstack in (False, True):
             variants: dict[str, Any] = {

@@ -6,20 +6,11 @@ Started by `make browser`; skipped where there is no Chromium.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import json
-import os
-import shutil
-import signal
 import socket
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
-from urllib.parse import quote
 
-import aiohttp
 import attrs
 import pytest
 import pytest_asyncio
@@ -34,6 +25,7 @@ from aiosmrt.asgi import RelayResponse
 from aiosmrt.asgi.formats import ViewOf
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
 from aiosmrt.sse import encode
+from tests.browser.conftest import OpenTab, Tab
 
 Until: TypeAlias = Callable[..., Awaitable[None]]
 
@@ -149,116 +141,30 @@ async def upstream() -> AsyncIterator[Upstream]:
             await serving
 
 
-# --- the browser
-
-
-@attrs.frozen
-class Browser:
-    """A Chromium of its own, spoken to by its DevTools protocol."""
-
-    process: subprocess.Popen[bytes]
-    url: str  # of the DevTools
-
-    def kill(self) -> None:
-        """End it and all that it started, and give it no time."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    program = program or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome in PATH: install one of them")
-    process = subprocess.Popen(
-        [
-            program,
-            *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            *("--no-first-run", "--no-proxy-server", "--disable-background-networking"),
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            *("--remote-debugging-port=0", f"--user-data-dir={tmp_path}", "about:blank"),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    with process.stderr:
-        started = Browser(process, "")
-        try:
-            for line in process.stderr:
-                _, found, address = line.decode().partition("DevTools listening on ws://")
-                if found:
-                    started = attrs.evolve(started, url=f"http://{address.partition('/')[0]}")
-                    break
-            assert started.url, "Chromium has ended"
-            yield started
-        finally:
-            started.kill()
-
-
-@attrs.frozen
-class Tab:
-    session: aiohttp.ClientSession
-    browser: Browser
-    identifier: str
-    socket: aiohttp.ClientWebSocketResponse
-    numbers: Iterator[int] = attrs.field(factory=itertools.count)
-
-    async def evaluate(self, expression: str) -> object:
-        number = next(self.numbers)
-        call = {"id": number, "method": "Runtime.evaluate", "params": {"expression": expression}}
-        await self.socket.send_json(call)
-        while (answer := await self.socket.receive_json()).get("id") != number:
-            pass
-        value: object = answer["result"]["result"].get("value")
-        return value
-
-    async def wait_for(self, expression: str) -> object:
-        """Wait until it is true, and give what it is."""
-        async with asyncio.timeout(10):
-            while True:
-                if value := await self.evaluate(expression):
-                    return value
-                await asyncio.sleep(0.02)
-
-    async def wait_for_end(self) -> tuple[str, list[list[str]]]:
-        """Give what the page says of the stream, and the type, id and data of its events."""
-        # While the page is being loaded, there is no paragraph.
-        state = await self.wait_for(
-            "(text => text !== 'open' && text)(document.querySelector('p')?.textContent)"
-        )
-        shown = await self.evaluate(
-            "'[' + [...document.querySelectorAll('li')].map(li => li.textContent).join() + ']'"
-        )
-        return str(state), json.loads(str(shown))
-
-    async def close(self) -> None:
-        url = f"{self.browser.url}/json/close/{self.identifier}"
-        async with self.session.get(url) as response:
-            assert response.status == 200
+# --- the page
 
 
 Show: TypeAlias = Callable[..., Awaitable[Tab]]
 
 
-@pytest_asyncio.fixture
-async def show(browser: Browser, upstream: Upstream) -> AsyncIterator[Show]:
-    async with aiohttp.ClientSession() as session, contextlib.AsyncExitStack() as stack:
+@pytest.fixture
+def show(open_tab: OpenTab, upstream: Upstream) -> Show:
+    async def show(prompt: str, view: str = "text") -> Tab:
+        return await open_tab(f"{upstream.url}?prompt={prompt}&view={view}")
 
-        async def show(prompt: str, view: str = "text") -> Tab:
-            page = quote(f"{upstream.url}?prompt={prompt}&view={view}", safe="")
-            async with session.put(f"{browser.url}/json/new?{page}") as response:
-                target = await response.json(content_type=None)
-            socket = await stack.enter_async_context(
-                session.ws_connect(target["webSocketDebuggerUrl"])
-            )
-            return Tab(session, browser, target["id"], socket)
+    return show
 
-        yield show
+
+async def wait_for_end(tab: Tab) -> tuple[str, list[list[str]]]:
+    """Give what the page says of the stream, and the type, id and data of its events."""
+    # While the page is being loaded, there is no paragraph.
+    state = await tab.wait_for(
+        "(text => text !== 'open' && text)(document.querySelector('p')?.textContent)"
+    )
+    shown = await tab.evaluate(
+        "'[' + [...document.querySelectorAll('li')].map(li => li.textContent).join() + ']'"
+    )
+    return str(state), json.loads(str(shown))
 
 
 # --- what the browser sees
@@ -267,7 +173,7 @@ async def show(browser: Browser, upstream: Upstream) -> AsyncIterator[Show]:
 @pytest.mark.asyncio
 async def test_events_in_the_page(show: Show, upstream: Upstream) -> None:
     tab = await show("events", view="events")
-    state, events = await tab.wait_for_end()
+    state, events = await wait_for_end(tab)
     assert state == "done"
     assert events == [
         ["message", "", "zwölf\nBoxkämpfer\n\n jagen"],
@@ -284,12 +190,12 @@ async def test_events_in_the_page(show: Show, upstream: Upstream) -> None:
 @pytest.mark.asyncio
 async def test_text_in_the_page(show: Show) -> None:
     tab = await show("text")
-    assert await tab.wait_for_end() == ("done", [["message", "", "zwölf\n"], ["done", "", ""]])
+    assert await wait_for_end(tab) == ("done", [["message", "", "zwölf\n"], ["done", "", ""]])
 
 
 @pytest.mark.asyncio
 async def test_a_failure_on_the_way_is_an_event_with_a_type(show: Show) -> None:
-    state, events = await (await show("fail")).wait_for_end()
+    state, events = await wait_for_end(await show("fail"))
     assert state == "failed"
     assert events[0] == ["message", "", "zwölf\n"]
     ((kind, _, text),) = events[1:]
@@ -306,7 +212,7 @@ async def test_comments_before_the_first_part_open_the_stream_and_are_not_shown(
 
 @pytest.mark.asyncio
 async def test_a_failure_before_the_first_part_is_a_refusal(show: Show) -> None:
-    assert await (await show("refuse")).wait_for_end() == ("refused", [])
+    assert await wait_for_end(await show("refuse")) == ("refused", [])
 
 
 # --- and what it does to the model
