@@ -103,9 +103,9 @@ NOX := .venv-matrix/bin/python -m nox --reuse-existing-virtualenvs
 matrix: .venv-matrix/installed  # each Python that is here, with the oldest and the newest versions
 	$(NOX) --session tests
 
-oldest: .venv-matrix/installed  # this Python, with the oldest versions
+oldest: .venv-matrix/installed  # this Python, with the oldest versions; TESTS=... chooses
 	$(NOX) --session tests --keywords oldest \
-		--python "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+		--python "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" -- $(TESTS)
 
 package: .venv-matrix/installed  # two builds, each extra alone, the types
 	$(NOX) --session package extras

@@ -9,6 +9,7 @@ import csv
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
@@ -115,5 +116,6 @@ def test_the_tests_of_the_chat_server_pass(
         pytester.makepyfile(**{name: (EXAMPLES / f"{name}.py").read_text()})
     monkeypatch.syspath_prepend(str(pytester.path))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delitem(sys.modules, "aiosmrt.pytest_plugin", raising=False)
     plugins = ("-p", "no:cacheprovider", "-p", "aiosmrt.pytest_plugin")
     pytester.runpytest_inprocess(*plugins).assert_outcomes(passed=3)

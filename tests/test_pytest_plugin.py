@@ -24,6 +24,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run tests with the plugin alone, or with those that are named."""
     # Where the package is installed, the plugin is found by itself; here it is named.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # Other tests may have imported it, and pytest warns that it is too late to rewrite it then.
+    monkeypatch.delitem(sys.modules, "aiosmrt.pytest_plugin", raising=False)
 
     def _run(source: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(source)

@@ -307,6 +307,7 @@ async def _poll(s3: Any, location: str) -> tuple[str, str]:
     return await asyncio.to_thread(read)
 
 
+@pytest.mark.newest_botocore
 @pytest.mark.asyncio
 async def test_boto3_from_input_to_output(connect: Connect, connect_s3: Connect) -> None:
     seen = []
@@ -350,6 +351,7 @@ def _fail_late(request: InvocationRequest) -> Iterator[str]:
     raise ModelFailure(503, "no GPU left")
 
 
+@pytest.mark.newest_botocore
 @pytest.mark.parametrize("model", [_fail, _fail_late])
 @pytest.mark.asyncio
 async def test_boto3_finds_the_failure_of_a_model(
@@ -363,6 +365,7 @@ async def test_boto3_finds_the_failure_of_a_model(
     assert answer["OutputLocation"] not in endpoint.objects
 
 
+@pytest.mark.newest_botocore
 @pytest.mark.asyncio
 async def test_the_limits_of_a_request_are_honoured(
     connect: Connect, until: Until, monkeypatch: pytest.MonkeyPatch

@@ -75,6 +75,7 @@ async def test_invoke_endpoint_with_response_stream(connect: Connect) -> None:
     assert "x-amzn-requestid" in headers
 
 
+@pytest.mark.newest_botocore
 @pytest.mark.asyncio
 async def test_invoke_endpoint_async(connect: Connect) -> None:
     never = asyncio.Event()
@@ -99,6 +100,7 @@ async def test_invoke_endpoint_async(connect: Connect) -> None:
     assert [request.body for request in endpoint.requests] == [b"", b"{}"]
 
 
+@pytest.mark.newest_botocore
 @pytest.mark.asyncio
 async def test_every_member_arrives(connect: Connect) -> None:
     common = {
@@ -237,6 +239,7 @@ async def test_a_failure_after_the_first_part_ends_the_stream(connect: Connect) 
     assert caught.value.response["Error"]["Code"] == "ModelStreamError"
 
 
+@pytest.mark.newest_botocore
 @pytest.mark.asyncio
 async def test_the_service_model_is_enforced(connect: Connect) -> None:
     async with LocalEndpoint() as endpoint:

@@ -91,6 +91,7 @@ def _describe_ours(members: tuple[Member, ...]) -> dict[str, dict[str, object]]:
     return {member.name: describe(member.shape, member) for member in members}
 
 
+@pytest.mark.newest_botocore
 @pytest.mark.parametrize("direction", ["request", "response"])
 @pytest.mark.parametrize("name", OPERATION_NAMES)
 def test_every_member_and_constraint_is_here(model: Model, name: str, direction: str) -> None:

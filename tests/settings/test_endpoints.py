@@ -32,12 +32,6 @@ REGIONS = [
     if not region.endswith("-global")
 ]
 
-# Older releases lack some partitions, and the dual-stack hosts of others.
-new_enough = pytest.mark.skipif(
-    tuple(map(int, botocore.__version__.split(".")[:2])) < (1, 44),
-    reason="the table of partitions is as new as botocore 1.44's",
-)
-
 Judge = Callable[..., str]
 
 
@@ -97,7 +91,7 @@ def test_every_official_case() -> None:
             assert resolve() == case["expect"]["endpoint"]["url"], case["documentation"]
 
 
-@new_enough
+@pytest.mark.newest_botocore
 def test_our_partitions_are_the_ones_botocore_knows() -> None:
     ours = {
         partition.name: {
@@ -128,14 +122,14 @@ def test_our_partitions_are_the_ones_botocore_knows() -> None:
     assert not differences, "\n".join(differences)
 
 
-@new_enough
+@pytest.mark.newest_botocore
 def test_every_region_resolves_as_botocore_resolves_it(judge: Judge) -> None:
     assert len(REGIONS) > 40
     for region in [*REGIONS, "eu-unheard-9", "nowhere", "US-EAST-1", "x" * 63]:
         assert resolve_endpoint(region) == judge(region, fips=False, dual_stack=False)
 
 
-@new_enough
+@pytest.mark.newest_botocore
 @pytest.mark.parametrize(
     "variant",
     [

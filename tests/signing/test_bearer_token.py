@@ -49,6 +49,7 @@ def _judge(credentials: Credentials, region: str, now: datetime.datetime, expire
     return PREFIX + base64.b64encode(url.encode()).decode()
 
 
+@pytest.mark.newest_botocore
 @given(
     key_id=_printable,
     secret=_printable,

@@ -767,6 +767,7 @@ def test_the_limit_names_the_way_that_is_waited_for(
             )
             monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
             monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
             words = "the profile 'dev' (AssumeRole of STS, for the role_arn)"
         elif way == "container":
             profile_name = None
