@@ -91,6 +91,7 @@ bench: .venv-bench/installed
 docs: .venv-docs/installed  # what is wrong, a link that leads nowhere too, fails it
 	.venv-docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto \
 		--builder dirhtml docs build/docs
+	.venv-docs/bin/python docs/questions.py build/docs
 
 .venv-matrix/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-matrix
