@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import tarfile
 import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
 import nox
 
@@ -28,6 +31,11 @@ EXTRAS = {
     "yaml": "yaml, aiosmrt.local",
 }
 SOURCE_DATE = "1577836800"
+# What a package may hold.
+_PACKED = re.compile(
+    r"\.(py|md|c?js|mjs|png|toml|txt|typed)$"
+    r"|/(LICENSE|METADATA|Makefile|PKG-INFO|RECORD|WHEEL|\.gitignore)$"
+)
 
 
 @nox.session(python=PYTHONS)
@@ -35,7 +43,8 @@ SOURCE_DATE = "1577836800"
 def tests(session: nox.Session, versions: str) -> None:
     """Run the suite."""
     session.install("pip>=25.1")
-    constraints = Path(session.create_tmp(), "constraints.txt").resolve()
+    # Not create_tmp(): tests whose temporary folders are in here would find our pyproject.toml.
+    constraints = Path(session.virtualenv.location, "constraints.txt").resolve()
     constraints.write_text("".join(_pin_oldest()) if versions == "oldest" else "")
     session.install("--constraint", str(constraints), "--group", "test", "--editable", ".")
     session.run("python", "-m", "pytest", "-n", "4", *session.posargs)
@@ -66,8 +75,14 @@ def package(session: nox.Session) -> None:
         session.run("python", "-m", "twine", "check", "--strict", *map(str, files))
     if hashes[0] != hashes[1]:
         session.error(f"two builds differ: {hashes}")
-    wheel = next(file for file in files if file.suffix == ".whl")
-    session.install(f"aiosmrt[openai,otel] @ {wheel.as_uri()}", "starlette", "pytest")
+    wheel, sdist = files
+    with ZipFile(wheel) as packed, tarfile.open(sdist) as archive:
+        names = [*packed.namelist(), *archive.getnames()]
+    if data := [name for name in names if not _PACKED.search(name)]:
+        session.error(f"packed, and neither a program nor a page: {data}")
+    # The base class of what `opentelemetry-instrument` calls is no part of the API.
+    also = ("opentelemetry-instrumentation", "starlette", "pytest")
+    session.install(f"aiosmrt[openai,otel] @ {wheel.as_uri()}", *also)
     session.run("python", "-m", "pip", "check")
     # Elsewhere, where the source is not found in place of what is installed.
     session.chdir(session.create_tmp())
