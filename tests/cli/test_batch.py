@@ -8,12 +8,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import pytest
@@ -23,7 +22,8 @@ from aiosmrt.batch_files.answer_view import VIEWS as KNOWN_VIEWS
 from aiosmrt.cli import main
 from aiosmrt.cli.batch_arguments import FORMATS, VIEWS
 
-COMMAND = [sys.executable, "-m", "aiosmrt"]
+StartCommand: TypeAlias = Callable[..., subprocess.Popen[Any]]
+Begin: TypeAlias = Callable[..., subprocess.Popen[str]]
 
 MODEL = """
 import asyncio, collections, json
@@ -70,12 +70,17 @@ class Endpoint:
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+def endpoint(
+    start_command: StartCommand, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Endpoint]:
     folder = tmp_path_factory.mktemp("model")
     (folder / "counting.py").write_text(MODEL)
-    arguments = [*COMMAND, "serve", "--model", "counting:run", "--no-auth"]
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder
+    with start_command(
+        *("serve", "--model", "counting:run", "--no-auth"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=folder,
     ) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
@@ -99,16 +104,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _begin(endpoint: Endpoint, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    command = [*COMMAND, "batch", "--endpoint-name", "e", *arguments]
-    return subprocess.Popen(
-        command,
-        env={**os.environ, **endpoint.environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+@pytest.fixture
+def begin(start_command: StartCommand, endpoint: Endpoint) -> Begin:
+    """Give what starts the command in a process of its own."""
+
+    def begin(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return start_command(
+            *("batch", "--endpoint-name", "e", *arguments),
+            env={**os.environ, **endpoint.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    return begin
 
 
 class Run(Protocol):
@@ -207,11 +217,11 @@ def _wait_for_lines(process: subprocess.Popen[str], count: int) -> None:
 
 
 def test_ctrl_c_has_rows_under_way_finished_and_says_how_to_go_on(
-    endpoint: Endpoint, run: Run, folder: Path
+    begin: Begin, endpoint: Endpoint, run: Run, folder: Path
 ) -> None:
     _write("rows.jsonl", *({"id": f"c{row}", "sleep": 0.05} for row in range(200)))
     arguments = (*FILES, "--max-in-flight", "4")
-    with _begin(endpoint, *arguments) as process:
+    with begin(*arguments) as process:
         _wait_for_lines(process, 8)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
@@ -227,10 +237,10 @@ def test_ctrl_c_has_rows_under_way_finished_and_says_how_to_go_on(
 
 
 def test_a_second_ctrl_c_breaks_rows_off_and_they_are_asked_again(
-    endpoint: Endpoint, folder: Path
+    begin: Begin, endpoint: Endpoint, folder: Path
 ) -> None:
     _write("rows.jsonl", {"id": "d0"}, {"id": "d1", "sleep": 30}, {"id": "d2"})
-    with _begin(endpoint, *FILES) as process:
+    with begin(*FILES) as process:
         _wait_for_lines(process, 2)
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
@@ -240,7 +250,7 @@ def test_a_second_ctrl_c_breaks_rows_off_and_they_are_asked_again(
     assert process.returncode == 130
     assert "1 row broken off, for which a model may have run" in said
     _write("rows.jsonl", {"id": "d0"}, {"id": "d1", "sleep": 30}, {"id": "d2"})
-    with _begin(endpoint, *FILES, "--resume", "--timeout", "0.1") as process:
+    with begin(*FILES, "--resume", "--timeout", "0.1") as process:
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "1 row in flight when the last run was stopped: asked again, may run twice" in said
@@ -294,11 +304,9 @@ def test_another_input_or_other_parameters_are_refused(
     assert endpoint.count()["o2"] == 0
 
 
-def test_a_second_process_at_one_output_is_refused(
-    endpoint: Endpoint, run: Run, folder: Path
-) -> None:
+def test_a_second_process_at_one_output_is_refused(begin: Begin, run: Run, folder: Path) -> None:
     _write("rows.jsonl", {"id": "p1"}, {"id": "p2", "sleep": 30})
-    with _begin(endpoint, *FILES) as process:
+    with begin(*FILES) as process:
         _wait_for_lines(process, 1)
         status, said = run(*FILES, "--resume")
         process.kill()
@@ -368,10 +376,10 @@ def test_an_output_that_takes_nothing_is_told(run: Run, folder: Path) -> None:
     assert "nowhere/out.jsonl.journal: No such file or directory" in said
 
 
-def test_pipes_are_read_and_written(endpoint: Endpoint, folder: Path) -> None:
+def test_pipes_are_read_and_written(begin: Begin, folder: Path) -> None:
     given = '{"id": "s1"}\n{"id": "s2"}\n'
-    with _begin(
-        endpoint, "--input", "-", "--output", "-", "--body-path", "id", stdin=subprocess.PIPE
+    with begin(
+        "--input", "-", "--output", "-", "--body-path", "id", stdin=subprocess.PIPE
     ) as process:
         out, said = process.communicate(given, timeout=30)
     assert (process.returncode, said) == (0, "aiosmrt: 2 rows done\n")
@@ -380,11 +388,11 @@ def test_pipes_are_read_and_written(endpoint: Endpoint, folder: Path) -> None:
 
 
 def test_what_standard_input_gave_is_kept_for_a_run_that_goes_on(
-    endpoint: Endpoint, run: Run, folder: Path
+    begin: Begin, run: Run, folder: Path
 ) -> None:
     files = ("--input", "-", "--output", "out.jsonl", "--key-path", "id")
     given = '{"id": "i1"}\n{"id": "i2", "sleep": 30}\n'
-    with _begin(endpoint, *files, stdin=subprocess.PIPE) as process:
+    with begin(*files, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(given)
         process.stdin.close()

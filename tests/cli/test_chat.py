@@ -10,13 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeAlias
 
 import attrs
 import pytest
 
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
 from aiosmrt.sse import encode
+
+RunCommand: TypeAlias = Callable[..., subprocess.CompletedProcess[Any]]
 
 CHAT = [sys.executable, "-m", "aiosmrt", "chat"]
 KEYS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local-secret"}
@@ -88,21 +91,15 @@ def endless() -> Iterator[Endless]:
     thread.join()
 
 
-def _chat(*arguments: str, given: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CHAT, *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env={**os.environ, **KEYS, "PYTHONWARNINGS": "error"},
-    )
+@pytest.fixture
+def chat(run_command: RunCommand) -> RunCommand:
+    """Give what runs `aiosmrt chat`: its arguments, and what is typed."""
+    return lambda *arguments, given: run_command("chat", *arguments, given=given, environment=KEYS)
 
 
-def test_a_conversation_with_the_built_in_model() -> None:
+def test_a_conversation_with_the_built_in_model(chat: RunCommand) -> None:
     given = "hello\n\n/stats\nzwölf\n/stats\nbye\n/exit\nnot asked\n"
-    done = _chat("--local", "--stats", given=given)
+    done = chat("--local", "--stats", given=given)
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         "You said: hello (question 1 of this conversation) ",
@@ -120,16 +117,16 @@ def test_a_conversation_with_the_built_in_model() -> None:
     )
 
 
-def test_a_tool_is_played_by_whoever_asks() -> None:
+def test_a_tool_is_played_by_whoever_asks(chat: RunCommand) -> None:
     tools = json.dumps([{"type": "function", "function": {"name": "get_weather"}}])
-    done = _chat("--local", "--no-usage", "--tools", tools, given="in Zürich?\n12 degrees\n")
+    done = chat("--local", "--no-usage", "--tools", tools, given="in Zürich?\n12 degrees\n")
     assert done.returncode == 0
     assert done.stdout == "The tool said: 12 degrees \n"
     assert done.stderr == '[reasoning: A tool knows. ]\n[call get_weather {"text": "in Zürich?"}]\n'
 
 
-def test_a_session_is_kept_for_a_conversation() -> None:
-    done = _chat("--local", "--session", "-v", given="one\ntwo\n")
+def test_a_session_is_kept_for_a_conversation(chat: RunCommand) -> None:
+    done = chat("--local", "--session", "-v", given="one\ntwo\n")
     assert done.returncode == 0
     assert len(re.findall(r"^\[session [0-9a-f-]{36}\]$", done.stderr, re.MULTILINE)) == 1
     # Opened before the first question, and closed behind the last.
@@ -139,15 +136,15 @@ def test_a_session_is_kept_for_a_conversation() -> None:
 
 
 @pytest.mark.parametrize("tools", ["{", "{}", "@/nowhere/at/all"])
-def test_tools_that_are_none_are_wrong_usage(tools: str) -> None:
-    done = _chat("--local", "--tools", tools, given="hello\n")
+def test_tools_that_are_none_are_wrong_usage(chat: RunCommand, tools: str) -> None:
+    done = chat("--local", "--tools", tools, given="hello\n")
     assert done.returncode == 2
     assert "argument --tools: " in done.stderr
 
 
-def test_a_word_with_a_slash_is_for_the_command(endless: Endless) -> None:
+def test_a_word_with_a_slash_is_for_the_command(chat: RunCommand, endless: Endless) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
-    done = _chat(*where, given="/help\n/quit\n/etc/hosts is what?\n//slash it\n")
+    done = chat(*where, given="/help\n/quit\n/etc/hosts is what?\n//slash it\n")
     assert done.returncode == 1
     for word in ("/help", "/stats", "/exit", "//WORD", "Ctrl-C"):
         assert word in done.stderr
@@ -161,21 +158,23 @@ def test_a_word_with_a_slash_is_for_the_command(endless: Endless) -> None:
     ]
 
 
-def test_who_leaves_has_seen_what_failed(endless: Endless) -> None:
+def test_who_leaves_has_seen_what_failed(chat: RunCommand, endless: Endless) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
-    assert _chat(*where, given="fail\n/exit\n").returncode == 0
-    assert _chat(*where, given="fail\n").returncode == 1
+    assert chat(*where, given="fail\n/exit\n").returncode == 0
+    assert chat(*where, given="fail\n").returncode == 1
 
 
-def test_a_pipe_gets_the_answer_as_it_is(endless: Endless) -> None:
+def test_a_pipe_gets_the_answer_as_it_is(chat: RunCommand, endless: Endless) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
-    done = _chat(*where, given="clear\n")
+    done = chat(*where, given="clear\n")
     assert done.stdout == "\x1b[2J\x1b]0;mine\x07word \n"
 
 
-def test_an_answer_that_ends_without_proof_is_kept_and_complained_of(endless: Endless) -> None:
+def test_an_answer_that_ends_without_proof_is_kept_and_complained_of(
+    chat: RunCommand, endless: Endless
+) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
-    done = _chat(*where, given="cut\nagain\n")
+    done = chat(*where, given="cut\nagain\n")
     assert done.returncode == 1
     assert done.stdout == "word \nword \n"
     assert done.stderr.startswith("aiosmrt: TruncatedStream: the stream ended without the event")
@@ -184,18 +183,20 @@ def test_an_answer_that_ends_without_proof_is_kept_and_complained_of(endless: En
     assert roles == ["user", "assistant", "user"]
 
 
-def test_a_number_that_json_has_no_words_for_is_not_sent(endless: Endless) -> None:
+def test_a_number_that_json_has_no_words_for_is_not_sent(
+    chat: RunCommand, endless: Endless
+) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
-    done = _chat(*where, "--temperature", "nan", given="one\n")
+    done = chat(*where, "--temperature", "nan", given="one\n")
     assert done.returncode == 1
     assert done.stderr.startswith("aiosmrt: ParameterError: the value at ['temperature'] is nan")
     assert not endless.bodies
 
 
-def test_what_is_sent_and_what_becomes_of_failures(endless: Endless) -> None:
+def test_what_is_sent_and_what_becomes_of_failures(chat: RunCommand, endless: Endless) -> None:
     where = ("--endpoint-name", "e", "--endpoint-url", endless.url, "--region", "us-east-1")
     more = ("--system", "Be brief.", "--model", "m", "--max-tokens", "5", "--temperature", "0.5")
-    done = _chat(*where, *more, given="one\nfail\ntwo\n")
+    done = chat(*where, *more, given="one\nfail\ntwo\n")
     assert done.returncode == 1
     assert done.stdout.splitlines() == ["word ", "word "]
     assert done.stderr.startswith("aiosmrt: ModelError (HTTP 424): ")
@@ -218,8 +219,8 @@ def test_what_is_sent_and_what_becomes_of_failures(endless: Endless) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--local", "--endpoint-name", "e")])
-def test_wrong_usage(arguments: tuple[str, ...]) -> None:
-    assert _chat(*arguments, given="").returncode == 2
+def test_wrong_usage(chat: RunCommand, arguments: tuple[str, ...]) -> None:
+    assert chat(*arguments, given="").returncode == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

@@ -11,11 +11,18 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
+StartCommand: TypeAlias = Callable[..., subprocess.Popen[Any]]
+RunCommand: TypeAlias = Callable[..., subprocess.CompletedProcess[Any]]
+Call: TypeAlias = Callable[..., tuple[int, bytes, str]]
+Token: TypeAlias = Callable[..., tuple[int, str, str]]
+
+# As a shell starts it; most tests have `start_command` and `run_command` fork it.
 COMMAND = [sys.executable, "-m", "aiosmrt"]
 
 MODEL = """
@@ -46,9 +53,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
-    arguments = [*COMMAND, "serve", "--model", "my_model:run"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=folder) as server:
+def url(start_command: StartCommand, folder: Path) -> Iterator[str]:
+    arguments = ("serve", "--model", "my_model:run")
+    with start_command(*arguments, stdout=subprocess.PIPE, text=True, cwd=folder) as server:
         assert server.stdout is not None
         try:
             yield server.stdout.readline().strip()
@@ -57,47 +64,42 @@ def url(folder: Path) -> Iterator[str]:
             assert server.wait(10) == 0
 
 
-def _run(
-    *arguments: str, given: bytes = b"", environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        input=given,
-        capture_output=True,
-        timeout=30,
-        check=False,
-        env={**os.environ, "PYTHONWARNINGS": "error", **(environment or {})},
-    )
-
-
 KEYS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local-secret"}
 
 
-def _call(url: str, command: str, *arguments: str, given: bytes = b"") -> tuple[int, bytes, str]:
-    where = ("--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e")
-    done = _run(command, *where, *arguments, given=given, environment=KEYS)
-    return done.returncode, done.stdout, done.stderr.decode()
+@pytest.fixture
+def call(run_command: RunCommand) -> Call:
+    """Give what runs a command that calls: its status, standard output and standard error."""
+
+    def call(url: str, command: str, *arguments: str, given: bytes = b"") -> tuple[int, bytes, str]:
+        where = ("--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e")
+        done = run_command(command, *where, *arguments, given=given, environment=KEYS)
+        return done.returncode, done.stdout, done.stderr.decode()
+
+    return call
 
 
 def test_the_first_line_of_serve_is_its_url(url: str) -> None:
     assert url.startswith("http://127.0.0.1:")
 
 
-def test_invoke_prints_the_answer(url: str) -> None:
-    status, out, err = _call(url, "invoke", "--body", "hello", "--accept", "text/csv")
+def test_invoke_prints_the_answer(url: str, call: Call) -> None:
+    status, out, err = call(url, "invoke", "--body", "hello", "--accept", "text/csv")
     assert (status, err) == (0, "")
     assert json.loads(out) == {"body": "hello", "accept": "text/csv"}
 
 
-def test_a_body_comes_from_a_file_or_from_standard_input(url: str, tmp_path: Path) -> None:
+def test_a_body_comes_from_a_file_or_from_standard_input(
+    url: str, tmp_path: Path, call: Call
+) -> None:
     (tmp_path / "body").write_bytes(b"from a file")
-    assert b"from a file" in _call(url, "invoke", "--body", f"@{tmp_path / 'body'}")[1]
-    assert b"from stdin" in _call(url, "invoke", given=b"from stdin")[1]
-    assert b"from stdin" in _call(url, "invoke", "--body", "-", given=b"from stdin")[1]
+    assert b"from a file" in call(url, "invoke", "--body", f"@{tmp_path / 'body'}")[1]
+    assert b"from stdin" in call(url, "invoke", given=b"from stdin")[1]
+    assert b"from stdin" in call(url, "invoke", "--body", "-", given=b"from stdin")[1]
 
 
-def test_stream_prints_the_parts(url: str) -> None:
-    assert _call(url, "stream", "--body", "a b c") == (0, b"abc", "")
+def test_stream_prints_the_parts(url: str, call: Call) -> None:
+    assert call(url, "stream", "--body", "a b c") == (0, b"abc", "")
 
 
 @pytest.mark.parametrize(
@@ -113,28 +115,28 @@ def test_stream_prints_the_parts(url: str) -> None:
         ("tokens:a.b", '{"a":{"b":"Hel"}} {"a":{"b":"lo"}}', "Hello"),
     ],
 )
-def test_stream_prints_a_view(url: str, view: str, body: str, printed: str) -> None:
-    status, out, err = _call(url, "stream", "--as", view, "--body", body)
+def test_stream_prints_a_view(url: str, view: str, body: str, printed: str, call: Call) -> None:
+    status, out, err = call(url, "stream", "--as", view, "--body", body)
     assert (status, out.decode(), err) == (0, printed, "")
 
 
-def test_stream_fails_in_a_view_after_what_was_sound(url: str) -> None:
-    status, out, err = _call(url, "stream", "--as", "json", "--body", "{} ]")
+def test_stream_fails_in_a_view_after_what_was_sound(url: str, call: Call) -> None:
+    status, out, err = call(url, "stream", "--as", "json", "--body", "{} ]")
     assert (status, out) == (1, b"{}\n")
     assert err.startswith("aiosmrt: InvalidJSON: ")
     assert err.count("\n") == 1
 
 
-def test_stream_fails_after_the_parts_that_came(url: str) -> None:
-    status, out, err = _call(url, "stream", "--body", "a fail")
+def test_stream_fails_after_the_parts_that_came(url: str, call: Call) -> None:
+    status, out, err = call(url, "stream", "--body", "a fail")
     assert (status, out) == (1, b"afail")
     assert err.startswith("aiosmrt: ModelStreamError: ")
     assert err.count("\n") == 1
     assert "after 2 parts" in err
 
 
-def test_invoke_async_prints_where_the_output_will_be(url: str) -> None:
-    status, out, _ = _call(
+def test_invoke_async_prints_where_the_output_will_be(url: str, call: Call) -> None:
+    status, out, _ = call(
         url, "invoke-async", "--input-location", "s3://b/k", "--request-ttl-seconds", "60"
     )
     assert status == 0
@@ -143,52 +145,54 @@ def test_invoke_async_prints_where_the_output_will_be(url: str) -> None:
     assert located["output_location"].startswith("s3://")
 
 
-def test_invoke_async_takes_its_body_from_standard_input(url: str) -> None:
+def test_invoke_async_takes_its_body_from_standard_input(url: str, call: Call) -> None:
     s3 = ("--s3-endpoint-url", f"{url}/s3")
     for arguments in ((), ("--body", "-")):
-        status, out, _ = _call(
+        status, out, _ = call(
             url, "invoke-async", *arguments, "--wait", "10", *s3, given=b'{"a": 1}'
         )
         assert status == 0
         assert json.loads(json.loads(out)["body"]) == {"a": 1}
     # What is in S3 is not asked of who sits at the keyboard.
-    status, _, _ = _call(url, "invoke-async", "--input-location", "s3://b/k", given=b"unread")
+    status, _, _ = call(url, "invoke-async", "--input-location", "s3://b/k", given=b"unread")
     assert status == 0
-    status, _, told = _call(url, "invoke-async", given=b"")
+    status, _, told = call(url, "invoke-async", given=b"")
     assert status == 2
     assert "one of --body and --input-location is required" in told
 
 
-def test_invoke_async_waits_for_the_output(url: str) -> None:
+def test_invoke_async_waits_for_the_output(url: str, call: Call) -> None:
     s3 = ("--s3-endpoint-url", f"{url}/s3")
-    status, out, err = _call(url, "invoke-async", *s3, "--body", "later", "--wait", "20")
+    status, out, err = call(url, "invoke-async", *s3, "--body", "later", "--wait", "20")
     assert (status, err) == (0, "")
     assert json.loads(out)["body"] == "later"
-    status, out, err = _call(url, "invoke-async", *s3, "--body", "fail", "--wait")
+    status, out, err = call(url, "invoke-async", *s3, "--body", "fail", "--wait")
     assert (status, out) == (1, b"")
     assert "AsyncInferenceError" in err
     assert "no such tensor" in err
 
 
-def test_a_later_process_waits_on(url: str, tmp_path: Path) -> None:
-    _, saved, _ = _call(url, "invoke-async", "--body", "later")
+def test_a_later_process_waits_on(
+    url: str, tmp_path: Path, run_command: RunCommand, call: Call
+) -> None:
+    _, saved, _ = call(url, "invoke-async", "--body", "later")
     (tmp_path / "saved").write_bytes(saved)
     where = ("--endpoint-url", url, "--s3-endpoint-url", f"{url}/s3", "--region", "us-east-1")
     for given in (f"@{tmp_path / 'saved'}", saved.decode()):
-        done = _run("result", given, *where, "--wait", "20", environment=KEYS)
+        done = run_command("result", given, *where, "--wait", "20", environment=KEYS)
         assert (done.returncode, done.stderr) == (0, b"")
         assert json.loads(done.stdout)["body"] == "later"
 
 
-def test_serve_logs_a_line_for_each_request() -> None:
-    with subprocess.Popen(
-        [*COMMAND, "serve"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+def test_serve_logs_a_line_for_each_request(start_command: StartCommand, call: Call) -> None:
+    with start_command(
+        "serve", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
         assert server.stderr is not None
         served = server.stdout.readline().strip()
-        _call(served, "invoke", "--body", "x")
-        _call(served, "invoke", "--body", "x", "--no-sign")
+        call(served, "invoke", "--body", "x")
+        call(served, "invoke", "--body", "x", "--no-sign")
         server.send_signal(signal.SIGTERM)
         logged = [line.split(" INFO ")[1] for line in server.stderr.read().splitlines()]
         assert server.wait(10) == 0
@@ -197,9 +201,11 @@ def test_serve_logs_a_line_for_each_request() -> None:
     assert refused.startswith("POST /endpoints/e/invocations: 403 [")
 
 
-def test_serve_has_a_certificate_of_its_own(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "serve", "--tls", "--service-limits"],
+def test_serve_has_a_certificate_of_its_own(
+    tmp_path: Path, start_command: StartCommand, run_command: RunCommand
+) -> None:
+    with start_command(
+        *("serve", "--tls", "--service-limits"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -210,7 +216,7 @@ def test_serve_has_a_certificate_of_its_own(tmp_path: Path) -> None:
         name, _, bundle = server.stderr.readline().strip().partition("=")
         served = server.stdout.readline().strip()
         assert served.startswith("https://127.0.0.1:")
-        done = _run(
+        done = run_command(
             *("invoke", "--endpoint-url", served, "--region", "us-east-1"),
             *("--endpoint-name", "e", "--body", "x"),
             environment={**KEYS, name: bundle},
@@ -221,23 +227,25 @@ def test_serve_has_a_certificate_of_its_own(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_serve_uses_an_s3_elsewhere(url: str) -> None:
+def test_serve_uses_an_s3_elsewhere(url: str, start_command: StartCommand, call: Call) -> None:
     s3 = f"{url}/s3"
-    arguments = [*COMMAND, "serve", "--s3-endpoint", s3]
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, text=True, env={**os.environ, **KEYS}
+    with start_command(
+        *("serve", "--s3-endpoint", s3),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **KEYS},
     ) as server:
         assert server.stdout is not None
         second = server.stdout.readline().strip()
         waiting = ("--s3-endpoint-url", s3, "--wait", "20")
-        done = _call(second, "invoke-async", *waiting, "--body", "to be echoed")
+        done = call(second, "invoke-async", *waiting, "--body", "to be echoed")
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0
     assert (done[0], json.loads(done[1])["echo"], done[2]) == (0, "to be echoed", "")
 
 
-def test_a_call_that_fails_says_why_in_one_line(url: str) -> None:
-    status, out, err = _call(url, "invoke", "--body", "fail")
+def test_a_call_that_fails_says_why_in_one_line(url: str, call: Call) -> None:
+    status, out, err = call(url, "invoke", "--body", "fail")
     assert (status, out) == (1, b"")
     assert err.startswith("aiosmrt: ModelError (HTTP 424): ")
     assert err.count("\n") == 1
@@ -245,16 +253,16 @@ def test_a_call_that_fails_says_why_in_one_line(url: str) -> None:
     assert "request id" in err
 
 
-def test_nobody_there() -> None:
-    status, _, err = _call("http://127.0.0.1:1", "invoke", "--body", "x")
+def test_nobody_there(call: Call) -> None:
+    status, _, err = call("http://127.0.0.1:1", "invoke", "--body", "x")
     assert status == 1
     assert "no connection to http://127.0.0.1:1" in err
     assert "not attempted again: this was the last attempt" in err
     assert err.count("\n") == 1
 
 
-def test_no_region() -> None:
-    done = _run("invoke", "--endpoint-name", "e", "--body", "x", environment=KEYS)
+def test_no_region(run_command: RunCommand) -> None:
+    done = run_command("invoke", "--endpoint-name", "e", "--body", "x", environment=KEYS)
     assert done.returncode == 1
     assert b"AWS_DEFAULT_REGION" in done.stderr
     assert b"Pass --region, set" in done.stderr
@@ -276,26 +284,23 @@ def test_no_region() -> None:
         ("--version",),
     ],
 )
-def test_a_full_disk_is_not_wrong_usage(url: str, arguments: tuple[str, ...]) -> None:
+def test_a_full_disk_is_not_wrong_usage(
+    url: str, run_command: RunCommand, arguments: tuple[str, ...]
+) -> None:
     if arguments[0] in ("invoke", "stream", "invoke-async") and "--help" not in arguments:
         where = ("--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e")
         arguments = (*arguments, *where)
     elif arguments == ("config",):
         arguments = ("config", "--region", "us-east-1")
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            input=b"hello\n",
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=30,
-            check=False,
-            env={**os.environ, **KEYS, "PYTHONWARNINGS": "error"},
-        )
+        done = run_command(*arguments, given="hello\n", stdout=full, environment=KEYS)
     assert done.returncode == 3
-    assert done.stderr.decode() == (
-        "aiosmrt: OSError: standard output could not be written: No space left on device\n"
+    *said, complaint = done.stderr.splitlines()
+    assert complaint == (
+        "aiosmrt: OSError: standard output could not be written: No space left on device"
     )
+    # What is about an answer comes before it.
+    assert said == (["[reasoning: That is question 1. ]"] if arguments[0] == "chat" else [])
 
 
 @pytest.mark.parametrize(
@@ -312,15 +317,15 @@ def test_a_full_disk_is_not_wrong_usage(url: str, arguments: tuple[str, ...]) ->
         ("stream", "--endpoint-name", "e", "--as", "json:x"),
     ],
 )
-def test_wrong_usage(arguments: tuple[str, ...]) -> None:
-    done = _run(*arguments)
+def test_wrong_usage(arguments: tuple[str, ...], run_command: RunCommand) -> None:
+    done = run_command(*arguments)
     assert done.returncode == 2
     assert done.stderr
 
 
-def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
+def test_config_shows_values_and_their_sources(tmp_path: Path, run_command: RunCommand) -> None:
     (tmp_path / "config").write_text("[profile dev]\nregion = eu-west-1\nmax_attempts = 7\n")
-    done = _run(
+    done = run_command(
         *("config", "--profile", "dev", "--timeout", "9"),
         environment={
             "AWS_CONFIG_FILE": str(tmp_path / "config"),
@@ -359,8 +364,10 @@ def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("columns", [40, 80])
 @pytest.mark.parametrize("arguments", [("config", "--region", "us-east-1"), ("config",)])
-def test_config_fits_a_terminal(arguments: tuple[str, ...], columns: int) -> None:
-    shown = _show(*arguments, columns=columns)
+def test_config_fits_a_terminal(
+    start_command: StartCommand, arguments: tuple[str, ...], columns: int
+) -> None:
+    shown = _show(start_command, *arguments, columns=columns)
     assert "timeout.first_byte" in shown
     assert "https://runtime.sagemaker.us-east-1" in shown or arguments == ("config",)
     # What stands on standard error is one line, which the terminal wraps.
@@ -368,7 +375,7 @@ def test_config_fits_a_terminal(arguments: tuple[str, ...], columns: int) -> Non
     assert max(map(len, lines)) <= columns
 
 
-def _show(*arguments: str, columns: int) -> str:
+def _show(start_command: StartCommand, *arguments: str, columns: int) -> str:
     """Give what a terminal of this width gets to show."""
     import fcntl
     import pty
@@ -378,8 +385,8 @@ def _show(*arguments: str, columns: int) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    with subprocess.Popen(
-        [*COMMAND, *arguments],
+    with start_command(
+        *arguments,
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
@@ -395,21 +402,21 @@ def _show(*arguments: str, columns: int) -> str:
     return shown.decode().replace("\r\n", "\n")
 
 
-def test_config_is_json_where_that_is_asked_for() -> None:
-    done = _run("config", "--json", "--region", "us-east-1", environment=KEYS)
+def test_config_is_json_where_that_is_asked_for(run_command: RunCommand) -> None:
+    done = run_command("config", "--json", "--region", "us-east-1", environment=KEYS)
     assert done.returncode == 0
     found = json.loads(done.stdout)
     assert found["region_name"] == {"value": "us-east-1", "source": "argument"}
     assert found["proxy"] == {"value": None, "source": "default"}
     assert found["aws_secret_access_key"]["value"] == "****"
     assert b"local-secret" not in done.stdout
-    done = _run("config", "--json", environment=KEYS)
+    done = run_command("config", "--json", environment=KEYS)
     assert done.returncode == 1
     assert json.loads(done.stdout)["region_name"]["value"] is None
 
 
-def test_config_masks_keys() -> None:
-    done = _run(
+def test_config_masks_keys(run_command: RunCommand) -> None:
+    done = run_command(
         "config",
         environment={
             "AWS_REGION": "us-east-1",
@@ -428,7 +435,7 @@ def test_config_masks_keys() -> None:
     assert "AKIDEXAMPLE" not in text
     assert "my-secret" not in text
     assert "my-token" not in text
-    assert _run("config").returncode == 1
+    assert run_command("config").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -447,10 +454,10 @@ def test_config_masks_keys() -> None:
     ],
 )
 def test_config_shows_what_there_is_beside_what_is_wrong(
-    environment: dict[str, str], wrong: str, shown: dict[str, str]
+    environment: dict[str, str], wrong: str, shown: dict[str, str], run_command: RunCommand
 ) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "my-secret"}
-    done = _run("config", environment={**keys, **environment})
+    done = run_command("config", environment={**keys, **environment})
     assert done.returncode == 1
     (complaint,) = done.stderr.decode().splitlines()
     assert complaint.startswith("aiosmrt: ConfigurationError: ")
@@ -472,7 +479,7 @@ def test_config_shows_what_there_is_beside_what_is_wrong(
     ],
 )
 def test_config_tells_where_keys_are_from(
-    tmp_path: Path, arguments: tuple[str, ...], source: str | None
+    tmp_path: Path, arguments: tuple[str, ...], source: str | None, run_command: RunCommand
 ) -> None:
     keys = '{"Version": 1, "AccessKeyId": "I", "SecretAccessKey": "s"}'
     (tmp_path / "keys").write_text(keys)
@@ -480,7 +487,7 @@ def test_config_tells_where_keys_are_from(
     (tmp_path / "config").write_text(f"[profile dev]\n{process}\n")
     shared = "[default]\naws_access_key_id = A\naws_secret_access_key = s\n"
     (tmp_path / "credentials").write_text(shared)
-    done = _run(
+    done = run_command(
         *("config", "--region", "us-east-1", *arguments),
         environment={
             "AWS_CONFIG_FILE": str(tmp_path / "config"),
@@ -495,8 +502,8 @@ def test_config_tells_where_keys_are_from(
         assert [row.endswith(f"  {source}") for row in rows] == [True, True]
 
 
-def test_the_demo_runs_all_three_operations() -> None:
-    done = _run("demo")
+def test_the_demo_runs_all_three_operations(run_command: RunCommand) -> None:
+    done = run_command("demo")
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
     assert [line for line in lines if line.startswith("Invoke")] == [
@@ -523,31 +530,31 @@ def test_a_reader_that_goes_away_is_no_error(url: str) -> None:
         assert process.wait(10) == 0
 
 
-def test_the_log_is_shown_where_it_is_asked_for(url: str) -> None:
-    quiet = _call(url, "invoke", "--body", "x")
+def test_the_log_is_shown_where_it_is_asked_for(url: str, call: Call) -> None:
+    quiet = call(url, "invoke", "--body", "x")
     assert quiet[2] == ""
-    one = _call("http://127.0.0.1:1", "invoke", "-v", "--max-attempts", "2", "--body", "x")
+    one = call("http://127.0.0.1:1", "invoke", "-v", "--max-attempts", "2", "--body", "x")
     assert " INFO " in one[2]
     assert " DEBUG " not in one[2]
-    two = _call(url, "invoke", "-vv", "--body", "x")
+    two = call(url, "invoke", "-vv", "--body", "x")
     assert two[0] == 0
     assert two[1] == quiet[1]
     assert " DEBUG " in two[2]
 
 
-def test_how_often_a_call_is_attempted() -> None:
+def test_how_often_a_call_is_attempted(run_command: RunCommand, call: Call) -> None:
     for arguments, attempts in (
         (("--max-attempts", "1"), 1),
         (("--max-attempts", "2"), 2),
         (("--retry-mode", "off"), 1),
         (("--retry-mode", "standard"), 3),
     ):
-        err = _call("http://127.0.0.1:1", "invoke", "--body", "x", *arguments)[2]
+        err = call("http://127.0.0.1:1", "invoke", "--body", "x", *arguments)[2]
         assert f"attempt {attempts}," in err
-    status, _, err = _call("http://127.0.0.1:1", "invoke", "--body", "x", "--max-attempts", "0")
+    status, _, err = call("http://127.0.0.1:1", "invoke", "--body", "x", "--max-attempts", "0")
     assert (status, err.count("\n")) == (1, 1)
     # What is not named is as the environment says.
-    done = _run(
+    done = run_command(
         *("config", "--region", "us-east-1", "--max-attempts", "4"),
         environment={**KEYS, "AWS_RETRY_MODE": "adaptive"},
     )
@@ -556,9 +563,9 @@ def test_how_often_a_call_is_attempted() -> None:
     assert rows["retry.max_attempts"][1] == "4"
 
 
-def test_a_call_without_a_signature(url: str) -> None:
+def test_a_call_without_a_signature(url: str, run_command: RunCommand) -> None:
     where = ("--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e")
-    done = _run("invoke", *where, "--body", "x", "--no-sign", "--max-attempts", "1")
+    done = run_command("invoke", *where, "--body", "x", "--no-sign", "--max-attempts", "1")
     assert done.returncode == 1
     assert b"MissingAuthenticationTokenException (HTTP 403)" in done.stderr
 
@@ -567,75 +574,79 @@ def test_a_call_without_a_signature(url: str) -> None:
     ("host", "warned"),
     [("127.0.0.1", False), ("localhost", False), ("[::1]", False), ("10.255.0.1", True)],
 )
-def test_a_secret_among_the_arguments_is_for_local_endpoints(host: str, *, warned: bool) -> None:
+def test_a_secret_among_the_arguments_is_for_local_endpoints(
+    host: str, run_command: RunCommand, *, warned: bool
+) -> None:
     keys = ("--access-key-id", "I", "--secret-access-key", "my-secret")
     where = ("--region", "us-east-1", "--endpoint-url", f"http://{host}:1", "--allow-http")
-    done = _run("config", *where, *keys)
+    done = run_command("config", *where, *keys)
     assert done.returncode == 0
     assert (b"AWS_SECRET_ACCESS_KEY" in done.stderr) is warned
     assert b"my-secret" not in done.stderr + done.stdout
 
 
-def test_a_url_that_is_none_beside_a_secret() -> None:
+def test_a_url_that_is_none_beside_a_secret(run_command: RunCommand) -> None:
     keys = ("--access-key-id", "I", "--secret-access-key", "my-secret")
-    done = _run("config", "--region", "us-east-1", "--endpoint-url", "http://[bad", *keys)
+    done = run_command("config", "--region", "us-east-1", "--endpoint-url", "http://[bad", *keys)
     assert done.returncode == 1
     assert b"ConfigurationError" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
-def test_an_answer_with_all_that_is_known_of_it(url: str) -> None:
-    status, out, _ = _call(url, "invoke", "--body", "x", "--json")
+def test_an_answer_with_all_that_is_known_of_it(url: str, call: Call) -> None:
+    status, out, _ = call(url, "invoke", "--body", "x", "--json")
     found = json.loads(out)
     assert (status, out.count(b"\n")) == (0, 1)
     assert json.loads(found["body"])["body"] == "x"
     assert found["metadata"]["status"] == 200
     assert found["metadata"]["attempts"] == 1
-    status, out, _ = _call(url, "stream", "--body", "ab", "--json")
+    status, out, _ = call(url, "stream", "--body", "ab", "--json")
     found = json.loads(out)
     assert (status, found["body"], found["metadata"]["status"]) == (0, "ab", 200)
     for command in ("invoke", "stream", "invoke-async"):
-        status, out, _ = _call(url, command, "--body", "x", "-i")
+        status, out, _ = call(url, command, "--body", "x", "-i")
         head, _, body = out.partition(b"\n\n")
         assert status == 0
         assert b"request_id: " in head
         assert b"x" in body or b"output_location" in body
-    _, out, _ = _call(url, "invoke-async", "--body", "x", "--json")
+    _, out, _ = call(url, "invoke-async", "--body", "x", "--json")
     assert json.loads(out)["metadata"]["request_id"]
 
 
-def test_a_session_that_was_opened_can_be_used(url: str) -> None:
+def test_a_session_that_was_opened_can_be_used(url: str, call: Call) -> None:
     arguments = ("--session-id", "NEW_SESSION", "--body", "x")
-    status, _, err = _call(url, "invoke", *arguments)
+    status, _, err = call(url, "invoke", *arguments)
     assert status == 0
     assert err.startswith("aiosmrt: for the next call of this session: --session-id ")
     session_id = err.split()[-1]
-    assert _call(url, "invoke", "--session-id", session_id, "--body", "x")[0] == 0
-    status, out, err = _call(url, "invoke", *arguments, "--json")
+    assert call(url, "invoke", "--session-id", session_id, "--body", "x")[0] == 0
+    status, out, err = call(url, "invoke", *arguments, "--json")
     assert (status, err) == (0, "")
     assert json.loads(out)["new_session_id"]
-    assert b"\nnew_session_id: " in _call(url, "invoke", *arguments, "-i")[1]
+    assert b"\nnew_session_id: " in call(url, "invoke", *arguments, "-i")[1]
 
 
-def test_many_outputs_are_awaited_at_once(url: str, tmp_path: Path) -> None:
-    saved = b"".join(_call(url, "invoke-async", "--body", body)[1] for body in ("one", "fail"))
+def test_many_outputs_are_awaited_at_once(
+    url: str, tmp_path: Path, run_command: RunCommand, call: Call
+) -> None:
+    saved = b"".join(call(url, "invoke-async", "--body", body)[1] for body in ("one", "fail"))
     assert saved.count(b"\n") == 2
     (tmp_path / "saved").write_bytes(saved)
     where = ("--endpoint-url", url, "--s3-endpoint-url", f"{url}/s3", "--region", "us-east-1")
-    done = _run("result", f"@{tmp_path / 'saved'}", *where, "--wait", "20", environment=KEYS)
+    done = run_command("result", f"@{tmp_path / 'saved'}", *where, "--wait", "20", environment=KEYS)
     assert done.returncode == 1
     assert done.stderr.startswith(b"aiosmrt: AsyncInferenceError")
     found = {record["inference_id"]: record for record in map(json.loads, done.stdout.splitlines())}
     one, fail = (found[json.loads(line)["inference_id"]] for line in saved.splitlines())
     assert json.loads(one["body"])["body"] == "one"
     assert fail["error"]["type"] == "AsyncInferenceError"
-    assert _run("result", "nothing", *where, environment=KEYS).returncode == 2
+    assert run_command("result", "nothing", *where, environment=KEYS).returncode == 2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_a_shell_completes_the_command(shell: str) -> None:
+def test_a_shell_completes_the_command(shell: str, run_command: RunCommand) -> None:
     pytest.importorskip("shtab")
-    done = _run("--print-completion", shell)
+    done = run_command("--print-completion", shell)
     assert (done.returncode, done.stderr) == (0, b"")
     for word in (b"invoke-async", b"--session-id", b"--no-sign"):
         assert word in done.stdout
@@ -644,26 +655,38 @@ def test_a_shell_completes_the_command(shell: str) -> None:
 def test_completion_says_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "shtab.py").write_text("raise ModuleNotFoundError('no shtab')")
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    done = _run("--print-completion", "bash", environment={"PYTHONPATH": path})
+    done = subprocess.run(
+        [*COMMAND, "--print-completion", "bash"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"pip install 'aiosmrt[completion]'" in done.stderr
 
 
-def _token(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    given = ("token", "--region", "us-east-1", *arguments)
-    done = _run(*given, environment={**KEYS, **environment})
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+@pytest.fixture
+def token(run_command: RunCommand) -> Token:
+    """Give what runs `aiosmrt token`: its status, standard output and standard error."""
+
+    def token(*arguments: str, **environment: str) -> tuple[int, str, str]:
+        given = ("token", "--region", "us-east-1", *arguments)
+        done = run_command(*given, given="", environment={**KEYS, **environment})
+        return done.returncode, done.stdout, done.stderr
+
+    return token
 
 
-def test_token_prints_a_token_alone() -> None:
-    status, out, err = _token()
+def test_token_prints_a_token_alone(token: Token) -> None:
+    status, out, err = token()
     assert (status, err) == (0, "")
     assert re.fullmatch(r"sagemaker-api-key-[\w+/]+=*\n", out)
 
 
-def test_token_is_json_where_that_is_asked_for() -> None:
+def test_token_is_json_where_that_is_asked_for(token: Token) -> None:
     began = datetime.datetime.now(datetime.UTC)
-    status, out, err = _token("--json", "--endpoint-name", "e", "--expires-in", "3600")
+    status, out, err = token("--json", "--endpoint-name", "e", "--expires-in", "3600")
     assert (status, err) == (0, "")
     assert out.count("\n") == 1
     told = json.loads(out)
@@ -672,12 +695,12 @@ def test_token_is_json_where_that_is_asked_for() -> None:
     assert told["base_url"].endswith(".us-east-1.amazonaws.com/endpoints/e/openai/v1")
     life = datetime.datetime.fromisoformat(told["expires_at"]) - began
     assert 3590 < life.total_seconds() <= 3660
-    assert json.loads(_token("--json")[1])["base_url"] is None
+    assert json.loads(token("--json")[1])["base_url"] is None
 
 
-def test_token_says_where_it_ends_with_its_credentials() -> None:
+def test_token_says_where_it_ends_with_its_credentials(token: Token) -> None:
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=400)
-    status, out, err = _token("--json", AWS_CREDENTIAL_EXPIRATION=end.isoformat())
+    status, out, err = token("--json", AWS_CREDENTIAL_EXPIRATION=end.isoformat())
     assert status == 0
     assert datetime.datetime.fromisoformat(json.loads(out)["expires_at"]) <= end
     assert re.fullmatch(r"aiosmrt: the token lives for 3\d\d s: its credentials end then\n", err)
@@ -694,16 +717,16 @@ def test_token_says_where_it_ends_with_its_credentials() -> None:
     ],
 )
 def test_no_token_is_printed_where_there_can_be_none(
-    arguments: tuple[str, ...], status: int, said: str
+    arguments: tuple[str, ...], status: int, said: str, token: Token
 ) -> None:
-    done = _token(*arguments)
+    done = token(*arguments)
     assert done[:2] == (status, "")
     assert said in done[2]
 
 
-def test_a_token_opens_the_openai_route(url: str) -> None:
+def test_a_token_opens_the_openai_route(url: str, token: Token) -> None:
     where = ("--endpoint-url", url, "--endpoint-name", "e")
-    told = json.loads(_token(*where, "--json")[1])
+    told = json.loads(token(*where, "--json")[1])
     request = urllib.request.Request(
         f"{told['base_url']}/chat/completions",
         data=b'{"stream": true, "words": "a b"}',
@@ -713,13 +736,15 @@ def test_a_token_opens_the_openai_route(url: str) -> None:
         assert answer.read() == b'{"stream":true,"words":"ab"}'
 
 
-def test_serve_takes_tokens_of_one_region(folder: Path) -> None:
-    arguments = [*COMMAND, "serve", "--model", "my_model:run", "--region", "eu-west-1"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=folder) as server:
+def test_serve_takes_tokens_of_one_region(
+    folder: Path, start_command: StartCommand, call: Call
+) -> None:
+    arguments = ("serve", "--model", "my_model:run", "--region", "eu-west-1")
+    with start_command(*arguments, stdout=subprocess.PIPE, text=True, cwd=folder) as server:
         assert server.stdout is not None
         try:
             url = server.stdout.readline().strip()
-            status, _, err = _call(url, "invoke", "--body", "x")
+            status, _, err = call(url, "invoke", "--body", "x")
         finally:
             server.send_signal(signal.SIGTERM)
     assert status == 1

@@ -11,25 +11,29 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
+StartCommand: TypeAlias = Callable[..., subprocess.Popen[Any]]
 Serve: TypeAlias = Callable[..., AbstractContextManager[str]]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there it ends without a signal")
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Serve:
+def serve(start_command: StartCommand, tmp_path: Path) -> Serve:
     """Run `aiosmrt serve` in a folder of its own, and give its URL."""
 
     @contextmanager
     def _serve(*words: str) -> Iterator[str]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, "-m", "aiosmrt", "serve", "--no-auth", *words]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+        with start_command(
+            *("serve", "--no-auth", *words),
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
         ) as process:
             try:
                 assert process.stdout is not None
