@@ -699,7 +699,7 @@ def test_token_is_json_where_that_is_asked_for(token: Token) -> None:
 
 
 def test_token_says_where_it_ends_with_its_credentials(token: Token) -> None:
-    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=400)
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=350)
     status, out, err = token("--json", AWS_CREDENTIAL_EXPIRATION=end.isoformat())
     assert status == 0
     assert datetime.datetime.fromisoformat(json.loads(out)["expires_at"]) <= end
