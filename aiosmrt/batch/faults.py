@@ -8,8 +8,10 @@ from aiosmrt.config import Timeout
 from aiosmrt.errors import (
     ClientClosed,
     ConfigurationError,
+    ConnectError,
     CredentialsError,
     ServiceError,
+    TooManyOpenFiles,
 )
 from aiosmrt.service import Arguments, lacks_endpoint
 
@@ -32,13 +34,18 @@ class Faults:
 
     What is wrong with the client, its settings or its credentials is wrong for every row. That an
     endpoint does not exist, or must not be called, is so while all rows go there; as soon as they
-    have named several places, it is the fault of those that named this one.
+    have named several places, it is the fault of those that named this one. Where nobody can be
+    connected to, that is a matter of minutes once there was an answer; before, of a wrong address.
 
     Args:
         params: the client's, for what rows do not say.
+
+    Attributes:
+        answered: whether there was an answer to any row.
     """
 
     def __init__(self, params: Mapping[str, object]) -> None:
+        self.answered: bool = False
         self._params = params
         self._place: tuple[object, ...] | None = None
         self._one_place = True
@@ -62,8 +69,11 @@ class Faults:
             return not _has_wrong_timeout(arguments)
         if isinstance(error, ClientClosed | CredentialsError):
             return True
+        if isinstance(error, ConnectError) and not isinstance(error, TooManyOpenFiles):
+            return not self.answered
         if not isinstance(error, ServiceError):
             return False
+        self.answered = True
         if lacks_endpoint(error) or error.code.startswith("AccessDenied"):
             return self._one_place
         # Keys, tokens, signatures, whatever they are said to be.

@@ -25,7 +25,8 @@ class Batch(Generic[R_co]):
     A row that failed is an outcome like others. An error is raised, behind all outcomes of rows
     that were in flight, where the inputs raise it, where it would hit every row
     (`CredentialsError`, `ConfigurationError`, `ClientClosed`, a keyword that the operation does not
-    have, an endpoint that does not exist while all rows are for that one), and by `max_failures`.
+    have, an endpoint that does not exist while all rows are for that one, no connection where no
+    row has had an answer yet), and by `max_failures`.
     """
 
     def __init__(self, run: Run[R_co]) -> None:

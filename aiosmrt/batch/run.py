@@ -151,6 +151,7 @@ class Run(Generic[R]):
                     turn.leave(answered=response is not None or isinstance(error, ModelError))
         if error is None:
             self._finished += 1
+            self._faults.answered = True
             return self._describe(row, response)
         try:
             if self._is_everybodys(error, row):

@@ -139,6 +139,7 @@ class Job:
         except AiosmrtError as error:
             if not error.may_have_run:  # what stops a batch is met by rows without an outcome
                 self._unsent += sorted(self.under_way)
+                self.under_way.clear()
             raise
         finally:
             self.stop()

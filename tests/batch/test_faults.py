@@ -17,6 +17,7 @@ from aiosmrt.errors import (
     ParameterError,
     ServiceError,
     ThrottlingException,
+    TooManyOpenFiles,
     ValidationError,
 )
 from aiosmrt.service import Arguments
@@ -42,7 +43,6 @@ _NEVER: list[Exception] = [
     ParameterError("body is too large"),
     ModelError("no", status=424),
     ThrottlingException("no", status=429),
-    ConnectError("refused"),
     ValidationError("Variant v is not there", status=400),
     OSError("torn"),
     ZeroDivisionError("of a hook"),
@@ -92,6 +92,15 @@ def test_what_a_row_does_not_say_the_clients_parameters_do() -> None:
     assert faults.is_everybodys(_MISSING, _ask())
     faults.note(_ask(endpoint_name="f"))
     assert not faults.is_everybodys(_MISSING, _ask())
+
+
+def test_that_nobody_can_be_connected_to_is_everybodys_until_there_is_an_answer() -> None:
+    refused = ConnectError("refused")
+    faults = Faults({})
+    assert not faults.is_everybodys(TooManyOpenFiles("1,024 of them"), _ask())
+    assert faults.is_everybodys(refused, _ask())
+    assert not faults.is_everybodys(ModelError("no", status=424), _ask())
+    assert not faults.is_everybodys(refused, _ask())
 
 
 def test_a_wrong_time_limit_is_that_of_its_row() -> None:

@@ -17,6 +17,7 @@ import pytest
 import aiosmrt
 from aiosmrt.batch import Batch
 from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.local import LocalEndpoint
 from aiosmrt.models import InvokeEndpointResponse
 
 pytestmark = pytest.mark.asyncio
@@ -237,6 +238,39 @@ async def test_what_every_row_would_meet_stops_at_once(
     came, error = await asyncio.wait_for(_collect(client.map(rows(), ordered=ordered)), 10)
     assert came == ["a"]
     assert isinstance(error, TypeError)
+
+
+@pytest.mark.parametrize("max_in_flight", [4, "auto"])
+@pytest.mark.parametrize(
+    ("option", "code"),
+    [
+        ("aws_secret_access_key", "InvalidSignatureException"),
+        ("aws_access_key_id", "UnrecognizedClientException"),
+    ],
+)
+async def test_wrong_keys_stop_the_batch(max_in_flight: Any, option: Any, code: str) -> None:
+    async with LocalEndpoint() as endpoint:
+        async with endpoint.client(**{option: "wrong"}) as client:
+            batch = client.map(_ask_all(*["x"] * 500), max_in_flight=max_in_flight)
+            came, error = await _collect(batch)
+        assert came == []
+        assert isinstance(error, aiosmrt.ServiceError)
+        assert error.code == code
+        assert len(endpoint.requests) <= 4
+
+
+async def test_an_address_where_nobody_is_stops_the_batch(unused_tcp_port: int) -> None:
+    async with aiosmrt.SageMakerRuntimeClient(
+        region_name="us-east-1",
+        endpoint_url=f"http://127.0.0.1:{unused_tcp_port}",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        retry=aiosmrt.RetryPolicy(max_attempts=2, base_delay=0.001),
+    ) as client:
+        came, error = await _collect(client.map(_ask_all(*["x"] * 500), max_in_flight=4))
+    assert came == []
+    assert isinstance(error, aiosmrt.ConnectError)
+    assert error.__notes__ == ["met by row 0, and every row would meet it: the batch stops"]
 
 
 async def test_rows_behind_one_that_has_no_outcome_are_given(

@@ -328,6 +328,28 @@ def test_what_hits_every_row_stops_at_once(
     assert run(*FILES, "--resume") == (0, "aiosmrt: 50 of 50 rows done\n")
 
 
+def test_wrong_keys_stop_a_run(folder: Path, endpoint: Endpoint) -> None:
+    _write("rows.jsonl", *({"id": f"k{row}"} for row in range(500)))
+    arguments = [*COMMAND, "serve"]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        keys = {"AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url, "AWS_SECRET_ACCESS_KEY": "wrong"}
+        environment = {**endpoint.environment, **keys}
+        with _begin(Endpoint(url, environment), *FILES) as process:
+            _, said = process.communicate()
+        server.kill()
+    assert process.returncode == 1
+    first, *others = said.splitlines()
+    assert first.startswith("aiosmrt: ServiceError: InvalidSignatureException (HTTP 403): ")
+    assert others[-2:] == [
+        "aiosmrt: 0 of 500 rows done",
+        "aiosmrt: 500 rows left: the same command goes on with --resume",
+    ]
+
+
 def test_too_many_failures_stop_a_run(run: Run, folder: Path) -> None:
     _write("rows.jsonl", *({"id": f"m{row}", "fail": 1} for row in range(50)))
     status, said = run(*FILES, "--max-failures", "3", "--max-in-flight", "1")
