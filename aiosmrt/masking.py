@@ -40,10 +40,10 @@ _LAYERS: Final = 3
 # Expressions are compiled when they are used first, which is not at the start of a program.
 
 # What stands for a character in a URL, in JSON (or a literal of a programming language), in XML and
-# HTML; and what may stand anywhere in a text that is broken into lines.
+# HTML. Blanks may stand anywhere in a text that is broken into lines.
 _ENCODED: Final = (
     r"%[0-9A-Fa-f]{2}|\\u00[0-9A-Fa-f]{2}|\\x[0-9A-Fa-f]{2}|\\[nrt]?"
-    r"|&(?:#0*[0-9]{1,3}|#[xX]0*[0-9A-Fa-f]{1,2}|amp|quot|apos|lt|gt);|\s+"
+    r"|&(?:#0*[0-9]{1,3}|#[xX]0*[0-9A-Fa-f]{1,2}|amp|quot|apos|lt|gt);"
 )
 _ENTITIES: Final = {"amp": "&", "apos": "'", "gt": ">", "lt": "<", "quot": '"'}
 
@@ -61,11 +61,25 @@ _NAMED: Final = (
     r"|((?:bedrock|sagemaker)-api-key-)[\w+/=%-]+"
     r"|(authorization\\*[\"']?\s*[:=]\s*\\*[\"']?(?:basic|bearer|digest|negotiate)\s+)[^\s\"'<>,;]+"
 )
+# A part of each name, which is found in a thousandth of the time. None has an "i": to an expression
+# that ignores case one without its dot is the same, and to `casefold` it is not.
+_HINTS: Final = ("token", "secret", "-key", "nature", "author")
 
 
 def mask_named(text: str) -> str:
     """Mask what stands behind the name of a secret, whoever's it is."""
+    if not _may_name(text):
+        return text
     return re.sub(_NAMED, lambda found: f"{found[found.lastindex or 0]}{_MASK}", text)
+
+
+def _is_named(text: str) -> bool:
+    return _may_name(text) and re.search(_NAMED, text) is not None
+
+
+def _may_name(text: str) -> bool:
+    folded = text.casefold()
+    return any(hint in folded for hint in _HINTS)
 
 
 @attrs.frozen(repr=False, eq=False)
@@ -97,25 +111,30 @@ class Secrets:
         """Mask them in all the words of an error, of its notes and of its causes; not in bytes."""
         link: BaseException | None = error
         while link is not None:
-            together = "\n".join(_list_words([link.args, vars(link)]))
+            # An error has the same words in several places, and they may be a long page.
+            words = dict.fromkeys(_list_words([link.args, vars(link)]))
             # Mostly there is nothing.
-            if self._occur(together) or re.search(_NAMED, together):
-                link.args = self._mask_value(link.args)
-                link.__dict__.update(self._mask_value(vars(link)))
+            if self._occur("\n".join(words)) or any(map(_is_named, words)):
+                shown: dict[str, str] = {}
+                link.args = self._mask_value(link.args, shown)
+                link.__dict__.update(self._mask_value(vars(link), shown))
             link = link.__cause__
 
-    def _mask_value(self, value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - whatever an error has
+    def _mask_value(self, value: Any, shown: dict[str, str], depth: int = 0) -> Any:  # noqa: ANN401 - whatever an error has
         if isinstance(value, str):
-            return self.mask(value)
+            if value not in shown:
+                shown[value] = self.mask(value)
+            return shown[value]
         if depth > _DEEPEST:
             return _MASK
         if isinstance(value, dict):
             pairs = value.items()
             return {
-                self._mask_value(name): self._mask_value(item, depth + 1) for name, item in pairs
+                self._mask_value(name, shown): self._mask_value(item, shown, depth + 1)
+                for name, item in pairs
             }
         if type(value) in (list, tuple):
-            return type(value)(self._mask_value(item, depth + 1) for item in value)
+            return type(value)(self._mask_value(item, shown, depth + 1) for item in value)
         return value
 
     def _occur(self, text: str) -> bool:
@@ -166,28 +185,46 @@ def _list_grams(word: str) -> frozenset[str]:
 
 def _match(word: str, known: frozenset[str] | None, plain: str) -> Iterator[tuple[int, int]]:
     """Give where a secret is in a plain text: as a whole, or in parts if its grams are known."""
-    if known is None:
-        yield from ((found.start(), found.end()) for found in re.finditer(re.escape(word), plain))
-        # An excerpt may end in the middle of it.
-        end = len(plain.rstrip(_BEHIND_EXCERPTS))
-        for size in range(min(len(word), end), _SHORTEST - 1, -1):
-            if plain.endswith(word[:size], 0, end):
-                yield end - size, end
-                break
-        return
+    return _match_whole(word, plain) if known is None else _match_parts(word, known, plain)
+
+
+def _match_whole(word: str, plain: str) -> Iterator[tuple[int, int]]:
+    yield from ((begin, begin + len(word)) for begin in _find_all(word, plain))
+    # An excerpt may end in the middle of it.
+    end = len(plain.rstrip(_BEHIND_EXCERPTS))
+    for size in range(min(len(word), end), _SHORTEST - 1, -1):
+        if plain.endswith(word[:size], 0, end):
+            yield end - size, end
+            break
+
+
+def _match_parts(word: str, known: frozenset[str], plain: str) -> Iterator[tuple[int, int]]:
     # Whatever they have in common, at least one gram of it begins at a multiple of its length.
+    # By how far one is ahead of the other: what they have in common is gone through once.
+    ends: dict[int, int] = {}
     for start in range(0, len(plain), _GRAM):
         gram = plain[start : start + _GRAM]
         if gram in known:
-            for found in re.finditer(f"(?={re.escape(gram)})", word):
+            for found in _find_all(gram, word):
+                if ends.get(start - found, 0) > start:
+                    continue
                 begin, end = start, start + _GRAM
-                left, right = found.start(), found.start() + _GRAM
+                left, right = found, found + _GRAM
                 while begin and left and plain[begin - 1] == word[left - 1]:
                     begin, left = begin - 1, left - 1
                 while end < len(plain) and right < len(word) and plain[end] == word[right]:
                     end, right = end + 1, right + 1
+                ends[start - found] = end
                 if end - begin >= _COMMON:
                     yield begin, end
+
+
+def _find_all(part: str, text: str) -> Iterator[int]:
+    # Not by an expression: one would be compiled for each part.
+    found = text.find(part)
+    while found >= 0:
+        yield found
+        found = text.find(part, found + 1)
 
 
 def _list_words(value: object) -> Iterator[str]:
@@ -205,7 +242,7 @@ def _list_words(value: object) -> Iterator[str]:
 def _decode(text: str) -> str:
     """Take encodings and blanks out of a text."""
     for _ in range(_LAYERS):
-        decoded = re.sub(_ENCODED, _decode_one, text)
+        decoded = "".join(re.sub(_ENCODED, _decode_one, text).split())
         if decoded == text:
             break
         text = decoded
@@ -217,6 +254,7 @@ def _decode_with_places(text: str) -> tuple[str, list[int], list[int]]:
     begins = list(range(len(text)))
     ends = list(range(1, len(text) + 1))
     for _ in range(_LAYERS):
+        size = len(text)
         characters: list[str] = []
         first: list[int] = []
         last: list[int] = []
@@ -228,10 +266,16 @@ def _decode_with_places(text: str) -> tuple[str, list[int], list[int]]:
             characters += (text[plain], decoded)
             first += begins[plain] + [begins[found.start()]] * len(decoded)
             last += ends[plain] + [ends[position - 1]] * len(decoded)
-        if not position:
-            break
         text = "".join([*characters, text[position:]])
         begins, ends = first + begins[position:], last + ends[position:]
+        blanks = [character.isspace() for character in text]
+        if any(blanks):
+            kept = [not blank for blank in blanks]
+            text = "".join(itertools.compress(text, kept))
+            begins = list(itertools.compress(begins, kept))
+            ends = list(itertools.compress(ends, kept))
+        if len(text) == size:
+            break
     return text, begins, ends
 
 

@@ -7,13 +7,15 @@ import json
 import pickle
 import random
 import string
+import time
 from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aiosmrt import masking
 from aiosmrt.errors import ServiceError
 from aiosmrt.masking import Secrets, mask_named
 
@@ -115,6 +117,34 @@ def test_what_is_named_as_a_secret_is_masked(text: str, shown: str) -> None:
     assert mask_named(text) == shown
     assert mask_named(shown) == shown
     assert Secrets(()).mask(text) == shown
+
+
+@settings(max_examples=25)
+@given(st.from_regex(masking._NAMED), st.sampled_from([str, str.upper, str.title]))
+def test_no_name_goes_unnoticed(text: str, write: Callable[[str], str]) -> None:
+    assert masking._may_name(write(text))
+
+
+@given(st.text(r"%\&#; \n\t\u00a0u0x4142ampltnr"))
+def test_it_is_looked_for_where_it_is_found(text: str) -> None:
+    plain, begins, ends = masking._decode_with_places(text)
+    assert plain == masking._decode(text)
+    assert len(plain) == len(begins) == len(ends)
+    assert all(begin < end for begin, end in zip(begins, ends, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [("lorem ipsum " * 20_000, "lorem ipsum " * 20_000), (TOKEN * 10, "****")],
+    ids=["a long page", "a long secret"],
+)
+def test_an_error_holds_the_loop_for_moments_only(said: str, shown: str) -> None:
+    error = ServiceError(said, status=400, fields={"message": said, "Message": f"{said} again"})
+    secrets = Secrets((TOKEN * 10, KEY), (ATTRIBUTES,))
+    began = time.thread_time()  # which a busy machine does not lengthen
+    secrets.mask_error(error)
+    assert time.thread_time() - began < 0.15
+    assert error.message == shown
 
 
 @pytest.mark.parametrize(
