@@ -31,7 +31,8 @@ import trustme
 
 import aiosmrt
 from tests.soak.books import Books
-from tests.soak.load import WAYS, Load
+from tests.soak.faults import WAYS
+from tests.soak.load import Load
 from tests.soak.watch import LONGEST, LOOPS, Complaints, Memory, Stopwatch, count_leftovers
 
 __all__ = ["Finding", "soak"]

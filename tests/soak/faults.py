@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from aiosmrt.local import InvocationRequest, LocalEndpoint
 
-__all__ = ["find_fault", "has_run", "script"]
+__all__ = ["WAYS", "find_fault", "has_run", "script"]
 
+WAYS: Final = ("invoke", "stream", "async", "batch", "session", "openai")  # each has an endpoint
 _SHARE: Final = 0.25  # of the calls that meet a fault
 _STREAM: Final = "InvokeEndpointWithResponseStream"
 _DIRECT: Final = ("InvokeEndpoint", _STREAM)

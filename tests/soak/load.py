@@ -21,9 +21,8 @@ import aiosmrt.openai
 import aiosmrt.sessions  # which the first call would import
 from tests.soak.books import Books
 
-__all__ = ["WAYS", "Load"]
+__all__ = ["Load"]
 
-WAYS: Final = ("invoke", "stream", "async", "batch", "session", "openai")  # each has an endpoint
 _TIMEOUT: Final = aiosmrt.Timeout(connect=3, first_byte=2, idle=2, slot=10, total=20)
 _CLIENTS: Final = 4  # at a time
 _LIFE: Final = 10.0  # seconds of each

@@ -18,8 +18,7 @@ from collections.abc import AsyncIterator
 
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelResponse
 from aiosmrt.local.received import ReceivedRequests
-from tests.soak.faults import has_run, script
-from tests.soak.load import WAYS
+from tests.soak.faults import WAYS, has_run, script
 
 _PAUSE = 1.0  # seconds between two faults that are no single request's
 _SAID = " ".join(["word"] * 30)  # by a model that chats
