@@ -86,14 +86,14 @@ def _serve(certificate: Path | None, log: IO[str]) -> Iterator[dict[str, Any]]:
             server.kill()
 
 
-async def _run(load: Load, stopwatch: Stopwatch, seconds: float, tasks: int) -> Any:
+async def _begin(load: Load, stopwatch: Stopwatch) -> dict[str, int]:
     before = count_leftovers(stopwatch)
     await load.begin()
     stopwatch.forget()
-    memory, laps = Memory(), max(1, round(seconds / _LAP))
-    for _ in range(laps):
-        await load.run(seconds / laps, tasks)
-        memory.rest(load.books.outcomes.total())
+    return before
+
+
+async def _end(load: Load, stopwatch: Stopwatch, before: dict[str, int]) -> dict[str, int]:
     await load.end()
     # Whose threads the loop would keep: the OpenAI SDK uses it.
     await asyncio.get_running_loop().shutdown_default_executor()
@@ -103,7 +103,7 @@ async def _run(load: Load, stopwatch: Stopwatch, seconds: float, tasks: int) -> 
         now = count_leftovers(stopwatch)
         left = {name: count - before[name] for name, count in now.items()}
         if not any(left.values()) or time.monotonic() > deadline:
-            return left, memory
+            return left
         await asyncio.sleep(0.2)
 
 
@@ -116,7 +116,8 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
         seconds: how long.
         tasks: how many call at a time.
     """
-    stopwatch, complaints = Stopwatch(), Complaints()
+    stopwatch, memory, complaints = Stopwatch(), Memory(), Complaints()
+    laps = max(1, round(seconds / _LAP))
 
     def make_loop() -> Any:
         made = LOOPS[loop]()
@@ -138,7 +139,11 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
         stack.enter_context(stopwatch.run())
         stack.enter_context(complaints.listen())
         runner = stack.enter_context(asyncio.Runner(loop_factory=make_loop))
-        left, memory = runner.run(_run(load, stopwatch, seconds, tasks))
+        before = runner.run(_begin(load, stopwatch))
+        for _ in range(laps):
+            runner.run(load.run(seconds / laps, tasks))
+            memory.rest(load.books.outcomes.total())
+        left = runner.run(_end(load, stopwatch, before))
         log.seek(0)
         said = log.read()
     wrong = [*load.books.wrong, *load.wrong]

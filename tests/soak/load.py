@@ -25,7 +25,7 @@ __all__ = ["Load"]
 
 _TIMEOUT: Final = aiosmrt.Timeout(connect=3, first_byte=2, idle=2, slot=10, total=20)
 _CLIENTS: Final = 4  # at a time
-_LIFE: Final = 10.0  # seconds of each
+_LIFE: Final = 15.0  # seconds of each
 
 
 def _make_body() -> bytes:
@@ -107,7 +107,7 @@ class Load:
         self._tokens += 1
         return aiosmrt.Credentials(
             "local",
-            "wrong" if chance < 0.07 else "local-secret",
+            "wrong" if chance < 0.06 else "local-secret",
             f"token-{self._tokens}",
             # A minute before their end calls wait for others.
             datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60.5 + 3 * chance),
