@@ -21,7 +21,8 @@ async def parse(body: bytes) -> JSONValue:
     if len(body) <= LARGE:
         document: JSONValue = json.loads(body)
         return document
-    large = LargeDocument(body.decode())
+    # As `json.loads` does: a byte order mark, or UTF-16, makes no other answer of a long one.
+    large = LargeDocument(body.decode(json.detect_encoding(body), "surrogatepass"))
     for _ in large.steps:
         await asyncio.sleep(0)
     return large.finish()

@@ -46,7 +46,7 @@ def _read(
     invocation: Invocation, response: InvokeEndpointResponse, read: Redacted[JSONValue]
 ) -> bytes:
     document = read.value
-    named = isinstance(document, dict) and ("choices" in document or "data" in document)
+    named = isinstance(document, dict) and isinstance(document.get("choices"), list)
     if named or (document is not None and invocation.task == EMBEDDINGS):
         # That a choice has ended early is seen in it.
         failure = find_failure(document, has_text=named, by_reason=False)

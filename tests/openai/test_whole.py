@@ -76,6 +76,8 @@ async def test_a_stream_that_came_as_a_body_becomes_a_completion(
     [
         (b"<html>", aiosmrt.PayloadError, openai.APIError),
         (b'{"predictions": [1]}', aiosmrt.PayloadError, openai.APIError),
+        (b'{"id": "1", "choices": null}', aiosmrt.PayloadError, openai.APIError),
+        (b'{"data": [1]}', aiosmrt.PayloadError, openai.APIError),
         (b'data: {"choices": [{"delta": {}}]}\n\n', aiosmrt.TruncatedStream, openai.APIError),
         (b'{"error": "out of memory"}', aiosmrt.ModelStreamError, openai.InternalServerError),
         (b'{"error": {"message": "x", "code": 400}}', aiosmrt.ModelStreamError, openai.APIError),
@@ -119,3 +121,15 @@ async def test_a_large_answer_is_read_as_a_small_one(talk: StartTalk, chats: typ
             assert completion.choices[0].message.content == text
         with pytest.raises(aiosmrt.ModelStreamError):
             await there.say()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("length", [1, 300_000])
+async def test_an_answer_in_another_encoding_is_passed_on_as_it_is(
+    encoding: str, length: int, talk: StartTalk, chats: type[Chats]
+) -> None:
+    body = json.dumps(chats.whole("ö" * length)).encode(encoding)
+    async with talk(lambda _: body) as there:
+        raw = await there.ai.chat.completions.with_raw_response.create(**chats.ASK)
+    assert raw.http_response.content == body
+    assert raw.parse().choices[0].message.content == "ö" * length
