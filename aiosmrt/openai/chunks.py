@@ -202,12 +202,18 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         return [_encode(DONE)]
 
     def _is_proven(self) -> bool:
+        if self._is_misfit():
+            return False
         over = self._over.values()
         is_over = len(over) >= max(self._invocation.choices, 1) and all(over)
         return self._is_marked or is_over or (self._reader is not None and self._reader.is_proven)
 
+    def _is_misfit(self) -> bool:
+        """Tell whether all that came was of another kind: what it said is lost, marked or not."""
+        return bool(self._misfit) and self._reader is None and not self._over
+
     def _refuse_end(self) -> AiosmrtError | None:
-        if self._misfit and self._reader is None and not self._over and not self._is_marked:
+        if self._is_misfit():
             return PayloadError(self._misfit)
         if self._is_proven():
             return None

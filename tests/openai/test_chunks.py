@@ -280,9 +280,11 @@ def test_what_is_no_json_is_placed(decoding: type[Decoding], chats: type[Chats])
 
 
 def test_documents_of_another_kind_are_named(decoding: type[Decoding], chats: type[Chats]) -> None:
-    events, error = decode(decoding, making(), chats.line({"predictions": [1]}))
-    assert (events, type(error)) == (b"", PayloadError)
-    assert "predictions" in str(error)
+    for document in ({"predictions": [1]}, {"predictions": [1], "choices": None}):
+        for data in (chats.line(document), chats.event(document) + chats.DONE):
+            events, error = decode(decoding, making(), data)
+            assert (events, type(error)) == (b"", PayloadError)
+            assert "predictions" in str(error)
 
 
 def test_what_an_end_or_a_usage_leaves_out_is_put_there(
