@@ -12,7 +12,7 @@ from aiosmrt.calls import FailureKind, classify, read_retry_after
 from aiosmrt.errors import AiosmrtError, ModelError, ModelStreamError, ParameterError, ServiceError
 from aiosmrt.models import ResponseMetadata
 from aiosmrt.openai.chunks import NoChoices
-from aiosmrt.openai.errors import NotServed, join
+from aiosmrt.openai.errors import NotServed, join, wrap
 from aiosmrt.openai.family import Request, Response, adopt, find_family
 from aiosmrt.payload import find_failure, replace_halves
 from aiosmrt.response_stream import ResponseStream
@@ -72,6 +72,10 @@ class Parts:
             return await self._chunks.__anext__()
         except AiosmrtError as error:
             raise join(error, self._request) from error.__cause__
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            raise wrap(error, self._request) from error
 
     async def aclose(self) -> None:
         """Stop the model, where it is not at its end."""

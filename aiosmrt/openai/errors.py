@@ -15,7 +15,7 @@ import openai
 from aiosmrt.errors import AiosmrtError, ParameterError, PayloadError, ServiceError, TimeLimitError
 from aiosmrt.openai.family import Request, Response, find_family
 
-__all__ = ["NotServed", "join"]
+__all__ = ["NotServed", "join", "wrap"]
 
 _STATUSES: Final[dict[int, type[openai.APIStatusError]]] = {
     400: openai.BadRequestError,
@@ -60,6 +60,15 @@ def join(error: AiosmrtError, request: Request, response: Response | None = None
     joined = _make(type(error), _choose(error, response), error.args, known)
     joined.__cause__ = error.__cause__
     return joined
+
+
+def wrap(error: Exception, request: Request) -> openai.APIConnectionError:
+    """Give an error of the SDK's for what is none of ours: what a hook raises, say.
+
+    As it is, the SDK would ask again for it.
+    """
+    text = f"{type(error).__name__}: {error}"
+    return openai.APIConnectionError(message=text, request=request)
 
 
 def _choose(error: AiosmrtError, response: Response | None) -> type[openai.APIError]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import weakref
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -233,5 +235,37 @@ async def test_what_a_hook_raises_is_not_asked_for_again(
         )
         with pytest.raises(openai.APIConnectionError, match="ZeroDivisionError: mine") as caught:
             await ai.chat.completions.create(**chats.ASK)
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+        assert len(there.endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("is_said_to_the_sdk", [True, False])
+async def test_nor_what_it_raises_in_the_middle_of_a_stream(
+    is_said_to_the_sdk: bool, talk: StartTalk, chats: type[Chats]
+) -> None:
+    """The SDK reads a stream that it does not know of while it could still ask again."""
+    calls = 0
+
+    def fail(_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise ZeroDivisionError("mine")
+
+    async def model(_: InvocationRequest) -> AsyncIterator[bytes]:
+        for part in chats.stream("a", "b"):
+            yield part
+            await asyncio.sleep(0.01)
+
+    asked = {"stream": True} if is_said_to_the_sdk else {"extra_body": {"stream": True}}
+    async with talk(model) as there:
+        client = there.client.with_options(hooks=aiosmrt.Hooks(on_parts=fail))
+        transport = SageMakerTransport(client, endpoint_name="llm")
+        ai = openai.AsyncOpenAI(
+            api_key="x", base_url="http://any", http_client=AsyncClient(transport=transport)
+        )
+        with pytest.raises(openai.APIConnectionError, match="ZeroDivisionError: mine") as caught:
+            async for _ in await ai.chat.completions.create(**chats.ASK, **asked):
+                pass
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
         assert len(there.endpoint.requests) == 1
