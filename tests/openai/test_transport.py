@@ -284,7 +284,7 @@ async def test_pool_is_the_wait_for_a_place(
     ):
         ai = aiosmrt.openai.connect(client, endpoint_name="llm")
         first = asyncio.create_task(ai.chat.completions.create(**chats.ASK))
-        await until(lambda: client.stats().in_flight == 1, seconds=30)
+        await until(lambda: len(server.requests) == 1, seconds=30)
         with pytest.raises(aiosmrt.SlotTimeout):
             await ai.chat.completions.create(**chats.ASK, timeout=openai.Timeout(5, pool=0.05))
         first.cancel()
