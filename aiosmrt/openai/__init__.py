@@ -22,6 +22,7 @@ except ModuleNotFoundError as _error:
 
 from aiosmrt.openai.connection import connect
 from aiosmrt.openai.invocation import Route
-from aiosmrt.openai.transport import Invoker, SageMakerTransport
+from aiosmrt.openai.transport import SageMakerTransport
+from aiosmrt.sessions import Invoker
 
 __all__ = ["Invoker", "Route", "SageMakerTransport", "connect"]

@@ -8,7 +8,8 @@ import openai
 
 from aiosmrt.openai.family import AsyncClient
 from aiosmrt.openai.invocation import Route
-from aiosmrt.openai.transport import Invoker, SageMakerTransport
+from aiosmrt.openai.transport import SageMakerTransport
+from aiosmrt.sessions import Invoker
 
 __all__ = ["connect"]
 

@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Awaitable
-from typing import Protocol, Unpack
-
-import openai
+from typing import Unpack
 
 from aiosmrt.errors import AiosmrtError
-from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.openai.answer import Parts, answer, refuse
 from aiosmrt.openai.chunks import ChunkDecoder
-from aiosmrt.openai.errors import NotServed, join
+from aiosmrt.openai.errors import NotServed, join, wrap
 from aiosmrt.openai.family import AsyncBaseTransport, Request, Response, adopt, find_family
 from aiosmrt.openai.invocation import Invocation, Route, check_route, find_task, read_invocation
 from aiosmrt.openai.whole import read_whole
-from aiosmrt.response_stream import ResponseStream, ResponseStreamOpening
-from aiosmrt.service import (
-    INVOKE_ENDPOINT,
-    InvokeEndpointParameters,
-    InvokeEndpointWithResponseStreamParameters,
-)
+from aiosmrt.response_stream import ResponseStream
+from aiosmrt.service import INVOKE_ENDPOINT
+from aiosmrt.sessions import Invoker
 
-__all__ = ["Invoker", "SageMakerTransport"]
-
-
-class Invoker(Protocol):
-    """What makes the calls: a client, or a session of one."""
-
-    def invoke_endpoint(
-        self, **parameters: Unpack[InvokeEndpointParameters]
-    ) -> Awaitable[InvokeEndpointResponse]:
-        """Invoke a model and wait for its whole answer."""
-
-    def invoke_endpoint_with_response_stream(
-        self, **parameters: Unpack[InvokeEndpointWithResponseStreamParameters]
-    ) -> ResponseStreamOpening:
-        """Invoke a model that answers in parts."""
+__all__ = ["SageMakerTransport"]
 
 
 class SageMakerTransport(AsyncBaseTransport):
@@ -86,9 +65,7 @@ class SageMakerTransport(AsyncBaseTransport):
             finally:
                 del refusal  # it keeps the error, whose traceback refers to this frame
         except Exception as error:
-            # A hook's, say: the SDK would ask again for it.
-            text = f"{type(error).__name__}: {error}"
-            raise openai.APIConnectionError(message=text, request=request) from error
+            raise wrap(error, request) from error
 
     async def _answer(self, request: Request) -> Response:
         task = find_task(request)

@@ -42,7 +42,7 @@ _UNOPENED = (
 
 
 class Invoker(Protocol):
-    """Who makes the calls of a session."""
+    """What makes calls: a client; or a session of one, for the OpenAI SDK."""
 
     async def invoke_endpoint(
         self, **parameters: Unpack[InvokeEndpointParameters]
