@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import pytest
@@ -137,12 +137,10 @@ async def test_a_provider_that_blocks_for_two_seconds_does_not_stall_the_loop(
 
 
 @pytest.fixture
-def _frozen_heap() -> Iterator[None]:
+def _frozen_heap() -> None:
     """Keep the collector from what other tests have left: it may take a fifth of a second."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize(

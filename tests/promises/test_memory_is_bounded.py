@@ -181,7 +181,6 @@ def run(request: pytest.FixtureRequest) -> Iterator[Judge]:
         try:
             yield runner.run
         finally:
-            gc.unfreeze()
             gc.enable()
             logging.disable(logging.NOTSET)
 
