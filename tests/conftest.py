@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the collector from all that has been imported: a look at it takes a third of a second."""
+    """Keep the collector from all that is imported: a look at it takes a third of a second."""
     gc.collect()
     gc.freeze()
 
