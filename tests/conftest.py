@@ -44,6 +44,17 @@ from aiosmrt.service.parameters import ClientOptions
 from aiosmrt.transport import Pool, PooledResponse
 from aiosmrt.transport.limits import Limits
 
+with contextlib.suppress(ModuleNotFoundError):  # tests/integration runs in environments without it
+    import hypothesis
+
+    hypothesis.settings.register_profile(
+        "suite",
+        max_examples=int(os.environ.get("AIOSMRT_EXAMPLES", "50")),
+        deadline=None,  # as the next: the machine may have other work to do
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("suite")
+
 # From this release on botocore knows all that tests ask it for as a judge.
 _JUDGE = (1, 44)
 

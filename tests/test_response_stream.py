@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt import (
@@ -542,7 +542,6 @@ def test_any_text_and_any_documents_in_any_parts(
 
         client = runner.run(begin())
 
-        @settings(max_examples=60, deadline=None)
         @given(st.lists(_json, max_size=5), st.sampled_from(["\n", " ", "\r\n"]), _cuts)
         def judge(values: list[JSONValue], between: str, cuts: list[int]) -> None:
             documents = [json.dumps(value, ensure_ascii=False) for value in values]

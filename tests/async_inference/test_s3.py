@@ -152,7 +152,7 @@ def test_a_custom_endpoint_is_used_in_path_style() -> None:
     )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings().max_examples // 5, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_paths_and_signatures_are_botocores(data: st.DataObject) -> None:
     with _captured(region_name="eu-west-1") as (client, sent):
@@ -186,7 +186,6 @@ def test_paths_and_signatures_are_botocores(data: st.DataObject) -> None:
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     method=st.sampled_from(["GET", "HEAD", "PUT"]),
     key=_TEXT,

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import botocore.retries.standard
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt import errors
@@ -489,7 +489,6 @@ def test_delays_are_spread_by_chance() -> None:
     assert all(0 <= delay <= 0.05 for delay in delays)
 
 
-@settings(deadline=None)
 @given(
     attempt=st.integers(1, 10**6),
     jitter=st.floats(0, 1, exclude_max=True),
@@ -535,7 +534,6 @@ def test_a_late_attempt_has_the_longest_delay() -> None:
 # The quota.
 
 
-@settings(deadline=None)
 @given(
     capacity=st.integers(0, 600),
     steps=st.lists(st.sampled_from([5, 14, "first success", "retried success"]), max_size=80),
@@ -687,7 +685,6 @@ def test_throttling_again_slows_down_and_success_speeds_up() -> None:
     assert limiter.rate > first
 
 
-@settings(deadline=None)
 @given(
     start=st.floats(0, 1e7),
     steps=st.lists(

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import pytest
 from botocore.eventstream import EventStreamBuffer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import (
@@ -706,7 +706,6 @@ def outcome(chunks: list[bytes]) -> tuple[list[Message], type | None, int, str]:
     return messages, None, 0, ""
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(messages_, max_size=5), st.lists(st.integers(0, 2**16), max_size=10))
 def test_what_is_encoded_is_decoded_in_any_split(
     messages: list[Message], splits: list[int]
@@ -718,7 +717,6 @@ def test_what_is_encoded_is_decoded_in_any_split(
     assert b"".join(encode_message(m.headers, m.payload) for m in decoded) == data
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(messages_, max_size=5))
 def test_botocore_agrees_on_sound_frames(messages: list[Message]) -> None:
     data = b"".join(encode_message(m.headers, m.payload) for m in messages)
@@ -764,7 +762,6 @@ def judge(data: bytes, limits: dict[str, int]) -> tuple[int, type[EventStreamErr
     return count, None, offset
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(frames_, min_size=1, max_size=8),
     st.lists(
@@ -813,7 +810,6 @@ def test_each_step_of_decoders_that_remember_together_is_that_of_one_that_rememb
             decoder.receive_eof()
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.lists(messages_, min_size=1, max_size=4),
     st.integers(0, 2**16),
@@ -841,7 +837,6 @@ def test_damage_loses_no_message_before_it_and_raises_only_our_errors(
     assert outcome(cut(damaged, splits)) == result
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=40),
     st.integers(0, 60),

@@ -6,7 +6,7 @@ import struct
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import InvalidHeader
@@ -224,7 +224,6 @@ def test_names_of_other_types_are_refused() -> None:
         encode_headers({b"n": True})  # type: ignore[dict-item]  # the mistake under test
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_headers_that_encode_to_them_or_an_invalid_header(block: bytes) -> None:
     try:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import mutate
@@ -30,7 +30,6 @@ def test_the_corpus_and_damage_to_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_bytes(name: str) -> None:
-    @settings(max_examples=50, deadline=None)
     @given(st.binary(max_size=200))
     @example(b"")
     def fuzz(data: bytes) -> None:

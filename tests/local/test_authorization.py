@@ -9,7 +9,7 @@ import pytest
 from botocore.auth import S3SigV4Auth, SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.config import Credentials
@@ -75,7 +75,6 @@ def _replace(name: str, value: str) -> Change:
     return lambda request: attrs.evolve(request, headers={**request.headers, name: value})
 
 
-@settings(max_examples=60)
 @given(
     path=st.sampled_from(["/endpoints/e/invocations", "/endpoints/a%20b/async-invocations"]),
     query=st.dictionaries(_words, _words, max_size=3),

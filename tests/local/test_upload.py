@@ -8,7 +8,7 @@ import io
 
 import pytest
 from botocore.httpchecksum import AwsChunkedWrapper, Crc32Checksum, Sha256Checksum
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import ServiceError
@@ -28,7 +28,6 @@ def _wrap(body: bytes, chunk_size: int, checksum_class: type = Crc32Checksum) ->
     return wrapped
 
 
-@settings(max_examples=60)
 @given(body=st.binary(max_size=100), size=st.integers(1, 40))
 def test_what_botocore_wraps_is_unwrapped(body: bytes, size: int) -> None:
     for checksum_class in (Crc32Checksum, Sha256Checksum):
@@ -45,7 +44,6 @@ def test_signatures_of_chunks_are_passed_over() -> None:
     assert decode_chunks(body) == (b"abc", {"x-a": "b"})
 
 
-@settings(max_examples=100)
 @given(st.binary(max_size=40))
 @example(b"+1\r\na\r\n0\r\n")
 @example(b"f" * 5000)

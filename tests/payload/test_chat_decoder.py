@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import (
@@ -76,7 +76,6 @@ def test_what_real_servers_send_is_the_same_at_every_split(
         assert all(chunk.raw is not None for chunk in chunks)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(RECORDINGS), st.lists(st.integers(0, 5000), max_size=30))
 def test_chunks_and_messages_are_the_same_at_any_split(
     decoding: type[Decoding], recording: Recording, places: list[int]
@@ -497,7 +496,6 @@ _documents = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.lists(_documents | _words, max_size=4),
     st.booleans(),
@@ -524,7 +522,6 @@ def test_nothing_but_our_errors_comes_out_and_no_split_matters(
                 assert call.name.encode() + call.arguments.encode() + call.id.encode() is not None
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=4), st.sampled_from([*SHAPES]))
 def test_bytes_that_are_anything(
     decoding: type[Decoding], body: bytes, places: list[int], shape: str

@@ -7,7 +7,7 @@ from codecs import BOM_UTF8
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import InvalidJSON, InvalidText, PayloadTooLarge
@@ -82,7 +82,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150)
 @given(st.lists(json_values, max_size=6), st.data(), cuts)
 def test_any_json_documents(
     decoding: type[Decoding], values: list[JSONValue], data: st.DataObject, places: list[int]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import AiosmrtError, PayloadTooLarge
@@ -31,7 +31,6 @@ pieces_of_anything = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=200)
 @given(pieces_of_anything, cuts)
 def test_nothing_but_a_payload_error_comes_out_and_no_split_matters(
     decoding: type[Decoding], data: bytes, places: list[int]

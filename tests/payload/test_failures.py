@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.models import JSONValue
@@ -347,7 +347,6 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
 @given(st.dictionaries(_names, _values, max_size=4))
 def test_the_quick_look_passes_over_no_failure(document: dict[str, Any]) -> None:
     quick = failures._is_silent(document, failures._DEPTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import gc
 import json
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.payload import large_document
@@ -92,7 +93,6 @@ def test_a_document_has_the_value_that_json_gives_it(text: str, piece: int, long
 
 
 @given(text=damaged(), **sizes)
-@settings(max_examples=200)
 def test_what_is_wrong_is_said_as_json_says_it(text: str, piece: int, long: int) -> None:
     assert _same(text, piece, long)
 
@@ -154,7 +154,8 @@ def test_containers_are_in_each_other_as_deep_as_json_has_them(begin: str, end: 
 
     assert fits(100, lambda text: LargeDocument(text).finish())
     if sys.version_info < (3, 12):  # later, json counts otherwise, or looks at the stack
-        limit = next(n for n in range(100, 1100, 20) if not fits(n, json.loads))
+        depths = range(100, 1100, 20)
+        limit = depths[bisect.bisect(depths, 0, key=lambda depth: not fits(depth, json.loads))]
         assert not fits(limit + 20, lambda text: LargeDocument(text).finish())
         assert fits(limit - 40, lambda text: LargeDocument(text).finish())
 
@@ -209,15 +210,16 @@ def _no_collector() -> Iterator[None]:
 @pytest.mark.parametrize("name", _CASES)
 def test_no_step_is_long(name: str) -> None:
     text = _CASES[name](MIB)
-    worst = []
-    for _ in range(2):
+
+    def measure() -> float:
         longest = 0.0
         document = LargeDocument(text)
         before = time.thread_time()
         for _ in document.steps:
             longest, before = max(longest, time.thread_time() - before), time.thread_time()
-        worst.append(max(longest, time.thread_time() - before))
-    assert min(worst) < 0.03  # measured: 0.1 to 6 ms
+        return max(longest, time.thread_time() - before)
+
+    assert any(measure() < 0.03 for _ in range(3))  # measured: 0.1 to 6 ms
 
 
 @pytest.mark.usefixtures("_no_collector")
@@ -225,18 +227,16 @@ def test_no_step_is_long(name: str) -> None:
 def test_the_work_is_linear(name: str) -> None:
     def measure(length: int) -> float:
         text = _CASES[name](length)
-        seconds = []
-        for _ in range(3):
-            before = time.thread_time()
-            LargeDocument(text).finish()
-            seconds.append(time.thread_time() - before)
-        return min(seconds)
+        before = time.thread_time()
+        LargeDocument(text).finish()
+        return time.thread_time() - before
 
-    assert measure(MIB // 2) < 16 * measure(MIB // 8)  # measured: 2 to 6
+    # Measured: 2 to 6. One undisturbed pair is enough.
+    assert any(measure(MIB // 2) < 16 * measure(MIB // 8) for _ in range(5))
 
 
 def test_it_costs_no_more_memory_than_json_and_some_pieces() -> None:
-    text = _CASES["rows"](MIB)
+    text = _CASES["rows"](MIB // 4)
 
     def peak(decode: Callable[[], JSONValue]) -> int:
         tracemalloc.start()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from httpx_sse import EventSource
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import AiosmrtError, InvalidText, PayloadTooLarge
@@ -320,7 +320,6 @@ lines = st.one_of(
 )
 
 
-@settings(max_examples=300)
 @given(st.lists(st.tuples(lines, st.sampled_from(["\n", "\r\n", "\r"])), max_size=25), cuts)
 def test_httpx_sse_agrees(
     decoding: type[Decoding], stream: list[tuple[str, str]], places: list[int]

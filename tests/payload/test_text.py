@@ -4,7 +4,7 @@ from codecs import BOM_UTF8
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import InvalidText
@@ -36,7 +36,6 @@ def test_bytes_that_are_not_text_as_python_replaces_them(
     assert "".join(map(str, outcome.early + outcome.late)) == expected
 
 
-@settings(max_examples=200)
 @given(st.lists(st.sampled_from([b"a", b"\xe4\xb8\x80", b"\xe4", b"\xb8", b"\xf0\x9d", b"\xed"])))
 def test_bytes_that_are_not_text(decoding: type[Decoding], pieces: list[bytes]) -> None:
     data = b"".join(pieces)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
@@ -303,7 +303,6 @@ _payloads = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=300, deadline=None)
 @given(_payloads, st.lists(st.integers(0, 200), max_size=4), st.sampled_from(HOSTILE))
 def test_nothing_but_our_errors_comes_out_of_any_path_on_anything(
     decoding: type[Decoding], body: bytes, places: list[int], path: str
@@ -588,7 +587,6 @@ def test_an_expression_needs_the_mark_to_be_named() -> None:
         TokenDecoder("token.text", require_done=True)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=4), st.booleans())
 def test_nothing_but_our_errors_comes_out_at_any_split(
     body: bytes, cuts: list[int], events: bool
@@ -602,7 +600,6 @@ def test_nothing_but_our_errors_comes_out_at_any_split(
     assert whole[1] is None or issubclass(InvalidJSON, PayloadError)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))), st.booleans())
 def test_the_tokens_are_those_that_were_sent(texts: list[str], events: bool) -> None:
     documents: list[JSONValue] = [{"token": {"text": text}} for text in texts]

@@ -14,7 +14,7 @@ import botocore
 import pytest
 from botocore.config import Config
 from botocore.session import Session
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import ConfigurationError
@@ -274,7 +274,6 @@ def test_a_pseudo_region_is_answered_with_what_replaced_it(region: str) -> None:
         resolve_endpoint(region)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=20), st.text(alphabet="htp:/@[]%?#.x0 \n-_", max_size=20))
 def test_nothing_but_a_configuration_error_comes_out(region: str, rest: str) -> None:
     for url in (None, rest, f"http://{rest}"):

@@ -17,7 +17,7 @@ import botocore.awsrequest
 import botocore.config
 import botocore.credentials
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosmrt.config import Credentials
@@ -154,7 +154,6 @@ scope_parts = st.text("abcxyz019-", min_size=1, max_size=20)
 
 
 @pytest.mark.newest_botocore
-@settings(max_examples=400, deadline=None)
 @given(
     request=requests,
     credentials=credentials_values,
@@ -218,7 +217,6 @@ rotations = st.sampled_from(
 offsets = st.sampled_from([0.0, 0.25, 0.999999, 1.0, -1.0, 86400.0])
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     steps=st.lists(st.tuples(changes, rotations, offsets), min_size=2, max_size=12),
     s3=st.booleans(),
