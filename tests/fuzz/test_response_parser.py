@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from aiosmrt.transport.response_parser import IncompleteResponse, MalformedResponse, ResponseParser
 
-MUTATED_ANSWERS = int(os.environ.get("AIOSMRT_MUTATED_ANSWERS", "10000"))
+MUTATED_ANSWERS = int(os.environ.get("AIOSMRT_MUTATED_ANSWERS", "4000"))
 
 pytestmark = pytest.mark.skipif(
     HttpResponseParser is HttpResponseParserPy or DEBUG,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Until: TypeAlias = Callable[..., Awaitable[None]]
 
-_ROUNDS: Final = int(os.environ.get("AIOSMRT_CANCELLED_AGENTS", "2"))
+_ROUNDS: Final = int(os.environ.get("AIOSMRT_CANCELLED_AGENTS", "1"))
 _AGENTS: Final = 100
 _SLOTS: Final = 20
 

@@ -617,7 +617,7 @@ def test_a_slice_takes_some_milliseconds(path: str, unit: bytes) -> None:
         decoder.receive(data)
         return time.thread_time() - began
 
-    assert min(once() for _ in range(3)) < 0.03  # measured: 1 to 5 ms
+    assert any(once() < 0.03 for _ in range(3))  # measured: 1 to 5 ms
 
 
 @pytest.mark.parametrize("write", [_write_lines, _write_events])
@@ -625,13 +625,12 @@ def test_many_documents_in_one_part_cost_no_more_than_one_by_one(
     write: Callable[[Iterable[JSONValue]], bytes],
 ) -> None:
     document = write([{"t": "a"}])
-    documents = [document] * 5_000
+    documents = [document] * 2_000
 
     def once(chunks: Sequence[bytes]) -> float:
         began = time.thread_time()  # of the processor: what else the machine does is not counted
         assert _run(chunks, "t") == (["a"] * len(documents), None)
         return time.thread_time() - began
 
-    rounds = [(once([b"".join(documents)]), once(documents)) for _ in range(3)]
-    whole, singly = map(min, zip(*rounds, strict=True))
-    assert whole < 3 * singly  # measured: 0.3 to 0.9
+    # Measured: 0.3 to 0.9 times. One undisturbed pair is enough.
+    assert any(once([b"".join(documents)]) < 3 * once(documents) for _ in range(3))

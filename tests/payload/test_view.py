@@ -564,7 +564,7 @@ def test_faults_of_the_bytes_come_in_their_turn() -> None:
 @pytest.mark.parametrize("sent", ["a", '{"error": null}', "[DONE]"])
 @pytest.mark.asyncio
 async def test_many_events_in_one_part_cost_no_more_than_one_by_one(sent: str) -> None:
-    events = [encode(sent)] * 10_000
+    events = [encode(sent)] * 3_000
 
     async def once(payloads: Sequence[bytes]) -> float:
         decoder = MarkedEventDecoder("[DONE]", raise_on_error=True)
@@ -574,9 +574,12 @@ async def test_many_events_in_one_part_cost_no_more_than_one_by_one(sent: str) -
         assert (len(values), error) == (0 if sent == "[DONE]" else len(events), None)
         return time.thread_time() - began
 
-    rounds = [(await once([b"".join(events)]), await once(events)) for _ in range(3)]
-    whole, singly = map(min, zip(*rounds, strict=True))
-    assert whole < 3 * singly  # measured: 0.3 to 0.9
+    # Measured: 0.3 to 0.9 times. One undisturbed pair is enough.
+    for _ in range(3):
+        whole, singly = await once([b"".join(events)]), await once(events)
+        if whole < 3 * singly:
+            return
+    pytest.fail(f"{whole / singly:.1f} times")
 
 
 async def _let_others_run() -> None:

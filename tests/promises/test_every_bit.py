@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Events: TypeAlias = type[EventStreams]
 
-BYTE_STEP = int(os.environ.get("AIOSMRT_BYTE_STEP", "7"))
+BYTE_STEP = int(os.environ.get("AIOSMRT_BYTE_STEP", "13"))
 
 _PAYLOADS = [b"one ", "zw\N{LATIN SMALL LETTER O WITH DIAERESIS}lf ".encode(), b"\0" * 20]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.promises.conftest import KeepBooks
 
 # `make promises` has more.
-_CALLS: Final = int(os.environ.get("AIOSMRT_OBSERVED_CALLS", "600"))
+_CALLS: Final = int(os.environ.get("AIOSMRT_OBSERVED_CALLS", "300"))
 _WORKERS: Final = 16
 _LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
     "asyncio": asyncio.new_event_loop,

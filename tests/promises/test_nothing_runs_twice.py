@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 _ROUNDS: Final = int(os.environ.get("AIOSMRT_BOOKS", "0"))
 # `make promises` has the whole number of them: 12 GB through the loopback take their time.
-_DROPPED_CALLS: Final = int(os.environ.get("AIOSMRT_DROPPED_CALLS", "64"))
+_DROPPED_CALLS: Final = int(os.environ.get("AIOSMRT_DROPPED_CALLS", "32"))
+_MANY: Final = 1000 if _ROUNDS else 250
 
 _LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
     "asyncio": asyncio.new_event_loop,
@@ -311,7 +312,7 @@ def test_a_server_that_closes_idle_connections_at_any_moment_costs_next_to_nothi
     keep_books: KeepBooks,
 ) -> None:
     """What is left is the microseconds between the look and the write, which nobody can close."""
-    calls = 10_000 if _ROUNDS else 800
+    calls = 10_000 if _ROUNDS else 320
     with keep_books() as server:
         url = f"http://127.0.0.1:{server.ports['closing']}"
         lost = {}
@@ -340,7 +341,7 @@ def test_a_server_that_closes_behind_each_answer_costs_nothing(
 
 
 @pytest.mark.asyncio
-async def test_a_thousand_read_timeouts_are_a_thousand_invocations(serve: Any) -> None:
+async def test_each_of_many_read_timeouts_is_an_invocation(serve: Any) -> None:
     async def never(request: Any, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
@@ -354,7 +355,7 @@ async def test_a_thousand_read_timeouts_are_a_thousand_invocations(serve: Any) -
         ) as client,
     ):
         outcomes = await asyncio.gather(
-            *(client.invoke_endpoint(endpoint_name="e", body=b"x") for _ in range(1000)),
+            *(client.invoke_endpoint(endpoint_name="e", body=b"x") for _ in range(_MANY)),
             return_exceptions=True,
         )
         assert all(isinstance(outcome, aiosmrt.FirstByteTimeout) for outcome in outcomes)
@@ -362,7 +363,7 @@ async def test_a_thousand_read_timeouts_are_a_thousand_invocations(serve: Any) -
             isinstance(outcome, aiosmrt.AiosmrtError) and outcome.may_have_run
             for outcome in outcomes
         )
-        assert len(server.requests) == 1000
+        assert len(server.requests) == _MANY
 
 
 async def _run(
@@ -439,10 +440,10 @@ async def test_refused_and_then_accepted_no_call_fails_and_none_runs_twice(
                 endpoint_name="e", body=b"x", inference_id=f"call-{number}"
             )
 
-        answers = await _run(1000, call)
+        answers = await _run(_MANY, call)
         assert {len(answer.metadata.attempts) for answer in answers} == {2}
         assert {answer.metadata.attempts[0].error for answer in answers} == {"ConnectError"}
-        assert len(runs) == 1000
+        assert len(runs) == _MANY
         assert set(runs.values()) == {1}
 
 

@@ -426,13 +426,16 @@ def test_region_and_endpoint_are_the_ones_botocore_finds(
 ) -> None:
     loader = create_loader()
     found = set()
-    for profile, urls, region, file, arguments in itertools.product(
+    combinations = itertools.product(
         PROFILE_VARIABLES,
         URL_VARIABLES,
         [{}, {"AWS_DEFAULT_REGION": "us-west-2"}],
         [{}, {"AWS_CONFIG_FILE": shared["AWS_CONFIG_FILE"]}],
         ARGUMENTS,
-    ):
+    )
+    # Three has a factor in common with none of these lengths: a third has each with each other.
+    step = 1 if "AIOSMRT_EXAMPLES" in os.environ else 3
+    for profile, urls, region, file, arguments in itertools.islice(combinations, None, None, step):
         if not file and (profile or "profile_name" in arguments):
             continue
         environ = {**profile, **urls, **region, **file}
