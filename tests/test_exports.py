@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pydoc
 import re
@@ -94,7 +95,6 @@ def _find_fields() -> Iterator[tuple[str, type, str, object]]:
                         yield f"{module.__name__}.{name}", kind, field, hint
 
 
-FIELDS = {f"{name}.{field}": (kind, field, hint) for name, kind, field, hint in _find_fields()}
 # What a number can be of.
 _UNIT = re.compile(
     r"\b((milli)?seconds|bytes|parts|calls|streams|connections|attempts|tokens|HTTP status"
@@ -102,21 +102,27 @@ _UNIT = re.compile(
 )
 
 
+@functools.cache
+def _show(kind: type) -> str:
+    """Give what `help()` says of a class."""
+    return re.sub(r"(?m)^ \|", "", pydoc.plain(pydoc.render_doc(kind)))
+
+
 def _find_entry(kind: type, field: str) -> str:
     """Give what `help()` says of a field, on one line."""
-    shown = re.sub(r"(?m)^ \|", "", pydoc.plain(pydoc.render_doc(kind)))
-    found = re.search(rf"(?m)^( +){field}: (.+(?:\n\1 +.+)*)", shown)
+    found = re.search(rf"(?m)^( +){field}: (.+(?:\n\1 +.+)*)", _show(kind))
     return " ".join(found[2].split()) if found else ""
 
 
-@pytest.mark.parametrize("name", FIELDS)
-def test_every_field_is_documented_where_help_shows_it(name: str) -> None:
-    kind, field, hint = FIELDS[name]
-    entry = _find_entry(kind, field)
-    assert len(entry.split()) > 1
-    members = {hint, *(each for each in typing.get_args(hint) if not isinstance(each, list))}
-    if members & {int, float} and str not in members:  # not of JSON
-        assert _UNIT.search(entry), entry
+def test_every_field_is_documented_where_help_shows_it() -> None:
+    fields = list(_find_fields())
+    assert len(fields) > 200
+    for name, kind, field, hint in fields:
+        entry = _find_entry(kind, field)
+        assert len(entry.split()) > 1, f"{name}.{field}"
+        members = {hint, *(each for each in typing.get_args(hint) if not isinstance(each, list))}
+        if members & {int, float} and str not in members:  # not of JSON
+            assert _UNIT.search(entry), f"{name}.{field}: {entry}"
 
 
 def test_a_field_without_a_word_would_be_found() -> None:
@@ -127,7 +133,6 @@ def test_a_field_without_a_word_would_be_found() -> None:
 
     assert not _find_entry(Silent, "size")
     assert _find_entry(aiosmrt.Timeout, "connect").startswith("seconds for name look-up")
-    assert len(FIELDS) > 200
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -151,12 +156,14 @@ def test_errors_and_results_are_all_offered() -> None:
     assert (Path(aiosmrt.__file__).parent / "py.typed").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLIC if not name.endswith("__")])
-def test_everything_public_is_documented(name: str) -> None:
-    documentation = inspect.getdoc(PUBLIC[name]) or ""
-    assert len(documentation.split()) > 2
-    # The one that attrs and dataclasses write is a signature.
-    assert not documentation.startswith(f"{name.rpartition('.')[2]}(")
+def test_everything_public_is_documented() -> None:
+    for name, public in PUBLIC.items():
+        if name.endswith("__"):
+            continue
+        documentation = inspect.getdoc(public) or ""
+        assert len(documentation.split()) > 2, name
+        # The one that attrs and dataclasses write is a signature.
+        assert not documentation.startswith(f"{name.rpartition('.')[2]}("), name
 
 
 # Decoded JSON, which only its reader knows: typed as `json.loads` types it.
@@ -176,18 +183,17 @@ def test_decoded_json_is_what_its_reader_says() -> None:
     assert set(PUBLIC) >= _DECODED
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_everything_public_is_typed_without_any(name: str) -> None:
-    public = PUBLIC[name]
-    if inspect.isfunction(public):
-        for parameter in list(inspect.signature(public).parameters.values()):
-            if parameter.name not in ("self", "cls"):
-                assert parameter.annotation is not parameter.empty, parameter.name
-        assert "return" in public.__annotations__
-    elif not (attrs.has(typing.cast("type", public)) or typing.is_typeddict(public)):
-        return
-    for where, hint in _hint(public).items():
-        assert _mentions_any(hint) == (name in _DECODED and where == "return"), where
+def test_everything_public_is_typed_without_any() -> None:
+    for name, public in PUBLIC.items():
+        if inspect.isfunction(public):
+            for parameter in inspect.signature(public).parameters.values():
+                if parameter.name not in ("self", "cls"):
+                    assert parameter.annotation is not parameter.empty, (name, parameter.name)
+            assert "return" in public.__annotations__, name
+        elif not (attrs.has(typing.cast("type", public)) or typing.is_typeddict(public)):
+            continue
+        for where, hint in _hint(public).items():
+            assert _mentions_any(hint) == (name in _DECODED and where == "return"), (name, where)
 
 
 def test_any_would_be_found() -> None:

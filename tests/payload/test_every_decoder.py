@@ -115,7 +115,7 @@ def test_what_only_goes_on_costs_little_more_than_nothing(
 ) -> None:
     data = begin + b"a" * 100_000 + end
     chunks = [data[place : place + 1] for place in range(len(data))]
-    assert takes_less(make, chunks, 6, Idle, chunks)  # measured: 2.1 to 3.3
+    assert takes_less(make, chunks, 6, Idle, chunks)  # measured: 2.1 to 4
 
 
 @pytest.mark.parametrize(
