@@ -250,7 +250,8 @@ async def test_what_every_row_would_meet_stops_at_once(
 )
 async def test_wrong_keys_stop_the_batch(max_in_flight: Any, option: Any, code: str) -> None:
     async with LocalEndpoint() as endpoint:
-        async with endpoint.client(**{option: "wrong"}) as client:
+        options: dict[str, Any] = {option: "wrong"}
+        async with endpoint.client(**options) as client:
             batch = client.map(_ask_all(*["x"] * 500), max_in_flight=max_in_flight)
             came, error = await _collect(batch)
         assert came == []

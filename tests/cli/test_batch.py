@@ -328,20 +328,20 @@ def test_what_hits_every_row_stops_at_once(
     assert run(*FILES, "--resume") == (0, "aiosmrt: 50 of 50 rows done\n")
 
 
-def test_wrong_keys_stop_a_run(folder: Path, endpoint: Endpoint) -> None:
+def test_wrong_keys_stop_a_run(
+    folder: Path, start_command: StartCommand, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _write("rows.jsonl", *({"id": f"k{row}"} for row in range(500)))
-    arguments = [*COMMAND, "serve"]
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    with start_command(
+        "serve", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
-        keys = {"AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url, "AWS_SECRET_ACCESS_KEY": "wrong"}
-        environment = {**endpoint.environment, **keys}
-        with _begin(Endpoint(url, environment), *FILES) as process:
-            _, said = process.communicate()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        status, said = run(*FILES)
         server.kill()
-    assert process.returncode == 1
+    assert status == 1
     first, *others = said.splitlines()
     assert first.startswith("aiosmrt: ServiceError: InvalidSignatureException (HTTP 403): ")
     assert others[-2:] == [

@@ -575,11 +575,11 @@ async def test_many_events_in_one_part_cost_no_more_than_one_by_one(sent: str) -
         return time.thread_time() - began
 
     # Measured: 0.3 to 0.9 times. One undisturbed pair is enough.
-    for _ in range(3):
-        whole, singly = await once([b"".join(events)]), await once(events)
-        if whole < 3 * singly:
-            return
-    pytest.fail(f"{whole / singly:.1f} times")
+    times: list[float] = []
+    while len(times) < 3 and min(times, default=3) >= 3:
+        whole = await once([b"".join(events)])
+        times.append(whole / await once(events))
+    assert min(times) < 3
 
 
 async def _let_others_run() -> None:
