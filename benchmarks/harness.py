@@ -135,12 +135,12 @@ def run(main: Callable[[], Awaitable[T]], loop: str) -> T:
 
 
 @contextmanager
-def serve(*arguments: str) -> Iterator[str]:
+def serve(*arguments: str, module: str = "benchmarks.server") -> Iterator[str]:
     """Run the server in a process of its own, and give its URL."""
     # A file for every stream, here and there.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    command = [sys.executable, "-m", "benchmarks.server", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

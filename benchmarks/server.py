@@ -3,7 +3,7 @@
 It prints its URL and serves until its standard input ends, over TLS where its argument is a file of
 a key and its certificate. The endpoint's name says what comes:
 
-- `bytes-1024`: an answer of 1,024 bytes
+- `bytes-1024`: an answer of 1,024 bytes; `bytes-1024-20`: the same, 20 ms later
 - `burst-1000-32`: a response stream of 1,000 events of 32 bytes, all at once, a chunk each
 - `paced-20-32`: a response stream with an event of 32 bytes every 20 ms until the client leaves
 - `held-32`: a response stream with one event of 32 bytes and no end
@@ -20,7 +20,7 @@ import json
 import re
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import cast
 
@@ -173,7 +173,10 @@ class Exchange(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             return
         kind, first, second = found[1], int(found[2]), int(found[3] or 0)
-        if kind == b"bytes":
+        if kind == b"bytes" and second:
+            answer = make_answer(first)
+            self._timer = self._loop.call_later(second / 1000, self._transport.write, answer)
+        elif kind == b"bytes":
             self._transport.write(make_answer(first))
         elif kind == b"burst":
             self._transport.write(make_burst(first, second))
@@ -200,13 +203,16 @@ class Exchange(asyncio.Protocol):
         self._timer = self._loop.call_at(due, self._pace, due, interval, event)
 
 
-async def main(certificate: str | None = None) -> None:
+async def listen(
+    protocol: Callable[[], asyncio.Protocol] = Exchange, certificate: str | None = None
+) -> None:
+    """Print the URL, and serve until standard input ends."""
     loop = asyncio.get_running_loop()
     tls = None
     if certificate is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(certificate)
-    server = await loop.create_server(Exchange, "127.0.0.1", 0, backlog=8192, ssl=tls)
+    server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=8192, ssl=tls)
     host, port = server.sockets[0].getsockname()
     print(f"{'http' if tls is None else 'https'}://{host}:{port}", flush=True)
     ended = asyncio.Event()
@@ -215,4 +221,4 @@ async def main(certificate: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:2]))
+    asyncio.run(listen(Exchange, *sys.argv[1:2]))

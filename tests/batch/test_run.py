@@ -248,9 +248,9 @@ async def test_what_every_row_would_meet_stops_at_once(
         ("aws_access_key_id", "UnrecognizedClientException"),
     ],
 )
-async def test_wrong_keys_stop_the_batch(max_in_flight: Any, option: Any, code: str) -> None:
+async def test_wrong_keys_stop_the_batch(max_in_flight: Any, option: str, code: str) -> None:
+    options: Any = {option: "wrong"}
     async with LocalEndpoint() as endpoint:
-        options: dict[str, Any] = {option: "wrong"}
         async with endpoint.client(**options) as client:
             batch = client.map(_ask_all(*["x"] * 500), max_in_flight=max_in_flight)
             came, error = await _collect(batch)

@@ -329,17 +329,16 @@ def test_what_hits_every_row_stops_at_once(
 
 
 def test_wrong_keys_stop_a_run(
-    folder: Path, start_command: StartCommand, run: Run, monkeypatch: pytest.MonkeyPatch
+    start_command: StartCommand, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write("rows.jsonl", *({"id": f"k{row}"} for row in range(500)))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with start_command(
         "serve", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-        status, said = run(*FILES)
+        status, said = run(*FILES, "--endpoint-url", url)
         server.kill()
     assert status == 1
     first, *others = said.splitlines()
