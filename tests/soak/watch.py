@@ -134,7 +134,8 @@ def _name(callback: Callable[..., Any]) -> str:
     task = getattr(callback, "__self__", None)
     if isinstance(task, asyncio.Task):
         coroutine: Any = task.get_coro()
-        return f"a step of {coroutine.__qualname__}"
+        # The end of a generator that was dropped has no name.
+        return f"a step of {getattr(coroutine, '__qualname__', coroutine)}"
     return str(getattr(callback, "__qualname__", callback))
 
 
