@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
 import contextlib
 import datetime
 import gc
@@ -159,7 +160,7 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
 
 def _describe(finding: Finding) -> list[str]:
     outcomes, counted = finding.books.outcomes, finding.books.counted
-    watch = finding.stopwatch
+    watch, slope = finding.stopwatch, finding.memory.find_slope()
 
     def count(*outcome: str, ways: Iterable[str] = WAYS) -> int:
         return sum(outcomes[each] for each in itertools.product(ways, outcome or _OUTCOMES))
@@ -174,7 +175,7 @@ def _describe(finding: Finding) -> list[str]:
         *(str(finding.left[name]) for name in ("sockets", "tasks", "threads", "timers")),
         str(sum("slots" in wrong for wrong in finding.wrong)),
         "{:.1f} to {:.1f}".format(*finding.memory.find_span()),
-        "{:+.0f} ± {:.0f}".format(*finding.memory.find_slope()),
+        "{:+.0f} ± {:.0f}".format(*slope) if any(slope) else "too few laps",
         f"{watch.longest[0] * 1000:.1f} ms",
         f"{watch.longest_wall[0] * 1000:.0f} ms",
         f"{watch.longest_pause * 1000:.0f} ms",
@@ -194,26 +195,36 @@ _COLUMNS: Final = (
 
 
 _HOW: Final = """\
-{tasks} tasks invoke, stream, wait for asynchronous inference, map batches, hold sessions
-and chat by the OpenAI SDK, against a scripted endpoint in a process of its own. A quarter of the
-calls meets one of some thirty faults; connections are reset or hang, endpoints have no capacity;
-calls are broken off, clients closed under them and replaced, keys renewed every few seconds, wrong
-or not to be had at times."""
+{tasks} tasks invoke, stream, wait for asynchronous inference, map batches, hold sessions and chat
+by the OpenAI SDK, against a scripted endpoint in a process of its own. A quarter of the calls meets
+one of some thirty faults; connections are reset or hang, endpoints have no capacity; calls are
+broken off, clients closed under them and replaced, keys renewed every few seconds, wrong or not to
+be had at times."""
 _WHAT: Final = """\
 Sockets to slots are what is left when all is closed. A callback may take {longest:.0f} ms of the
 processor, the collector's pauses apart; what it took by the clock on the wall has the waits of a
 busy machine in it. Memory is what is resident when nothing is under way and garbage is collected:
 after each lap of {lap:.0f} seconds, the first third of them apart, the least and the most. What it
-grows by a call has an error of twice the standard one behind it. Wrong is whatever is not as it
-should be, books that do not agree included: for each call that ended, how often the
-server has received it whole and how often it reached the model, beside its attempts and its
-`may_have_run`."""
+grows by a call has twice its standard error behind it. Wrong is whatever is not as it should be, an
+error in a log, and books that do not agree: for each call that ended, how often the server has
+received it whole and how often it reached the model, beside its attempts and its `may_have_run`."""
+
+
+def _tabulate(rows: Iterable[Iterable[str]]) -> list[str]:
+    header, *lines = (f"| {' | '.join(row)} |" for row in rows)
+    rule = "|".join([" --- ", *(" ---: " for _ in range(header.count("|") - 2))])
+    return [header, f"|{rule}|", *lines]
+
+
+def _count_errors(findings: list[Finding]) -> Iterator[list[str]]:
+    yield ["error", *(f"{finding.loop}, {finding.wire}" for finding in findings)]
+    each = [finding.books.errors for finding in findings]
+    for name, _ in sum(each, collections.Counter[str]()).most_common():
+        yield [f"`{name}`", *(f"{errors[name]:,}" for errors in each)]
 
 
 def _report(findings: list[Finding], tasks: int) -> str:
     rows = zip(_COLUMNS, *map(_describe, findings), strict=True)
-    header, *lines = [f"| {' | '.join(row)} |" for row in rows]
-    rule = f"| --- |{' ---: |' * len(findings)}"
     machine = (
         f"Python {platform.python_version()}, aiohttp {version('aiohttp')}, uvloop "
         f"{version('uvloop')}, {os.cpu_count()} cores ({platform.machine()}), load average "
@@ -229,11 +240,13 @@ def _report(findings: list[Finding], tasks: int) -> str:
             "",
             _HOW.format(tasks=tasks),
             "",
-            header,
-            rule,
-            *lines,
+            *_tabulate(rows),
             "",
             _WHAT.format(longest=LONGEST * 1000, lap=_LAP),
+            "",
+            "What those ended with that failed, by the service's code where there is one:",
+            "",
+            *_tabulate(_count_errors(findings)),
             "",
         ]
     )
