@@ -62,7 +62,7 @@ integration: .venv-integration/installed .venv-agents/installed .venv-agents-ope
 	AIOSMRT_NODE_MODULES=$(CURDIR)/.venv-integration/javascript/node_modules \
 	.venv-integration/bin/python -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -s -v \
 		tests/integration/check_predictions.py tests/integration/check_clients.py \
-		tests/integration/check_ray.py
+		tests/integration/check_ray.py tests/integration/check_telemetry.py
 	for environment in .venv-agents .venv-agents-openai2; do \
 		$$environment/bin/python -m pip list 2>/dev/null | grep -E '^(openai|pydantic-ai|langchain|strands)' && \
 		$$environment/bin/python -m pytest -p no:cacheprovider -o addopts= -o filterwarnings=default -s -v \
