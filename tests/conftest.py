@@ -305,7 +305,7 @@ def quiet_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert not [record.getMessage() for record in logged if record.levelno >= logging.ERROR]
 
 
-async def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not come about"
@@ -436,7 +436,7 @@ def read_nothing() -> Converse:
 
 @pytest.fixture
 def until() -> Callable[..., Awaitable[None]]:
-    """Give a coroutine function that waits until a condition holds, for 5 seconds at most."""
+    """Give a coroutine function that waits until a condition holds, for 30 seconds at most."""
     return _until
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,8 +30,10 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
         with urllib.request.urlopen(f"{url}/ping", timeout=10) as response:
             assert response.status == 200
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=10)
-    assert (process.returncode, rest, errors) == (0, "", "")
+        rest, errors = process.communicate(timeout=30)
+    # In development mode asyncio tells of steps that a busy machine has made long.
+    said = [line for line in errors.splitlines() if not re.match("Executing .+ took", line)]
+    assert (process.returncode, rest, said) == (0, "", [])
 
 
 async def _read_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -660,11 +660,13 @@ async def test_but_a_second_cancellation_ends_it_at_once(
             endpoint_name="e", close_body=CLOSE, close_timeout=3600
         ) as session:
             await _tell(session, "one")
+            answered.set()
             await asyncio.Event().wait()
 
+    answered = asyncio.Event()
     memory.before = hang
     task = asyncio.create_task(converse())
-    await until(lambda: len(memory.seen) == 1)
+    await answered.wait()
     task.cancel()
     await until(lambda: len(memory.seen) == 2)
     task.cancel()

@@ -441,21 +441,22 @@ async def test_a_limit_that_fires_as_a_reset_comes_in_leaves_nothing_behind(
     tls: _Tls, exchange: Send
 ) -> None:
     """A lost connection of TLS has no socket any longer, before anybody is told of it."""
-    go, done = threading.Event(), threading.Event()
+    begun, go, done = threading.Event(), threading.Event(), threading.Event()
 
     def serve(listening: socket.socket) -> None:
         connection, _ = listening.accept()
         with tls.server.wrap_socket(connection, server_side=True) as secure:
             secure.recv(10)
+            begun.set()
             go.wait(5)
             secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         done.set()
 
     async def hold_the_loop_up() -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(begun.wait)
         go.set()
         done.wait(5)
-        time.sleep(0.15)  # noqa: ASYNC251 - the limit is over before the loop looks again
+        time.sleep(0.25)  # noqa: ASYNC251 - the limit is over before the loop looks again
 
     connector = aiohttp.TCPConnector(socket_factory=_make_small)
     with _listen() as listening:
