@@ -27,6 +27,7 @@ promises: .venv/installed
 	AIOSMRT_CANCELLED_AGENTS=1000 \
 		$(BIN)/python -m pytest -s tests/promises tests/openai/test_cancellation.py
 	AIOSMRT_MUTATED_ANSWERS=5000000 $(BIN)/python -m pytest --log-cli-level=INFO tests/fuzz
+	AIOSMRT_EXAMPLES=2000 $(BIN)/python -m pytest -m hypothesis tests
 
 soak: .venv/installed  # writes benchmarks/SOAK.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
