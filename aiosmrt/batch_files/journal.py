@@ -106,15 +106,19 @@ class Journal:
         place = f"{self._file.path}:1"
         try:
             found = json.loads(head)
-            version = found[_NAME]
-        except (ValueError, TypeError, KeyError):
-            raise ParameterError(_STRANGE.format(place)) from None
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or _NAME not in found:
+            raise ParameterError(_STRANGE.format(place))
+        version = found[_NAME]
         if version != _VERSION:
             raise ParameterError(
                 f"{place}: this journal is of version {version}, and this release of aiosmrt takes "
                 f"version {_VERSION}: go on with the release that has begun it"
             )
-        known = found["fingerprint"]
+        known = found.get("fingerprint")
+        if not isinstance(known, dict):
+            raise ParameterError(_STRANGE.format(place))
         wrong = [
             _describe(name, known.get(name), fingerprint.get(name))
             for name in {**fingerprint, **known}

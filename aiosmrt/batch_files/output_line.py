@@ -14,14 +14,15 @@ __all__ = ["Failure", "Record", "read_line", "read_message", "write_line"]
 
 _quote: Final = json.encoder.encode_basestring_ascii
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
-_NUMBER: Final = rb"\d{1,15}(?:\.\d{1,9})?"
+_COUNT: Final = rb"\d{1,15}"
+_NUMBER: Final = _COUNT + rb"(?:\.\d{1,9})?"
 # Its beginning, which is all that has to be looked at to know what became of a row.
 _LINE: Final = re.compile(
     rb'\{"key": (?:%b|-?\d+), "index": (?P<index>%b), "ended_at": "(?P<ended_at>[^"]+)", '
     rb'"seconds": (?P<seconds>%b), "first_byte": (?:(?P<first_byte>%b)|null), '
     rb'"attempts": (?P<attempts>%b), "request_id": (?:%b|null), (?:"response": '
     rb'|"error": \{"may_have_run": (?P<may_have_run>true|false), "type": "(?P<type>\w+)")'
-    % (_STRING, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _STRING)
+    % (_STRING, _COUNT, _NUMBER, _NUMBER, _COUNT, _STRING)
 )
 
 

@@ -110,7 +110,19 @@ def test_another_version_is_refused_by_its_number(path: Path) -> None:
         _start(path)
 
 
-@pytest.mark.parametrize("content", ["{}\n", "notes\n", "notes", "[]\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}\n",
+        "notes\n",
+        "notes",
+        "[]\n",
+        "1\n",
+        f"{'[' * 100_000}\n",
+        '{"aiosmrt batch journal": 1}\n',
+        '{"aiosmrt batch journal": 1, "fingerprint": []}\n',
+    ],
+)
 def test_what_is_no_journal_is_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "out.jsonl.journal"
     path.write_text(content)

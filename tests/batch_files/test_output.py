@@ -97,6 +97,11 @@ def test_what_was_not_on_the_disk_for_certain_is_taken_as_far_as_it_is_sound(
     ("content", "rows", "said"),
     [
         (b"".join([LINES[0], b"x\n", *LINES[1:]]), 5, "out.jsonl:2: this is no line of a batch"),
+        (
+            LINES[0].replace(b'"index": 2', b'"index": 2.5'),
+            5,
+            "out.jsonl:1: this is no line of a batch",
+        ),
         (b"".join([LINES[0], *LINES]), 5, "out.jsonl:2: row 2 is there twice"),
         (b"".join(LINES), 2, "out.jsonl:1: the input has no row 2"),
         (b"".join(LINES[:2]), 5, "out.jsonl: of "),

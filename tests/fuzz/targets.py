@@ -7,15 +7,20 @@ millions.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
 from aiosmrt import SageMakerRuntimeClient
 from aiosmrt.async_inference.s3_protocol import S3Location, build_error, find_region, parse_listing
+from aiosmrt.batch_files.journal import History, Journal
+from aiosmrt.batch_files.output import drop_rows, read_output
 from aiosmrt.errors import (
     AiosmrtError,
     EventStreamError,
@@ -29,6 +34,8 @@ from aiosmrt.errors import (
 from aiosmrt.eventstream import EventStreamDecoder, Message, encode_message
 from aiosmrt.eventstream.headers import decode_headers, encode_headers
 from aiosmrt.http import ResponseHead
+from aiosmrt.openai.chunks import ChunkDecoder
+from aiosmrt.openai.invocation import CHAT, Invocation
 from aiosmrt.payload import ChatAccumulator, ChatDecoder
 from aiosmrt.payload.documents import JSONDocumentDecoder
 from aiosmrt.payload.lines import LineDecoder
@@ -47,6 +54,7 @@ Target: TypeAlias = Callable[[bytes], None]
 
 _PRELUDE: Final = struct.Struct(">II")
 _CRC: Final = struct.Struct(">I")
+_remove_time: Final = re.compile(rb'"created": \d{10}, ').sub
 _PRESETS: Final = ("openai-chat", "openai-completion", "tgi", "lmi", "a.b[0]")
 
 
@@ -242,6 +250,34 @@ def fuzz_chat(data: bytes) -> None:
                 call.parse_arguments()
 
 
+def fuzz_chunks(data: bytes) -> None:
+    """Events for the OpenAI SDK are JSON or an AiosmrtError, the same in any split."""
+    choice, data = _take_seed(data)
+    task = CHAT if choice & 1 else "completions"
+    operation = INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
+    invocation = Invocation(task, operation, "m", 1 + choice // 2 % 2, {})
+    whole = _pass_on(invocation, [data])
+    events = [event + b"\n\n" for event in data.split(b"\n\n")]
+    events[-1] = events[-1].removesuffix(b"\n\n")
+    assert whole == _pass_on(invocation, events) == _pass_on(invocation, _cut(data, seed=choice))
+    for event in whole[0].split(b"\n\n"):
+        if event not in (b"", b"data: [DONE]"):
+            json.loads(event.removeprefix(b"data: ").decode())
+
+
+def _pass_on(invocation: Invocation, pieces: Iterable[bytes]) -> tuple[bytes, object]:
+    """Give what is passed on without the time, and the fault behind it."""
+    decoder = ChunkDecoder(invocation, None, "chatcmpl-1")
+    given: list[bytes] = []
+    for step in (*(partial(decoder.receive, piece) for piece in pieces), decoder.finish):
+        fault = _take(step, given) or _take(partial(decoder.receive, b""), given)
+        if fault is not None:
+            break
+    else:
+        fault = _take(decoder.finish, given)
+    return _remove_time(b"", b"".join(given)), fault
+
+
 # --- errors and answers
 
 
@@ -295,6 +331,65 @@ def fuzz_saved_invocations(data: bytes) -> None:
     assert json.loads(_client.resume_async_invocation(saved).to_json()) == json.loads(saved)
 
 
+# --- batches
+
+_FOLDER: Final = TemporaryDirectory()
+_ROWS: Final = 50
+_FINGERPRINT: Final = {"--input": "a1", "--body-path": None}
+_JOURNAL_HEAD: Final = (
+    b'{"aiosmrt batch journal": 1, "fingerprint": {"--input": "a1", "--body-path": null}}\n'
+)
+
+
+def _write_file(name: str, data: bytes) -> str:
+    path = Path(_FOLDER.name, name)
+    path.write_bytes(data)
+    return str(path)
+
+
+def _start_journal(path: str) -> History:
+    journal = Journal(path)
+    try:
+        return journal.start(_FINGERPRINT, _ROWS)
+    finally:
+        journal.close()
+
+
+def fuzz_journal(data: bytes) -> None:
+    """A journal is read, and after that read alike and goes on, or it is a ParameterError."""
+    choice, data = _take_seed(data)
+    path = _write_file("journal", (_JOURNAL_HEAD if choice & 1 else b"") + data)
+    try:
+        history = _start_journal(path)
+    except ParameterError as error:
+        _read_error(error)
+        return
+    assert len(history.begun) == _ROWS
+    assert _start_journal(path) == history
+    journal = Journal(path)
+    journal.start(_FINGERPRINT, _ROWS)
+    journal.begin([3, 4])
+    journal.close()
+    begun = _start_journal(path).begun
+    assert begun[3] == begun[4] == 1
+
+
+def fuzz_outputs(data: bytes) -> None:
+    """An output is read as far as it is sound, and what is sound read alike, or ParameterError."""
+    choice, data = _take_seed(data)
+    path = _write_file("output", data)
+    try:
+        found = read_output(path, _ROWS, choice * 4)
+    except ParameterError as error:
+        _read_error(error)
+        return
+    assert choice * 4 <= found.size <= len(data)
+    sound = _write_file("output", data[: found.size])
+    assert read_output(sound, _ROWS, found.size) == found
+    drop_rows(sound, ())
+    assert read_output(sound, _ROWS, found.size) == found
+
+
 TARGETS: Final[dict[str, Target]] = {
     "frames": fuzz_frames,
     "repaired_frames": fuzz_repaired_frames,
@@ -306,7 +401,10 @@ TARGETS: Final[dict[str, Target]] = {
     "events": fuzz_events,
     "tokens": fuzz_tokens,
     "chat": fuzz_chat,
+    "chunks": fuzz_chunks,
     "error_bodies": fuzz_error_bodies,
     "listings": fuzz_listings,
     "saved_invocations": fuzz_saved_invocations,
+    "journal": fuzz_journal,
+    "outputs": fuzz_outputs,
 }
