@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from aiosmrt import SageMakerRuntimeClient
 from aiosmrt.async_inference.s3_protocol import S3Location, build_error, find_region, parse_listing
@@ -50,6 +50,7 @@ from aiosmrt.transport.response_parser import IncompleteResponse, MalformedRespo
 
 __all__ = ["TARGETS", "Target"]
 
+T = TypeVar("T")
 Target: TypeAlias = Callable[[bytes], None]
 
 _PRELUDE: Final = struct.Struct(">II")
@@ -187,7 +188,7 @@ def _decode(make: Callable[[], Any], pieces: Iterable[bytes]) -> tuple[object, .
     return repr(values), fault
 
 
-def _take(call: Callable[[], list[object]], values: list[object]) -> tuple[object, ...] | None:
+def _take(call: Callable[[], list[T]], values: list[T]) -> tuple[object, ...] | None:
     try:
         values += call()
     except AiosmrtError as error:
@@ -269,7 +270,8 @@ def _pass_on(invocation: Invocation, pieces: Iterable[bytes]) -> tuple[bytes, ob
     """Give what is passed on without the time, and the fault behind it."""
     decoder = ChunkDecoder(invocation, None, "chatcmpl-1")
     given: list[bytes] = []
-    for step in (*(partial(decoder.receive, piece) for piece in pieces), decoder.finish):
+    steps: list[Callable[[], list[bytes]]] = [partial(decoder.receive, piece) for piece in pieces]
+    for step in (*steps, decoder.finish):
         fault = _take(step, given) or _take(partial(decoder.receive, b""), given)
         if fault is not None:
             break
