@@ -19,7 +19,7 @@ _OFTEN: Final = 1000  # rows between two looks at how far it is
 def check_input(rows: Input, reader: RowReader, tell: Callable[[int], None] | None = None) -> int:
     """Find what is wrong with the rows of an input; give how many there are.
 
-    With keys of their own, the hash of each is in memory meanwhile: some 70 bytes a row.
+    With keys of their own, some 70 bytes of each are in memory meanwhile.
 
     Args:
         rows: the input.
@@ -33,17 +33,15 @@ def check_input(rows: Input, reader: RowReader, tell: Callable[[int], None] | No
     count = 0
     wrong: list[InputRow | ParameterError] = []  # the first of them
     problems = 0
-    seen: set[int] = set()
+    seen = _Seen()
     for row in rows.read(reader, bodies=False):
         count += 1
         if tell is not None and count % _OFTEN == 0:
             tell(count)
         if isinstance(row, InputRow):
-            if not reader.has_keys:
-                continue
-            known = hash(row.key)
-            if known not in seen:
-                seen.add(known)
+            # The index is nobody else's; a path may be.
+            known = reader.has_keys or isinstance(row.key, str)
+            if not known or seen.add(row.key):
                 continue
         problems += 1
         if problems <= _SHOWN:
@@ -60,17 +58,35 @@ def refuse_repeated(
     rows: Iterable[InputRow | ParameterError],
 ) -> Iterator[InputRow | ParameterError]:
     """Give rows, but what is wrong in the place of one whose key an earlier one has had."""
-    seen: set[int] = set()
+    seen = _Seen()
     for row in rows:
-        known = hash(row.key) if isinstance(row, InputRow) else None
-        if isinstance(row, InputRow) and known in seen:
+        if isinstance(row, InputRow) and not seen.add(row.key):
             yield ParameterError(
                 f"{row.place}: the key {_shorten(repr(row.key))} is that of an earlier row, too"
             )
         else:
             yield row
-        if known is not None:
-            seen.add(known)
+
+
+class _Seen:
+    """Keys that have been: texts by their hashes, of which a key may be any number of bytes.
+
+    Numbers are their own: Python's hash is the same of -1 and -2, and of 0 and an empty text.
+    """
+
+    def __init__(self) -> None:
+        self._texts: set[int] = set()
+        self._numbers: set[int] = set()
+
+    def add(self, key: Key) -> bool:
+        """Take a key; false where it is there already."""
+        if isinstance(key, str):
+            seen, known = self._texts, hash(key)
+        else:
+            seen, known = self._numbers, key
+        before = len(seen)
+        seen.add(known)
+        return len(seen) > before
 
 
 def _describe(wrong: list[InputRow | ParameterError], rows: Input, reader: RowReader) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import BinaryIO, ClassVar, Final, Protocol
 
@@ -23,6 +24,7 @@ __all__ = [
     "JSONLinesInput",
     "LocalFile",
     "choose_format",
+    "is_done",
 ]
 
 FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -87,7 +89,7 @@ class Input(Protocol):
 
         Args:
             reader: finds key and body in a row.
-            done: a byte for each row, which is left out where that is not 0.
+            done: a byte for each row that there is, which is left out where that is not 0.
             bodies: whether they are wanted, where they have to be read for themselves.
 
         Raises:
@@ -100,6 +102,21 @@ class Input(Protocol):
 
     def copy(self, chosen: Container[int], target: BinaryIO) -> None:
         """Write some of the rows, by their indices, so that they are an input of their own."""
+
+
+def is_done(done: bytearray | None, index: int, name: str) -> bool:
+    """Tell whether a row is to be left out.
+
+    Raises:
+        ParameterError: the input had no such row.
+    """
+    if done is None:
+        return False
+    if index >= len(done):
+        raise ParameterError(
+            f"{name} has changed since it was looked at: it had {len(done)} rows, and has more"
+        )
+    return done[index] != 0
 
 
 def choose_format(path: str) -> str:
@@ -127,7 +144,7 @@ class JSONLinesInput:
     ) -> Iterator[InputRow | ParameterError]:
         """Give each row, or what is wrong with it."""
         for index, (number, line) in enumerate(self._read_lines()):
-            if done and done[index]:
+            if is_done(done, index, self.name):
                 continue
             place = f"{self.name}:{number}"
             try:
@@ -174,7 +191,7 @@ class CSVInput:
         if len(set(head)) < len(head):
             raise ParameterError(f"{self.name}:{number}: two columns have one name")
         for index, (number, cells) in enumerate(rows):
-            if done and done[index]:
+            if is_done(done, index, self.name):
                 continue
             place = f"{self.name}:{number}"
             if len(cells) == len(head):
@@ -246,11 +263,19 @@ class FileInput:
     ) -> Iterator[InputRow | ParameterError]:
         """Give each file whole, or what is wrong with it."""
         for index, (place, path) in enumerate(self.list_paths()):
-            if done and done[index]:
+            if is_done(done, index, self.name):
+                continue
+            if "\n" in path or path.endswith("\r"):
+                # Which a list of those that failed could not have.
+                yield ParameterError(f"{place!r}: its name has a line break")
                 continue
             try:
                 path.encode()
-                with open(path, "rb") as file:  # noqa: PTH123 - of very many
+                # A pipe would be waited for, and a device never ends.
+                if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - of very many
+                    yield ParameterError(f"{place}: this is no regular file")
+                    continue
+                with open(path, "rb") as file:  # noqa: PTH123 - as above
                     body = file.read() if bodies else b""
             except OSError as error:
                 yield ParameterError(f"{place}: it cannot be read: {error.strerror or error}")

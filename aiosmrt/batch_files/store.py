@@ -180,7 +180,10 @@ class _Failed(Container[int]):
         self._statuses = statuses
 
     def __contains__(self, row: object) -> bool:
-        return isinstance(row, int) and self._statuses[row] in _FAILED
+        # An input that was changed may have more rows than it had.
+        if not isinstance(row, int) or row >= len(self._statuses):
+            return False
+        return self._statuses[row] in _FAILED
 
 
 def open_store(

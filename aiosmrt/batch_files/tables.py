@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, ClassVar, Final
 import attrs
 
 from aiosmrt.batch_files.input_row import InputRow, RowReader
-from aiosmrt.batch_files.inputs import Content
+from aiosmrt.batch_files.inputs import Content, is_done
 from aiosmrt.errors import ConfigurationError, ParameterError
 
 __all__ = ["ArrowInput", "ParquetInput"]
@@ -42,7 +42,7 @@ class _Table:
         with self._open_batches() as (_, batches):
             for batch in batches:
                 for index, value in enumerate(batch.to_pylist(), begin):
-                    if done and done[index]:
+                    if is_done(done, index, self.name):
                         continue
                     try:
                         yield reader.read(index, f"{self.name}: row {index}", value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -104,6 +106,26 @@ def test_a_key_is_refused_when_it_comes_again() -> None:
     assert str(again) == "r:4: the key 1 is that of an earlier row, too"
 
 
+def test_keys_that_python_hashes_alike_are_not_the_same() -> None:
+    numbers = [-1, -2, 0, 2**61 - 1, "", "0", "\0"]
+    lines = b"".join(json.dumps({"k": number}).encode() + b"\n" for number in numbers)
+    rows = JSONLinesInput("r", Bytes(lines))
+    assert check_input(rows, RowReader(key="k")) == 7
+    read = refuse_repeated(rows.read(RowReader(key="k")))
+    assert [row.key for row in read if isinstance(row, InputRow)] == numbers
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_rows_that_have_come_since_it_was_looked_at_are_not_sent(known: int, folder: Path) -> None:
+    table = CSVInput("r.csv", Bytes(b"a\n1\n2\n"))
+    for rows in (JSONLinesInput("r", Bytes(b"1\n2\n")), table, FileInput.of_folder(str(folder))):
+        read = rows.read(RowReader(), done=bytearray(known))
+        for _ in range(known):
+            next(read)
+        with pytest.raises(ParameterError, match=rf"has changed .* it had {known} rows, and has m"):
+            next(read)
+
+
 def test_a_file_that_is_compressed_is_told_how_it_can_be_read() -> None:
     rows = JSONLinesInput("r.jsonl.gz", Bytes(b"\x1f\x8b\x08"))
     with pytest.raises(ParameterError, match=r"r\.jsonl\.gz is compressed: zcat it"):
@@ -180,6 +202,22 @@ def test_a_file_that_is_not_there_is_told_with_its_line(folder: Path) -> None:
     assert _find_problems(rows) == [
         f"f.paths:2: {folder}/x: it cannot be read: No such file or directory"
     ]
+
+
+def test_files_that_cannot_be_rows_are_told(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "two\nlines").touch()
+    assert _find_problems(FileInput.of_folder(str(folder))) == [
+        f"{folder}/pipe: this is no regular file",
+        f"'{folder}/two\\nlines': its name has a line break",
+    ]
+
+
+def test_a_path_that_is_there_twice_is_a_key_that_is(folder: Path) -> None:
+    rows = FileInput.of_list("f.paths", Bytes(f"{folder}/a.bin\n".encode() * 2))
+    (problem,) = _find_problems(rows)
+    assert problem.startswith(f"f.paths:2: {folder}/a.bin: the key '/")
+    assert problem.endswith(f" is that of f.paths:1: {folder}/a.bin, too")
 
 
 def test_a_local_file_has_the_digest_of_its_bytes(tmp_path: Path) -> None:
