@@ -189,7 +189,7 @@ _COLUMNS: Final = (
     *(f"ok, {way}" for way in WAYS),
     "ok, requests to S3",
     *("attempts", "received whole", "ran", "sockets", "tasks", "threads", "timers", "slots"),
-    *("MiB at rest, from lap to lap", "bytes a call", "longest callback, CPU", "by the wall"),
+    *("MiB at rest", "growth, bytes a call", "longest callback, CPU", "by the wall"),
     *("collector", "wrong"),
 )
 
@@ -203,11 +203,12 @@ be had at times."""
 _WHAT: Final = """\
 Sockets to slots are what is left when all is closed. A callback may take {longest:.0f} ms of the
 processor, the collector's pauses apart; what it took by the clock on the wall has the waits of a
-busy machine in it. Memory is what is resident when nothing is under way and garbage is collected:
-after each lap of {lap:.0f} seconds, the first third of them apart, the least and the most. What it
-grows by a call has twice its standard error behind it. Wrong is whatever is not as it should be, an
-error in a log, and books that do not agree: for each call that ended, how often the server has
-received it whole and how often it reached the model, beside its attempts and its `may_have_run`."""
+busy machine in it. Memory is that of a process in which nothing is under way and garbage is
+collected, after each lap of {lap:.0f} seconds, the first third of them apart: what is resident, the
+least and the most; and how what allocators have given out grows, in bytes a call, with twice their
+standard error. Wrong is whatever is not as it should be, an error in a log, and books that do not
+agree: for each call that ended, how often the server has received it whole and how often it reached
+the model, beside its attempts and its `may_have_run`."""
 
 
 def _tabulate(rows: Iterable[Iterable[str]]) -> list[str]:

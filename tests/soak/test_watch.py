@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.soak.watch import Memory
+from tests.soak.watch import Memory, Rest
 
 _KIB = 1 / 1024  # MiB
 
@@ -29,12 +29,12 @@ def test_what_calls_leave_behind_is_a_leak() -> None:
     ],
 )
 def test_what_is_filled_and_noise_are_none(sizes: list[float]) -> None:
-    assert not Memory([(9000 * lap, size) for lap, size in enumerate(sizes)]).grows
+    assert not Memory([Rest(9000 * lap, size, 0) for lap, size in enumerate(sizes)]).grows
 
 
 def test_too_few_samples_say_nothing() -> None:
-    rests = [(1000 * lap, 100.0 * lap) for lap in range(5)]
+    rests = [Rest(1000 * lap, 100.0 * lap, 7.0 * lap) for lap in range(5)]
     assert Memory(rests).grows
-    assert Memory(rests).find_span() == (100, 400)
+    assert Memory(rests).find_span() == (7, 28)
     assert Memory(rests[:4]).find_slope() == (0, 0)
     assert not Memory(rests[:4]).grows

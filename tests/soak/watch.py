@@ -11,22 +11,25 @@ import logging
 import math
 import os
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import attrs
 import uvloop
 
 from aiosmrt.transport.exchange import Exchange
 
-__all__ = ["LOOPS", "Complaints", "Memory", "Stopwatch", "count_leftovers"]
+__all__ = ["LOOPS", "Complaints", "Memory", "Rest", "Stopwatch", "count_leftovers"]
 
 LONGEST: Final = 0.02  # seconds of the processor that a callback may take
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _GROWTH: Final = 64  # bytes a call that an allocator's mood may make
+_BLOCK: Final = 80  # bytes of one of the interpreter's small objects, on average
+_MIB: Final = 1 << 20
 _RESTS: Final = 4  # from which on a slope says something
 _TOLD: Final = ("data_received", "connection_lost", "eof_received", "resume_writing")
 
@@ -221,25 +224,37 @@ def count_leftovers(stopwatch: Stopwatch) -> dict[str, int]:
     }
 
 
-@attrs.define
-class Memory:
-    """What the process still has when nothing is under way, lap after lap.
-
-    While calls are under way, resident memory follows their number, and what the allocator keeps
-    of its peak: it would hide a small leak, and show one where there is none.
+@attrs.frozen
+class Rest:
+    """What the process has when nothing is under way.
 
     Attributes:
-        rests: calls so far, and resident MiB.
+        calls: how many there were so far.
+        given: MiB that allocators have given out.
+        resident: MiB that the process has of the machine's memory.
     """
 
-    rests: list[tuple[int, float]] = attrs.field(factory=list)
+    calls: int
+    given: float
+    resident: float
+
+
+@attrs.define
+class Memory:
+    """What the process still has lap after lap.
+
+    While calls are under way it follows their number. What is resident follows the peaks of all
+    laps: allocators keep, in pieces, what they had to have once. What they have given out tells of
+    leaks.
+    """
+
+    rests: list[Rest] = attrs.field(factory=list)
 
     def rest(self, calls: int) -> None:
         """Take a sample; nothing may be under way."""
         gc.collect()
-        _trim()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        self.rests.append((calls, pages * _PAGE / (1 << 20)))
+        self.rests.append(Rest(calls, _count_given() / _MIB, pages * _PAGE / _MIB))
 
     @property
     def grows(self) -> bool:
@@ -248,29 +263,37 @@ class Memory:
         return growth > noise + _GROWTH
 
     @property
-    def _later(self) -> list[tuple[int, float]]:
-        # The first third is for what is made once, and for the allocator to find its places.
+    def _later(self) -> list[Rest]:
+        # The first third is for what is made once.
         return self.rests[len(self.rests) // 3 :]
 
     def find_span(self) -> tuple[float, float]:
-        """Give the least and the most of what there was, in MiB."""
-        sizes = [size for _, size in self._later]
+        """Give the least and the most that was resident, in MiB."""
+        sizes = [rest.resident for rest in self._later]
         return min(sizes), max(sizes)
 
     def find_slope(self) -> tuple[float, float]:
-        """Give the growth in bytes a call, and its noise: two standard errors."""
-        later = self._later
-        if len(later) < _RESTS:
+        """Give the growth of what is given out, in bytes a call, and twice its standard error."""
+        calls = [rest.calls for rest in self._later]
+        sizes = [rest.given * _MIB for rest in self._later]
+        if len(calls) < _RESTS:
             return 0.0, 0.0
-        calls, sizes = zip(*later, strict=True)
         slope, start = statistics.linear_regression(calls, sizes)
         errors = (size - start - slope * at for at, size in zip(calls, sizes, strict=True))
-        spread = math.sqrt(sum(error**2 for error in errors) / (len(later) - 2))
-        width = statistics.pstdev(calls) * math.sqrt(len(later))
-        return slope * (1 << 20), 2 * spread / width * (1 << 20)
+        spread = math.sqrt(sum(error**2 for error in errors) / (len(calls) - 2))
+        return slope, 2 * spread / (statistics.pstdev(calls) * math.sqrt(len(calls)))
 
 
-def _trim() -> None:
-    """Have the C library give back what nobody uses; others than GNU's have no such function."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+class _Mallinfo(ctypes.Structure):
+    """What GNU's C library tells of its allocator (`mallinfo2` of malloc.h)."""
+
+    _fields_: ClassVar = [(f"field_{number}", ctypes.c_size_t) for number in range(10)]
+
+
+def _count_given() -> int:
+    """Count the bytes that the C library and the interpreter have given out."""
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = _Mallinfo
+    told = library.mallinfo2()
+    # `uordblks` and `hblkhd`; the interpreter has arenas of its own for small objects.
+    return int(told.field_7 + told.field_4 + sys.getallocatedblocks() * _BLOCK)
