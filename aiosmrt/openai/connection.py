@@ -24,7 +24,7 @@ def connect(client: Invoker, /, **route: Unpack[Route]) -> openai.AsyncOpenAI:
         route: where the requests go, `endpoint_name` first of all.
 
     Raises:
-        TypeError: a keyword that says nothing of where requests go.
+        TypeError: a keyword that says nothing of where requests go, or `session_id` for a session.
     """
     return openai.AsyncOpenAI(
         # Neither leaves this machine; without them, the environment would be asked.

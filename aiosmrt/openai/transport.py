@@ -33,15 +33,18 @@ class SageMakerTransport(AsyncBaseTransport):
         route: where they go.
 
     Raises:
-        TypeError: a keyword that says nothing of where they go.
+        TypeError: a keyword that says nothing of where they go, or `session_id` for a session.
     """
 
     def __init__(self, client: Invoker, /, **route: Unpack[Route]) -> None:
         self._client = client
         self._route = {name: value for name, value in route.items() if value is not None}
         check_route(route)
-        # A session sends its own.
-        self._taken = {*self._route, *(("session_id",) if hasattr(client, "session_id") else ())}
+        self._taken = {*self._route}
+        if hasattr(client, "session_id"):  # a session sends its own
+            if "session_id" in self._route:
+                raise TypeError("a session sends its own session_id: give the client for another")
+            self._taken.add("session_id")
         named = [self._route.get(name) for name in ("inference_component_name", "endpoint_name")]
         named.append(getattr(client, "endpoint_name", None))  # a session's
         self._names = [name for name in named if name] or ["endpoint"]

@@ -19,14 +19,11 @@ from aiosmrt.service import (
     refuses_session,
 )
 from aiosmrt.sessions.call import SessionCall
-from aiosmrt.sessions.state import SessionState
+from aiosmrt.sessions.state import NEW_SESSION, SessionState
 
-__all__ = ["NEW_SESSION", "Invoker", "Lifetime"]
+__all__ = ["Invoker", "Lifetime"]
 
 _log = logging.getLogger("aiosmrt")
-
-NEW_SESSION = "NEW_SESSION"
-"""What the service takes for the id of a session that is to be opened."""
 
 _ENDS: dict[SessionEnd, str] = {
     "expired": "ended at its time, {}",
@@ -112,9 +109,9 @@ class Lifetime:
         Raises:
             UnexpectedResponse: none; it has the answer.
         """
-        self.state.note(response)
-        if response.new_session_id is not None:
-            return response.new_session_id
+        opened = self.state.note(response)
+        if opened is not None:
+            return opened
         metadata = response.metadata
         error = UnexpectedResponse(
             _UNOPENED, status=metadata.status, headers=metadata.headers, body=response.body

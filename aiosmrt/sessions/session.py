@@ -27,8 +27,8 @@ from aiosmrt.service import (
     refuses_session,
 )
 from aiosmrt.sessions.call import SessionCall, bind, check_common, check_options, lay, write_body
-from aiosmrt.sessions.lifetime import NEW_SESSION, Invoker, Lifetime
-from aiosmrt.sessions.state import SessionState
+from aiosmrt.sessions.lifetime import Invoker, Lifetime
+from aiosmrt.sessions.state import NEW_SESSION, SessionState
 from aiosmrt.sessions.turn import Turn, Turns
 from aiosmrt.tracebacks import hides_locals
 

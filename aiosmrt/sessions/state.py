@@ -14,9 +14,12 @@ from aiosmrt.http import parse_date
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.plain_text import to_line
 
-__all__ = ["SessionState"]
+__all__ = ["NEW_SESSION", "SessionState"]
 
 _log = logging.getLogger("aiosmrt")
+
+NEW_SESSION = "NEW_SESSION"
+"""What the service takes for the id of a session that is to be opened, and so is no id."""
 
 # Seconds by which what is left of a session may seem too much: dates over HTTP have whole ones.
 _MARGIN = 1.0
@@ -53,15 +56,23 @@ class SessionState:
         """Whether there is a session that has not ended."""
         return self.session_id is not None and self.end is None
 
-    def note(self, response: InvokeEndpointResponse) -> None:
-        """Learn from an answer which session was opened, prolonged or closed."""
-        if response.new_session_id is not None:
-            self.session_id = response.new_session_id
+    def note(self, response: InvokeEndpointResponse) -> str | None:
+        """Learn from an answer which session was opened, prolonged or closed.
+
+        Returns:
+            The id of the one that was opened or prolonged, `None` without one.
+        """
+        named = response.new_session_id
+        if named == NEW_SESSION:  # of a container that sends back what it is sent
+            named = None
+        if named is not None:
+            self.session_id = named
             self.expires_at = response.new_session_expires_at
             self._deadline = self._find_deadline(response)
             self._end = None
         if response.closed_session_id == self.session_id is not None:
             self._end = "closed"
+        return named
 
     def refuse(self, session_id: str) -> None:
         """Take note that the container has no session of that id."""

@@ -133,6 +133,8 @@ async def test_a_session_sends_its_own_id(talk: StartTalk, chats: type[Chats]) -
             )
         asked = [(request.endpoint_name, request.session_id) for request in there.endpoint.requests]
         assert asked == [("stateful", "NEW_SESSION"), *[("stateful", session.session_id)] * 2]
+        with pytest.raises(TypeError, match="a session sends its own session_id"):
+            aiosmrt.openai.connect(session, session_id="other")
 
 
 @pytest.mark.asyncio

@@ -196,11 +196,16 @@ async def test_a_stream_cannot_open_it(client: Client, memory: Memory) -> None:
 
 
 @pytest.mark.parametrize("open_body", [None, OPEN])
+@pytest.mark.parametrize("named", [{}, {"x_amzn_sagemaker_new_session_id": "NEW_SESSION"}])
 async def test_a_container_without_sessions_is_told_of(
-    serve: Any, connect: Any, respond: Any, open_body: dict[str, object] | None
+    serve: Any,
+    connect: Any,
+    respond: Any,
+    named: dict[str, str],
+    open_body: dict[str, object] | None,
 ) -> None:
     async def answer(request: Any, writer: asyncio.StreamWriter) -> None:
-        writer.write(respond(200, b'{"paid": 1}', x_amzn_requestid="7-7"))
+        writer.write(respond(200, b'{"paid": 1}', x_amzn_requestid="7-7", **named))
 
     async with (
         serve(answer) as server,
