@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiosmrt.errors import (
@@ -111,6 +111,7 @@ _event = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(events=st.lists(_event, max_size=6))
 @example(events=[b"data: [DONE]", b"data: \xff"])
 def test_events_that_come_alone_are_read_as_those_that_come_together(
