@@ -574,12 +574,11 @@ async def test_many_events_in_one_part_cost_no_more_than_one_by_one(sent: str) -
         assert (len(values), error) == (0 if sent == "[DONE]" else len(events), None)
         return time.thread_time() - began
 
-    # Measured: 0.3 to 0.9 times. One undisturbed pair is enough.
-    times: list[float] = []
-    while len(times) < 3 and min(times, default=3) >= 3:
-        whole = await once([b"".join(events)])
-        times.append(whole / await once(events))
-    assert min(times) < 3
+    async def costs_no_more() -> bool:
+        return await once([b"".join(events)]) < 3 * await once(events)  # measured: 0.3 to 0.9
+
+    # One undisturbed pair is enough.
+    assert await costs_no_more() or await costs_no_more() or await costs_no_more()
 
 
 async def _let_others_run() -> None:
