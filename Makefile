@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 MINUTES ?= 10
 
+# Byte code is kept, or each process of the tests would compile all anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test coverage lint format integration bench clean promises soak browser docs fuzz matrix oldest package
 
 .venv/installed: pyproject.toml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -118,6 +119,9 @@ def _measure(module: str) -> float:
 def test_the_import_costs_little_more_than_that_of_aiohttp() -> None:
     # In turns, and the least of each: what else runs on the machine can only add. It is 1.12 by
     # instructions; with botocore it would be 1.9.
-    pairs = [(_measure("aiosmrt"), _measure("aiohttp")) for _ in range(5)]
-    ours, theirs = (min(seconds) for seconds in zip(*pairs, strict=True))
+    ours = theirs = math.inf
+    for _ in range(5):
+        ours, theirs = min(ours, _measure("aiosmrt")), min(theirs, _measure("aiohttp"))
+        if ours <= 1.4 * theirs:
+            break
     assert ours <= 1.6 * theirs
