@@ -117,12 +117,11 @@ class Invoke:
             dict(zip(columns, values, strict=True))
             for values in zip(*columns.values(), strict=True)
         ]
-        answers: list[dict[str, object]] = []
+        answers: list[dict[str, object]] = [{}] * len(rows)
         outcomes = self.client.map(
             [self._build(row) for row in rows],
             operation=self._operation,
             max_in_flight=self._max_in_flight,
-            ordered=True,
         )
         async with outcomes:
             async for outcome in outcomes:
@@ -132,7 +131,7 @@ class Invoke:
                         raise error
                     finally:
                         del error, outcome  # or its traceback and this frame would keep each other
-                answers.append(self._describe(outcome))
+                answers[outcome.index] = self._describe(outcome)
         yield {**columns, **{name: [answer[name] for answer in answers] for name in _COLUMNS}}
 
     async def aclose(self) -> None:

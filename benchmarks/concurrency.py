@@ -27,6 +27,11 @@ _CONNECTIONS = 100
 _WARM_UP = 1.0  # seconds
 _AS_GOOD = 0.98  # of the most rows per second: noise
 _NEAR = 0.25  # of the best number
+_CASES = {
+    "slots": ("slots-16-50", (8, 12, 16, 20, 24, 32)),
+    "rate": ("rate-300-50", (8, 12, 16, 20, 24, 32)),
+    "halving": ("slots-8-50", (4, 6, 8, 10, 12, 16)),  # what is left, for fixed numbers
+}
 _GOALS = [
     Goal("{}_number_vs_best", "at least", 1 - _NEAR),
     Goal("{}_number_vs_best", "at most", 1 + _NEAR),
@@ -169,21 +174,21 @@ def _judge_halving(name: str, best: int, most: float, seconds: float) -> Ratios:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cases", nargs="+", choices=_CASES, default=_CASES)
     parser.add_argument("--seconds", type=int, default=60, help="of each run with auto")
     parser.add_argument("--fixed-seconds", type=int, default=12, help="of each number, in all")
     given = parser.parse_args()
     print(__doc__.partition("\n")[0])
     ratios: Ratios = {}
-    numbers = (8, 12, 16, 20, 24, 32)
-    for name, endpoint in (("slots", "slots-16-50"), ("rate", "rate-300-50")):
+    for name in given.cases:
+        endpoint, numbers = _CASES[name]
         best, most = _compare_numbers(endpoint, numbers, given.fixed_seconds)
-        ratios.update(_judge_steady(name, endpoint, best, most, given.seconds))
-    best, most = _compare_numbers("slots-8-50", (4, 6, 8, 10, 12, 16), given.fixed_seconds)
-    ratios.update(_judge_halving("halving", best, most, given.seconds))
+        if name == "halving":
+            ratios.update(_judge_halving(name, best, most, given.seconds))
+        else:
+            ratios.update(_judge_steady(name, endpoint, best, most, given.seconds))
     goals = [
-        attrs.evolve(goal, ratio=goal.ratio.format(name))
-        for name in ("slots", "rate", "halving")
-        for goal in _GOALS
+        attrs.evolve(goal, ratio=goal.ratio.format(name)) for name in given.cases for goal in _GOALS
     ]
     goals.append(Goal("halving_seconds", "at most", 10))
     print_report("concurrency", {"asyncio": ratios}, goals)

@@ -88,8 +88,10 @@ class _Level:
         self._places = 0.0  # places that were taken, by seconds
 
     def pass_time(self, in_flight: int, now: float) -> None:
-        """Note how many were in flight until now."""
+        """Note how many were in flight until now; time in which nobody called is none of its."""
         if not self.ahead:
+            if not in_flight:
+                self._began += now - self._last
             self._places += in_flight * (now - self._last)
             self._last = now
 

@@ -92,12 +92,14 @@ class World:
         return [limit.calls for _, limit in self.limits if limit.settled][-1]
 
     def run(self, seconds: float) -> float:
-        """Let time pass, and give the answers a second."""
+        """Let time pass, as long as there are calls, and give the answers a second."""
         concurrency, until, answers = self.concurrency, self.now + seconds, self.answers
         while self.now < until:
             while concurrency.has_room and concurrency.in_flight < self.demand:
                 concurrency.begin(self.now)
                 self._send(self.now)
+            if not self._events:
+                break
             self.now, _, what, began, sent = heapq.heappop(self._events)
             if what == "answer":
                 self.endpoint.busy -= 1
@@ -217,6 +219,17 @@ def test_no_more_is_given_than_is_asked_for() -> None:
     assert found == ConcurrencyLimit(16, "more are not asked for", settled=True)
     world.demand = 1000
     world.run(10)
+    assert world.concurrency.limit.calls == 100
+
+
+def test_one_short_batch_after_another_is_judged_by_the_time_they_take() -> None:
+    world = World(Endpoint(_always(0.05)))
+    for _ in range(40):
+        world.demand = 1000
+        world.run(0.15)
+        world.demand = 0
+        world.run(1)
+        world.now += 2
     assert world.concurrency.limit.calls == 100
 
 
