@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
@@ -37,6 +38,12 @@ _TOKENS = [
         "details": {"finish_reason": "eos_token", "generated_tokens": 3, "input_length": 5},
     },
 ]
+
+
+@pytest.fixture(autouse=True)
+def _one_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all that one test decodes be created in the same second."""
+    monkeypatch.setattr("aiosmrt.openai.chunks.time", SimpleNamespace(time=lambda: 1_796_000_000))
 
 
 def making(task: str = "chat/completions", choices: int = 1) -> Make:

@@ -128,7 +128,8 @@ async def test_on_a_loop_it_reads_no_files(
 ) -> None:
     config = _BASE
     if files == "config":
-        (tmp_path / "no-config").write_text("[default]\nregion = us-east-2\n")
+        (tmp_path / "config").write_text("[default]\nregion = us-east-2\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
         config = Config()
     elif files == "variable":
         monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
