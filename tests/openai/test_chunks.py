@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiosmrt.errors import (
@@ -118,7 +118,6 @@ _event = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(events=st.lists(_event, max_size=6))
 @example(events=[b"data: [DONE]", b"data: \xff"])
 def test_events_that_come_alone_are_read_as_those_that_come_together(
