@@ -26,6 +26,7 @@ from aiosmrt.local.model import InvocationRequest, ModelResponse
 
 __all__ = [
     "BUCKET",
+    "STREAM_ERRORS",
     "Answer",
     "QueuedInvocation",
     "adopt_error",
@@ -62,8 +63,8 @@ _STATUSES: dict[type[ServiceError], int] = {
 }
 _ERRORS = range(400, 600)  # statuses
 _PASSED_ON = ("retry-after", "x-amz-retry-after")  # what an error's headers ask a client for
-# What there is in a stream alone, and what is answered where there is none yet.
-_OUT_OF_STREAMS = {"ModelStreamError": "ModelError", "InternalStreamFailure": "InternalFailure"}
+STREAM_ERRORS = {"ModelStreamError": "ModelError", "InternalStreamFailure": "InternalFailure"}
+"""The codes that there are in a stream alone, and what is answered where there is none."""
 
 BUCKET = "aiosmrt-local"
 """Where the outputs and the failures of queued work go."""
@@ -164,7 +165,7 @@ def encode_exception(error: ServiceError) -> bytes:
 
     A stream knows two errors; any other is told as the words of a ModelStreamError.
     """
-    kind = error.code if error.code in _OUT_OF_STREAMS else "ModelStreamError"
+    kind = error.code if error.code in STREAM_ERRORS else "ModelStreamError"
     named = isinstance(error, ModelError | ModelStreamError | InternalStreamFailure)
     fields = {"Message": error.message if named else f"{error.code}: {error.message}"}
     if kind == "ModelStreamError":
@@ -190,7 +191,7 @@ def encode_error(error: ServiceError, region: str) -> tuple[dict[str, str], byte
     if isinstance(error, ModelError):
         group = f"/aws/sagemaker/Endpoints/{error.endpoint_name}"
         fields["LogStreamArn"] = f"arn:aws:logs:{region}:{_ACCOUNT}:log-group:{group}"
-    code = _OUT_OF_STREAMS.get(error.code, error.code)
+    code = STREAM_ERRORS.get(error.code, error.code)
     headers = {"x-amzn-errortype": code, "Content-Type": "application/json"}
     asked = {name: value for name, value in error.headers.items() if name.lower() in _PASSED_ON}
     return {**headers, **asked}, json.dumps(fields).encode()

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from aiosmrt.errors import ServiceError
 from aiosmrt.local.answers import (
+    STREAM_ERRORS,
     Answer,
     QueuedInvocation,
     encode_error,
@@ -28,7 +29,7 @@ from aiosmrt.local.authorization import SignedRequest, read_scope
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.openai_route import encode_openai_error, find_openai_route
 from aiosmrt.local.steps import Page
-from aiosmrt.service import INVOKE_ENDPOINT_ASYNC
+from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 from aiosmrt.value import Shown
 
 __all__ = ["Exchange"]
@@ -123,10 +124,18 @@ class Exchange(Shown):
         await self.response.write_eof(b"" if self.method == "HEAD" else body)
 
     async def send_error(self, error: ServiceError) -> None:
-        """Answer with an error in the shape of what was asked: the service's, or OpenAI's."""
+        """Answer with an error in the shape of what was asked: the service's, or OpenAI's.
+
+        One that there is in streams alone comes in a stream, where that was asked for.
+        """
         if find_openai_route(self.path) is not None:
             headers, body = encode_openai_error(error)
             await self.send(error.status, headers, body)
+            return
+        streams = self.path.endswith(INVOKE_ENDPOINT_WITH_RESPONSE_STREAM.path)
+        if streams and error.code in STREAM_ERRORS:
+            headers = {"Content-Type": "application/vnd.amazon.eventstream"}
+            await self.send(200, headers, encode_exception(error))
             return
         asked = SignedRequest(self.method, self.target, self.headers, b"")
         headers, body = encode_error(error, read_scope(asked)[0])

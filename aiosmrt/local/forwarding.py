@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from aiosmrt.errors import AiosmrtError, ModelStreamError, ServiceError
-from aiosmrt.local.answers import Answer, adopt_error, make_service_unavailable
+from aiosmrt.errors import (
+    AiosmrtError,
+    AsyncInferenceError,
+    InternalFailure,
+    ModelStreamError,
+    ServiceError,
+)
+from aiosmrt.local.answers import Answer, adopt_error, make_model_error, make_service_unavailable
 from aiosmrt.local.model import InvocationRequest, ModelResponse
 from aiosmrt.service import OPERATIONS
 
@@ -21,6 +28,9 @@ __all__ = ["Forwarding"]
 
 # What is decided here: the input is read from the local S3 by then, and the output goes there.
 _OWN = frozenset(("input_location", "s3_output_path_extension", "filename"))
+
+# A failure file of a model that has answered with a failure.
+_FAILURE = re.compile(r'Received \w+ error \((\d{3})\) from [^"]+ with message "(.*)"', re.DOTALL)
 
 
 @attrs.frozen
@@ -38,8 +48,9 @@ class Forwarding:
         """Call the endpoint; leaving closes the stream.
 
         Raises:
-            ServiceError: as the endpoint; ServiceUnavailable where it was not reached, and
-                ModelStreamError where a stream was lost. The parts raise it too.
+            ServiceError: as the endpoint; ServiceUnavailable where the model did not run for want
+                of it, InternalFailure where the answer was lost, and ModelStreamError where a
+                stream was. The parts raise it too.
         """
         names = OPERATIONS[request.operation].parameters.keys() - _OWN
         given: dict[str, Any] = {name: getattr(request, name) for name in names}
@@ -52,15 +63,32 @@ class Forwarding:
                     await stack.enter_async_context(contextlib.aclosing(parts))
                     yield Answer(_read_head(stream), parts)
                 elif request.operation == "InvokeEndpointAsync":
-                    output = await (await self.client.invoke_endpoint_async(**given)).result()
+                    invocation = await self.client.invoke_endpoint_async(**given)
+                    output = await invocation.result()
                     yield Answer(_read_head(output), _give(output.body))
                 else:
                     response = await self.client.invoke_endpoint(**given)
                     yield Answer(_read_head(response), _give(response.body))
         except ServiceError as error:
             raise adopt_error(error, request.endpoint_name) from error
+        except AsyncInferenceError as error:
+            raise _read_failure(error, request.endpoint_name) from error
         except AiosmrtError as error:
-            raise make_service_unavailable(f"SageMaker was not reached: {error}") from error
+            raise _tell_loss(error) from error
+
+
+def _read_failure(error: AsyncInferenceError, endpoint_name: str) -> ServiceError:
+    """Read what a model has answered out of a failure file, whose words these are."""
+    said = _FAILURE.fullmatch(error.message)
+    status, message = (int(said[1]), said[2]) if said else (500, error.message)
+    return make_model_error(endpoint_name, status, message)
+
+
+def _tell_loss(error: AiosmrtError) -> ServiceError:
+    """Say what a caller may do: nothing that ran is to be taken for what did not."""
+    if error.may_have_run:
+        return InternalFailure(f"The answer of SageMaker was lost: {error}", status=500)
+    return make_service_unavailable(f"SageMaker was not reached: {error}")
 
 
 def _read_head(answer: object) -> ModelResponse:

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from aiosmrt.errors import InternalStreamFailure, ModelError, ModelStreamError, ServiceError
-from aiosmrt.local.answers import Answer, encode_value, name_content_type
+from aiosmrt.local.answers import STREAM_ERRORS, Answer, encode_value, name_content_type
 from aiosmrt.local.limits import Backend
 from aiosmrt.local.model import InvocationRequest, ModelResponse
 from aiosmrt.threads import run_in_thread
@@ -125,15 +125,28 @@ class _Taking:
         if isinstance(error, ModelError) and error.original_status_code is not None:
             said = {"status": error.original_status_code, "message": error.original_message}
             return {"model_error": {**said, **self._match()}}
+        if self._request.operation == "InvokeEndpointAsync":
+            # By then it was queued: what comes of it is a failure file, and no refusal.
+            told = {"status": error.status, "message": f"{error.code}: {error.message}"}
+            return {"model_error": {**told, **self._match()}}
+        if self._streams and error.code in STREAM_ERRORS:
+            return self._describe_break(error, {})
         refusal = {"code": error.code, "message": error.message, "status": error.status}
         return {"answer": {"error": refusal, **self._match()}}
 
     def describe_failure(self, head: ModelResponse, error: ServiceError) -> dict[str, object]:
         """Give a step that fails like this behind the parts."""
-        if self._request.operation != "InvokeEndpointWithResponseStream" or not self._parts:
+        if not (self._streams and self._parts):
             return self.describe_refusal(error)
-        content = {**self._match(), **self._describe_content(head)}
-        options = {"after": len(self._parts), "message": error.message, **content}
+        return self._describe_break(error, self._describe_content(head))
+
+    @property
+    def _streams(self) -> bool:
+        return self._request.operation == "InvokeEndpointWithResponseStream"
+
+    def _describe_break(self, error: ServiceError, content: dict[str, object]) -> dict[str, object]:
+        told = {"after": len(self._parts), "message": error.message}
+        options = {**told, **self._match(), **content}
         if isinstance(error, InternalStreamFailure):
             return {"internal_stream_failure": options}
         code = error.error_code if isinstance(error, ModelStreamError) else None
@@ -156,7 +169,7 @@ class _Taking:
             if (value := getattr(head, name)) is not None:
                 said[name] = value
         parts = [encode_value(part) for part in self._parts]
-        if self._request.operation == "InvokeEndpointWithResponseStream":
+        if self._streams:
             # A value that is no str would be written as a line of JSON.
             return {"stream": [pack(part) for part in parts], "pace": self._pauses or 0.0, **said}
         body = pack(b"".join(parts))

@@ -340,7 +340,7 @@ async def test_a_service_error_in_a_stream_is_one_that_streams_have(
 
 
 @pytest.mark.asyncio
-async def test_an_error_of_streams_before_there_is_one_is_that_of_calls() -> None:
+async def test_an_error_of_streams_where_there_is_none_is_that_of_calls() -> None:
     for error, status in (
         (aiosmrt.ModelStreamError("x"), 424),
         (aiosmrt.InternalStreamFailure("x"), 500),
@@ -353,6 +353,8 @@ async def test_an_error_of_streams_before_there_is_one_is_that_of_calls() -> Non
             with pytest.raises((aiosmrt.ModelError, aiosmrt.InternalFailure)) as caught:
                 await client.invoke_endpoint(endpoint_name="e", body=b"x")
             assert caught.value.status == status
+            with pytest.raises(type(error)):
+                await client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x")
 
 
 @pytest.mark.asyncio

@@ -23,6 +23,8 @@ async def _model(request: InvocationRequest) -> object:
         raise ModelFailure(507, "full")
     if asked == "refuse":
         raise aiosmrt.ServiceError("never", code="AccessDeniedException", status=403)
+    if asked == "at once":
+        raise aiosmrt.ModelStreamError("broken", fields={"ErrorCode": "StreamBroken"})
     if request.operation == "InvokeEndpointWithResponseStream":
         return ModelResponse(_stream(asked), content_type="text/x", custom_attributes="a=1")
     if asked == "bytes":
@@ -49,7 +51,7 @@ async def _ask_for_all(client: SageMakerRuntimeClient) -> list[Any]:
             seen.append((answer.body, answer.content_type))
         except aiosmrt.ServiceError as error:
             seen.append((error.code, error.message, error.status))
-    for body in ("x", "break", "crash", "fail"):
+    for body in ("x", "break", "crash", "at once", "fail"):
         parts: list[bytes] = []
         try:
             async with client.invoke_endpoint_with_response_stream(body=body) as stream:
@@ -61,6 +63,10 @@ async def _ask_for_all(client: SageMakerRuntimeClient) -> list[Any]:
         seen.append(parts)
     queued = await client.invoke_endpoint_async(body="later")
     seen.append((await queued.result(timeout=10)).body)
+    queued = await client.invoke_endpoint_async(body="fail")
+    with pytest.raises(aiosmrt.AsyncInferenceError) as failed:
+        await queued.result(timeout=10)
+    seen.append(failed.value.message)
     return seen
 
 
@@ -77,7 +83,7 @@ async def test_a_recording_answers_as_the_original_did(tmp_path: Path) -> None:
         with pytest.raises(aiosmrt.ThrottlingException):
             await client.invoke_endpoint(body=b"x")
         original = await _ask_for_all(client)
-    assert len(json.loads(path.read_text())) == 10
+    assert len(json.loads(path.read_text())) == 12
     async with LocalEndpoint(strict=True) as endpoint, endpoint.client(**options) as client:
         endpoint.follow(path)
         assert await _ask_for_all(client) == original
@@ -132,6 +138,41 @@ async def test_the_endpoint_behind_may_be_a_real_one(tmp_path: Path) -> None:
         async with LocalEndpoint(strict=True) as replayed, replayed.client(**options) as client:
             replayed.follow(path)
             assert await _ask_for_all(client) == original
+
+
+async def test_a_failure_of_what_was_queued_comes_as_a_file_again(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    async with LocalEndpoint(_model) as endpoint, endpoint.client(poll_interval=0.01) as client:
+        endpoint.record(to=path)
+        queued = await client.invoke_endpoint_async(endpoint_name="e", body="refuse")
+        with pytest.raises(aiosmrt.AsyncInferenceError, match="never"):
+            await queued.result(timeout=10)
+    async with (
+        LocalEndpoint(strict=True) as endpoint,
+        endpoint.client(poll_interval=0.01) as client,
+    ):
+        endpoint.follow(path)
+        queued = await client.invoke_endpoint_async(endpoint_name="e", body="refuse")
+        with pytest.raises(aiosmrt.AsyncInferenceError, match="AccessDeniedException: never"):
+            await queued.result(timeout=10)
+
+
+async def test_what_may_have_run_behind_is_not_told_as_not_reached() -> None:
+    """A caller would ask again, and the model be paid for twice."""
+    retry = aiosmrt.RetryPolicy(mode="off")
+    async with (
+        LocalEndpoint(strict=True) as real,
+        real.client(retry=retry) as there,
+        LocalEndpoint(upstream=there) as front,
+        front.client() as client,
+    ):
+        real.reset(times=None)
+        with pytest.raises(aiosmrt.InternalFailure, match="answer of SageMaker was lost") as lost:
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+        assert lost.value.may_have_run
+        with pytest.raises(aiosmrt.InternalFailure):
+            await client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x")
+        assert len(real.requests) == 2
 
 
 async def test_a_real_endpoint_that_is_not_reached_is_unavailable() -> None:
