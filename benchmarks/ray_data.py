@@ -14,7 +14,8 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -71,9 +72,9 @@ def _run_on_ray(work: Work, rows: int, calls: int) -> _Rates:
     return _rate(rows, took, [row["response"] for row in answered])
 
 
-def _read_cpu() -> Counter[str]:
+def _read_cpu() -> dict[str, float]:
     """Give the seconds of CPU that each kind of process has used until now."""
-    used: Counter[str] = Counter()
+    used: defaultdict[str, float] = defaultdict(float)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -127,14 +128,15 @@ def main() -> None:
         try:
             for milliseconds, work in _WORKS.items():
                 rates = {}
-                for name, run in {
+                runs: dict[str, Callable[[Work], _Rates]] = {
                     "one process": lambda work: asyncio.run(_run_alone(url, work, given.rows)),
                     "two actors": partial(_run_on_ray, rows=given.rows, calls=1),
                     "two actors, 4 batches each": partial(_run_on_ray, rows=given.rows, calls=4),
-                }.items():
+                }
+                for name, run in runs.items():
                     before = _read_cpu()
                     rates[name] = run(work)
-                    spent = _read_cpu() - before
+                    spent = {kind: now - before.get(kind, 0) for kind, now in _read_cpu().items()}
                     told = ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in spent.items())
                     print(f"{milliseconds} ms, {name}: CPU seconds: {told}", flush=True)
                 alone, *_ = rates.values()
