@@ -55,9 +55,18 @@ class Files:
         return f"{self.output}.reserve"
 
     @property
+    def input(self) -> str:
+        """Of an input that can be read only once."""
+        return f"{self.output}.input"
+
+    @property
     def failed(self) -> str:
         """Of the rows that failed, ready to be an input."""
         return f"{os.path.splitext(self.output)[0]}.failed{self.suffix}"  # noqa: PTH122 - a name
+
+    def is_begun(self) -> bool:
+        """Tell whether there is a run that could be gone on with."""
+        return os.path.exists(self.journal)  # noqa: PTH110 - as above
 
     def refuse_existing(self) -> None:
         """Refuse what a run that does not go on would write over.
@@ -155,11 +164,18 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)  # noqa: PTH108 - a name, as the user has it
             return 0
-        with open(f"{path}.part", "wb") as file:  # noqa: PTH123 - as above
-            rows.copy(_Failed(self.statuses), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(f"{path}.part", path)  # noqa: PTH105 - as above
+        part = f"{path}.part"
+        try:
+            with open(part, "wb") as file:  # noqa: PTH123 - as above
+                rows.copy(_Failed(self.statuses), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)  # noqa: PTH105 - as above
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, error.filename or path) from None
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(part)  # noqa: PTH108 - as above
         sync_folder(path)
         return count
 

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import attrs
@@ -29,14 +29,17 @@ from aiosmrt.batch_files import (
     RowReader,
     Store,
     check_input,
+    choose_format,
     open_store,
     read_message,
     refuse_repeated,
     write_report,
 )
-from aiosmrt.cli.batch_arguments import choose_bound, fix_parameters
-from aiosmrt.cli.batch_input import keep_standard_input, open_input
-from aiosmrt.cli.batch_progress import count, describe_rows, show_progress
+from aiosmrt.cli.batch_arguments import choose_bound, find_longest_wait, fix_parameters
+from aiosmrt.cli.batch_ending import describe_fault, summarize, tell_fault
+from aiosmrt.cli.batch_input import is_read_once, keep_input, open_input
+from aiosmrt.cli.batch_places import check_place, refuse_overlaps
+from aiosmrt.cli.batch_progress import count, show_progress
 from aiosmrt.cli.batch_stop import take_signals
 from aiosmrt.cli.terminal import complain, warn
 from aiosmrt.client import SageMakerRuntimeClient
@@ -85,12 +88,8 @@ def batch(arguments: argparse.Namespace, options: dict[str, Any], operation: Ope
                 warn(problem)
         raise
     except OSError as error:
-        warn(_describe(error))
+        warn(describe_fault(error))
         return _USAGE if error.filename == arguments.input else _UNWRITTEN
-
-
-def _describe(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 class _Run:
@@ -112,8 +111,13 @@ class _Run:
             self._output = self._upload.key.rpartition("/")[2]
             if not self._output:
                 raise ParameterError(f"--output {self._upload}: the name of the object is missing")
-        is_file = os.path.isfile(self._output) or not os.path.lexists(self._output)  # noqa: PTH113 - a name
-        self._is_pipe = self._output == "-" or not is_file
+        check_place("--output", self._output)
+        if arguments.report is not None:
+            check_place("--report", arguments.report)
+        self._is_pipe = self._output == "-" or is_read_once(self._output)
+        if self._output == "-" and sys.__stdout__ is None:  # and a file of ours may have its number
+            raise ParameterError("--output -: standard output is closed")
+        self._format = arguments.input_format or choose_format(self._input)
         if self._is_pipe and self._resumes:
             raise ParameterError(f"--output {self._output}: only a file can be gone on with")
         if "retry" in options:
@@ -129,36 +133,48 @@ class _Run:
         self._figures = Figures()
         self._total: int | None = None
         self._signals = 0
+        self._is_unwritten = False  # what stands beside the output
 
     def gather(self) -> None:
-        """Have standard input in a file, where there is one beside which it can be. It blocks."""
-        if self._input == "-" and not self._is_pipe:
+        """Have what can be read once in a file, where there is one beside which it can be."""
+        if is_read_once(self._input) and not self._is_pipe:
+            files = Files(self._output)
             if not self._resumes:
-                Files(self._output).refuse_existing()
-            self._input = f"{self._output}.input"
-            keep_standard_input(self._input)
+                files.refuse_existing()
+            given, self._input = self._input, files.input
+            keep_input(given, self._input, resumes=self._resumes, begun=files.is_begun())
 
     async def run(self) -> int:
         """Carry all of it out, and give the exit status."""
         async with SageMakerRuntimeClient(**self._options) as client:
             s3 = client._async_inference.s3  # noqa: SLF001 - the client's own, for its files
-            if self._upload and not self._resumes and await s3.exists(self._upload):
-                raise ParameterError(f"{self._upload} exists: choose another output")
-            rows = open_input(self._input, self._arguments.input_format, lambda: s3)
-            if not self._is_pipe and not self._resumes:
-                Files(self._output, rows.suffix).refuse_existing()
-            if self._input != "-":
+            rows = open_input(self._input, self._format, lambda: s3)
+            files = Files(self._output, rows.suffix)
+            if self._upload:
+                await self._refuse_stored(s3, self._upload, files)
+            if not self._is_pipe:
+                refuse_overlaps(self._input, files, self._arguments.report)
+                if not self._resumes:
+                    files.refuse_existing()
+            if not is_read_once(self._input):
                 await self._check(rows)
             if self._is_pipe:
                 return await self._send(client, rows, _open_pipe(self._output))
             store = await run_in_thread(functools.partial(self._open_store, rows))
             try:
                 status = await self._send(client, rows, store)
-                if self._upload and status in (0, _FAILED):
+                if self._upload and self._figures.done == self._total:
                     await self._store_output(s3, self._upload)
                 return status
             finally:
                 await run_in_thread(store.close)
+
+    async def _refuse_stored(self, s3: S3, location: S3Location, files: Files) -> None:
+        """Refuse to write over an object that is not this run's."""
+        begun = self._resumes and files.is_begun()
+        if not begun and await s3.exists(location):
+            why = f", and there is no {files.journal} to say whose it is" if self._resumes else ""
+            raise ParameterError(f"{location} exists{why}: choose another output")
 
     async def _check(self, rows: Input) -> None:
         def tell(number: int) -> None:
@@ -177,6 +193,8 @@ class _Run:
         fingerprint = {"--input": rows.digest()}
         for name in ("endpoint_name", "operation", "body_path", "key_path", "view"):
             fingerprint[f"--{name.replace('_', '-')}"] = getattr(arguments, name)
+        if self._upload:
+            fingerprint["--output"] = str(self._upload)
         for name, value in sorted(self._fixed.items()):
             if name != "endpoint_name":
                 # They may be secrets.
@@ -201,7 +219,8 @@ class _Run:
         store = sink if isinstance(sink, Store) else None
         statuses = None if store is None else store.statuses
         sent = rows.read(self._reader, done=statuses)
-        if self._input == "-" and self._reader.has_keys:  # which nobody has looked at
+        once = is_read_once(self._input)
+        if once and self._reader.has_keys:  # which nobody has looked at
             sent = refuse_repeated(sent)
         job = Job(
             sent,
@@ -210,7 +229,7 @@ class _Run:
             self._figures,
             view=arguments.view,
             in_flight=None if self._bound == "auto" else self._bound,
-            at_once=1 if self._input == "-" else _AT_ONCE,
+            at_once=1 if once else _AT_ONCE,
         )
         if store is not None and store.lost:
             lost = count(len(store.lost), "row")
@@ -240,6 +259,7 @@ class _Run:
                 operation=operation,
                 max_in_flight=self._bound,
                 max_failures=arguments.max_failures,
+                result_timeout=find_longest_wait(self._fixed),
             )
             return begun
 
@@ -267,48 +287,48 @@ class _Run:
         self, job: Job, rows: Input, store: Store | None, fault: BaseException | None
     ) -> int:
         """Write what is written at last, tell how it went, and give the exit status."""
-        if isinstance(fault, OSError):
-            lost = "" if job.unwritten else "; all that came before is written down"
-            warn(f"{_describe(fault)}{lost}")
-        elif isinstance(fault, AiosmrtError):
-            complain(fault)
-        elif fault is not None:
-            try:
-                raise fault
-            finally:
-                del fault  # or its traceback and this frame would keep each other
         figures = self._figures
-        if store is not None:
-            await run_in_thread(functools.partial(store.write_failed, rows))
-        if self._arguments.report is not None:
-            await run_in_thread(self._write_report)
         left = self._signals if self._total is None else self._total - figures.done
-        self._summarize(job, store, left)
+        if fault is None and left and not self._signals:
+            fault = ParameterError(
+                f"{rows.name} has changed since it was looked at: it had {self._total} rows, and "
+                f"{left} of those to be sent are gone"
+            )
+        tell_fault(fault, job)
+        if store is not None:
+            await self._write_beside(functools.partial(store.write_failed, rows))
+        listed = figures.failed > 0 and not self._is_unwritten
+        if self._arguments.report is not None:
+            await self._write_beside(self._write_report)
+        summarize(job, self._total, store)
+        if store is not None and listed:
+            warn(f"the rows that failed are in {store.files.failed}")
+        if store is not None and left:
+            warn(f"{count(left, 'row')} left: the same command goes on with --resume")
+        return self._choose_status(fault, left)
+
+    def _choose_status(self, fault: BaseException | None, left: int) -> int:
         if isinstance(fault, OSError):
             return _UNWRITTEN
         if fault is not None:
             return _USAGE if isinstance(fault, ParameterError) else _FAILED
-        if left and self._signals:
-            return _STOPPED
-        return _FAILED if figures.failed else 0
-
-    def _summarize(self, job: Job, store: Store | None, left: int) -> None:
-        warn(describe_rows(self._figures, self._total))
-        if job.under_way:
-            warn(f"{count(len(job.under_way), 'row')} broken off, for which a model may have run")
-        if job.unwritten:
-            warn(f"{count(job.unwritten, 'answer')} came and could not be written")
-        if store is None:
-            return
-        if store.again:
-            warn(
-                f"{count(store.again, 'call')} made again, as what came of the first was lost when "
-                "a run was stopped: so many may have run twice"
-            )
-        if self._figures.failed:
-            warn(f"the rows that failed are in {store.files.failed}")
         if left:
-            warn(f"{count(left, 'row')} left: the same command goes on with --resume")
+            return _STOPPED
+        if self._is_unwritten:
+            return _UNWRITTEN
+        return _FAILED if self._figures.failed else 0
+
+    async def _write_beside(self, work: Callable[[], object]) -> None:
+        """Write what stands beside the output; where it cannot be, that stops nothing else."""
+        try:
+            await run_in_thread(work)
+        except OSError as error:
+            self._is_unwritten = True
+            anew = "" if self._is_pipe else "; --resume writes it anew"
+            warn(f"{describe_fault(error)}{anew}")
+        except AiosmrtError as error:  # of an input that is read again
+            self._is_unwritten = True
+            complain(error)
 
     def _write_report(self) -> None:
         facts = {
@@ -319,8 +339,12 @@ class _Run:
             "written at": datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
         }
         page = write_report(self._figures, f"aiosmrt batch: {self._arguments.output}", facts)
-        with open(self._arguments.report, "w", encoding="utf-8") as file:  # noqa: PTH123 - a name
-            file.write(page)
+        path = self._arguments.report
+        try:
+            with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a name
+                file.write(page)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
 
     async def _store_output(self, s3: S3, location: S3Location) -> None:
         size, body = await run_in_thread(self._read_output)
@@ -329,7 +353,11 @@ class _Run:
                 f"{self._output} has {size} bytes, of which {_LARGEST_UPLOAD} can be stored at "
                 f"once: aws s3 cp {self._output} {location}"
             )
-        await s3.put(location, body, "application/x-ndjson")
+        try:
+            await s3.put(location, body, "application/x-ndjson")
+        except AiosmrtError:
+            warn(f"{self._output} has all of it; the same command stores it with --resume")
+            raise
         warn(f"{self._output} is stored as {location}")
 
     def _read_output(self) -> tuple[int, bytes]:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from aiosmrt.errors import ParameterError
-from aiosmrt.service import Operation, check_names, spell
+from aiosmrt.service import Operation, check_names, find_problems, spell
 
-__all__ = ["FORMATS", "VIEWS", "add_batch", "choose_bound", "fix_parameters"]
+__all__ = [
+    "FORMATS",
+    "VIEWS",
+    "add_batch",
+    "choose_bound",
+    "find_longest_wait",
+    "fix_parameters",
+]
 
 # Those of `aiosmrt.batch`, which only this command is to import.
 FORMATS: Final = ("jsonl", "csv", "parquet", "arrow", "paths", "folder")
@@ -18,6 +26,10 @@ _IN_FLIGHT: Final = 32
 _QUEUED: Final = 1000  # which costs listings alone, and no connection
 _SHAPES: Final = ("openai-chat", "openai-completion", "tgi", "lmi")
 _RETRIED: Final = ("not-run", "all")
+_ELSEWHERE: Final = ("body", "endpoint_name", "headers", "input_location", "json", "timeout")
+# Seconds, where nothing else is asked for (the service model's words on the two).
+_SERVICE_WAITS: Final = {"request_ttl_seconds": 21_600, "invocation_timeout_seconds": 900}
+_SLACK: Final = 60  # seconds from the end of the work to what S3 shows
 
 
 def add_batch(parser: argparse.ArgumentParser, operations: dict[str, Operation]) -> None:
@@ -172,8 +184,10 @@ def fix_parameters(arguments: argparse.Namespace, operation: Operation) -> dict[
         if not equals:
             raise ParameterError(f"--param {text}: write it as NAME=VALUE")
         name = name.replace("-", "_")
-        if name in ("body", "endpoint_name", "headers", "json", "timeout"):
+        if name in _ELSEWHERE:
             raise ParameterError(f"--param {name}: it has another place than this one")
+        if name == "filename":
+            raise ParameterError("--param filename: the outputs of all rows would be one file")
         try:
             check_names(operation, {name})
         except TypeError as error:
@@ -184,4 +198,19 @@ def fix_parameters(arguments: argparse.Namespace, operation: Operation) -> dict[
                 fixed[name] = int(value)
             except ValueError:
                 raise ParameterError(f"--param {name}: {value!r} is no whole number") from None
+    problems = find_problems(operation, fixed)
+    if problems:
+        raise ParameterError(f"no row can be sent: {'; '.join(problems)}")
     return fixed
+
+
+def find_longest_wait(fixed: Mapping[str, object]) -> float:
+    """Give for how long an asynchronous invocation can be on its way, in seconds.
+
+    As long as the service keeps it in the queue, and lets a model work on it.
+    """
+    queued, worked = (
+        value if isinstance(value := fixed.get(name), int) else default
+        for name, default in _SERVICE_WAITS.items()
+    )
+    return queued + worked + _SLACK

@@ -1,10 +1,13 @@
-"""What `--input` names, opened as what it is."""
+"""What `--input` names, opened as what it is, and kept where it can be read only once."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import filecmp
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
@@ -21,28 +24,34 @@ from aiosmrt.batch_files import (
     LocalFile,
     ParquetInput,
     S3Content,
-    choose_format,
 )
 from aiosmrt.errors import ParameterError
 
-__all__ = ["keep_standard_input", "open_input"]
+__all__ = ["is_read_once", "keep_input", "open_input"]
 
 _LINES: Final = ("jsonl", "csv")  # what is read from its beginning to its end
 
 
-def open_input(path: str, named: str | None, find_s3: Callable[[], S3]) -> Input:
+def is_read_once(path: str) -> bool:
+    """Tell whether an input is gone when it was read: standard input, a pipe, a device."""
+    if path == "-":
+        return True
+    there = os.path.exists(path)  # noqa: PTH110 - a name, which may be none of a path
+    return there and not os.path.isfile(path) and not os.path.isdir(path)  # noqa: PTH112, PTH113
+
+
+def open_input(path: str, kind: str, find_s3: Callable[[], S3]) -> Input:
     """Open an input; on an event loop.
 
     Args:
         path: a file, a folder, a place in S3, or `-`.
-        named: the format, if one was.
+        kind: its format.
         find_s3: gives what reads from S3.
 
     Raises:
         ParameterError: there is no such input, or none of that format.
         ConfigurationError: a package is missing that reads it.
     """
-    kind = named or choose_format(path)
     content: Content = LocalFile(path)
     if path.startswith("s3://"):
         if kind not in _LINES:
@@ -51,10 +60,10 @@ def open_input(path: str, named: str | None, find_s3: Callable[[], S3]) -> Input
                 f"to its end: copy a {kind} input to this machine first"
             )
         content = S3Content(find_s3(), S3Location.parse(path), asyncio.get_running_loop())
-    elif path == "-":
+    elif is_read_once(path):
         if kind not in _LINES:
             raise ParameterError(f"a {kind} input cannot be read from a pipe into a pipe")
-        content = _StandardInput()
+        content = _Stream(path)
     elif not os.path.exists(path):  # noqa: PTH110 - a name, which may be none of a path
         raise ParameterError(f"{path}: there is no such file or folder")
     name = "standard input" if path == "-" else path
@@ -73,11 +82,17 @@ def open_input(path: str, named: str | None, find_s3: Callable[[], S3]) -> Input
 
 
 @attrs.frozen
-class _StandardInput:
-    """Standard input, which can be read once."""
+class _Stream:
+    """What can be read once."""
+
+    path: str
 
     def open(self) -> BinaryIO:
         """Open it where it is."""
+        if self.path != "-":
+            return open(self.path, "rb")  # noqa: PTH123 - as above
+        if sys.__stdin__ is None:  # and a file of ours may have its number
+            raise ParameterError("--input -: standard input is closed")
         return open(0, "rb", closefd=False)
 
     def digest(self) -> str:
@@ -85,17 +100,38 @@ class _StandardInput:
         return ""
 
 
-def keep_standard_input(path: str) -> None:
-    """Write what standard input gives into a file, unless it is there: a run may need it again.
+def keep_input(given: str, path: str, *, resumes: bool, begun: bool) -> None:
+    """Write what can be read once into a file: it is read twice, and by each run that goes on.
+
+    Args:
+        given: what can be read once.
+        path: of the file.
+        resumes: whether what an earlier run has kept is taken, where now there is nothing.
+        begun: whether rows of that may have been sent.
 
     Raises:
+        ParameterError: something else was kept.
         OSError: it cannot be written.
     """
-    if os.path.exists(path):  # noqa: PTH110 - as above
-        return
+    kept = resumes and os.path.exists(path)  # noqa: PTH110 - as above
+    if kept and given == "-" and sys.stdin is not None and sys.stdin.isatty():
+        return  # nobody is to type it again
     part = f"{path}.part"
-    with _StandardInput().open() as given, open(part, "wb") as kept:  # noqa: PTH123 - as above
-        shutil.copyfileobj(given, kept, 1 << 20)
-        kept.flush()
-        os.fsync(kept.fileno())
-    os.replace(part, path)  # noqa: PTH105 - as above
+    try:
+        with _Stream(given).open() as source, open(part, "wb") as target:  # noqa: PTH123 - as above
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+        if kept and os.path.getsize(part) == 0:  # noqa: PTH202 - as above
+            return
+        if kept and begun and not filecmp.cmp(part, path, shallow=False):
+            raise ParameterError(
+                f"this run is another one: {path} has what the input was, and it gives something "
+                "else. Go on with what it was, or choose another output"
+            )
+        os.replace(part, path)  # noqa: PTH105 - as above
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or path) from None
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(part)  # noqa: PTH108 - as above

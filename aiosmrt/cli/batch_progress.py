@@ -64,8 +64,8 @@ class Progress:
 
 def describe_rows(figures: Figures, total: int | None) -> str:
     """Say what came of how many."""
-    of = "" if total is None else f" of {total:,}"
-    text = f"{figures.done:,}{of} rows done"
+    text = count(figures.done, "row") if total is None else f"{figures.done:,} of {total:,} rows"
+    text += " done"
     if figures.failed:
         text += f", {figures.failed:,} failed"
     if figures.at_risk:

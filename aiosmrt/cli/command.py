@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 when the call failed (one line on standard error says why and what
         to do), 2 for wrong usage, 3 when standard output could not be written.
     """
+    # A process may be begun without them, and what is opened next would have their numbers.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 - as above
     try:
         try:
             return _obey(arguments)

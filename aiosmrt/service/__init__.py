@@ -46,7 +46,12 @@ from aiosmrt.service.parameters import (
     SessionBody,
     SessionParameters,
 )
-from aiosmrt.service.validation import CONSTRAINTS, check_headers, check_parameters
+from aiosmrt.service.validation import (
+    CONSTRAINTS,
+    check_headers,
+    check_parameters,
+    find_problems,
+)
 
 __all__ = [
     "CONSTRAINTS",
@@ -72,6 +77,7 @@ __all__ = [
     "check_names",
     "check_parameters",
     "check_stream_head",
+    "find_problems",
     "lacks_capacity",
     "lacks_endpoint",
     "parse_error",

@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ import pytest
 from aiosmrt.batch_files import FORMATS as KNOWN_FORMATS
 from aiosmrt.batch_files.answer_view import VIEWS as KNOWN_VIEWS
 from aiosmrt.cli import main
-from aiosmrt.cli.batch_arguments import FORMATS, VIEWS
+from aiosmrt.cli.batch_arguments import FORMATS, VIEWS, find_longest_wait
 
 StartCommand: TypeAlias = Callable[..., subprocess.Popen[Any]]
 Begin: TypeAlias = Callable[..., subprocess.Popen[str]]
@@ -364,6 +366,9 @@ def test_too_many_failures_stop_a_run(run: Run, folder: Path) -> None:
         (("--param", "acept=a"), "did you mean 'accept'?"),
         (("--param", "accept"), "write it as NAME=VALUE"),
         (("--param", "body=x"), "it has another place than this one"),
+        (("--param", "accept=a\nb"), "no row can be sent: accept contains CR, LF"),
+        (("--endpoint-name", "a/b"), "no row can be sent: endpoint_name must match"),
+        (("--operation", "invoke-async", "--param", "filename=x"), "would be one file"),
         (("--body-path", "a["), "--body-path 'a[' is no JMESPath expression"),
         (("--max-in-flight", "0"), "'0' is neither auto nor a whole number of 1 or more"),
         (("--max-in-flight", "auto", "--operation", "invoke-async"), "give a number"),
@@ -392,9 +397,107 @@ def test_an_output_that_takes_nothing_is_told(run: Run, folder: Path) -> None:
     assert status == 3
     assert "/dev/full: No space left on device" in said
     assert "1 answer came and could not be written" in said
-    status, said = run(*FILES, "--output", "nowhere/out.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--output", "nowhere/out.jsonl"), "--output nowhere/out.jsonl: there is no folder nowhe"),
+        (("--output", "."), "--output .: this names no file"),
+        (("--output", "rows.jsonl", "--resume"), "--input rows.jsonl: this is to be the output: "),
+        (("--output", "rows", "--input", "rows.failed.jsonl"), "this is to be the list of rows th"),
+        (("--report", "out.jsonl"), "--report out.jsonl: this is the output"),
+        (("--report", "link.html"), "--report link.html: this is the input"),
+        (("--report", "nowhere/r.html"), "--report nowhere/r.html: there is no folder nowhere"),
+        (("--input", "."), "--output out.jsonl: it would be a row of the input .: choose another"),
+        (("--input", ".", "--output", ".out", "--report", "r"), "--report r: it would be a row of"),
+    ],
+)
+def test_no_file_of_a_run_is_another_one_too(
+    run: Run, folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    _write("rows.jsonl", {"id": "o"})
+    _write("rows.failed.jsonl", {"id": "o"})
+    Path("link.html").symlink_to("rows.jsonl")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    status, told = run(*FILES, *arguments)
+    assert (status, said in told) == (2, True), told
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_cannot_be_written_beside_the_output_hides_nothing(run: Run, folder: Path) -> None:
+    _write("rows.jsonl", {"id": "p", "fail": 1})
+    status, said = run(*FILES, "--report", "/dev/full")
     assert status == 3
-    assert "nowhere/out.jsonl.journal: No such file or directory" in said
+    assert "/dev/full: No space left on device" in said
+    assert "1 of 1 rows done, 1 failed" in said
+    assert "the rows that failed are in out.failed.jsonl" in said
+    assert len(_read()) == 1
+
+
+def test_an_input_that_gives_fewer_rows_than_it_had_is_told(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(rows: object, reader: object, tell: object) -> int:
+        Path("rows.jsonl").write_text('{"id": "q"}\n')
+        return 3
+
+    monkeypatch.setattr("aiosmrt.cli.batch.check_input", check)
+    _write("rows.jsonl", {"id": "q"}, {"id": "r"}, {"id": "s"})
+    status, said = run(*FILES)
+    assert status == 2
+    assert "rows.jsonl has changed since it was looked at: it had 3 rows, and 2 of those" in said
+    assert "1 of 3 rows done" in said
+
+
+def test_a_pipe_is_kept_as_standard_input_is(run: Run, folder: Path) -> None:
+    def give(*rows: object) -> None:
+        def write() -> None:
+            Path("pipe.csv").write_text("".join(f"{row}\n" for row in rows))
+
+        threading.Thread(target=write).start()
+
+    os.mkfifo("pipe.csv")
+    files = ("--input", "pipe.csv", "--output", "out.jsonl", "--key-path", "id")
+    give("id,n", "1")
+    status, said = run(*files)
+    assert (status, "out.jsonl.input:2: 1 values" in said) == (2, True)
+    give("id", "1")
+    assert run(*files)[0] == 0
+    give("id", "1")
+    assert run(*files, "--resume")[0] == 0
+    give()
+    assert run(*files, "--resume")[0] == 0
+    give("id", "2")
+    status, said = run(*files, "--resume")
+    assert (status, "out.jsonl.input has what the input was" in said) == (2, True)
+    assert [line["key"] for line in _read()] == ["1"]
+    assert Path("out.jsonl.input").read_text() == "id\n1\n"
+    assert not Path("out.jsonl.input.part").exists()
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "said"),
+    [
+        ("--input rows.jsonl --output - >&-", 2, "--output -: standard output is closed"),
+        ("--input - --output - <&-", 2, "--input -: standard input is closed"),
+        ("--input rows.jsonl --output out.jsonl >&- 2>&-", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_are_not_taken_for_files(
+    endpoint: Endpoint, folder: Path, redirected: str, status: int, said: str
+) -> None:
+    _write("rows.jsonl", {"id": "t"})
+    done = subprocess.run(
+        f"{sys.executable} -m aiosmrt batch --endpoint-name e {redirected}",
+        shell=True,
+        env={**os.environ, **endpoint.environment},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    assert Path("out.jsonl").exists() == (status == 0)
 
 
 def test_pipes_are_read_and_written(begin: Begin, folder: Path) -> None:
@@ -438,6 +541,14 @@ def test_objects_in_s3_are_read_and_stored(endpoint: Endpoint, run: Run, folder:
         assert answer.read() == Path("done.jsonl").read_bytes()
     status, said = run(*files)
     assert (status, "s3://bucket/out/done.jsonl exists" in said) == (2, True)
+    assert run(*files, "--key-path", "id", "--resume")[0] == 0
+    elsewhere = (*files[:3], "s3://bucket/done.jsonl", "--key-path", "id", "--resume")
+    status, said = run(*elsewhere)
+    assert (status, "--output was 's3://bucket/out/done.jsonl', and is " in said) == (2, True)
+    Path("done.jsonl").unlink()
+    Path("done.jsonl.journal").unlink()
+    status, said = run(*files, "--key-path", "id", "--resume")
+    assert (status, "exists, and there is no done.jsonl.journal to say whose" in said) == (2, True)
     status, said = run("--input", "s3://bucket/x.jsonl", "--output", "x.jsonl")
     assert (status, "s3://bucket/x.jsonl: there is no such object" in said) == (2, True)
 
@@ -487,3 +598,9 @@ def test_a_report_tells_of_all_runs(run: Run, folder: Path) -> None:
 def test_the_parser_knows_what_can_be_chosen() -> None:
     assert tuple(KNOWN_FORMATS) == FORMATS
     assert VIEWS == KNOWN_VIEWS
+
+
+def test_an_asynchronous_row_is_waited_for_as_long_as_the_service_keeps_it() -> None:
+    assert find_longest_wait({}) == 21_600 + 900 + 60
+    given = {"request_ttl_seconds": 60, "invocation_timeout_seconds": 3600, "accept": "x"}
+    assert find_longest_wait(given) == 60 + 3600 + 60
