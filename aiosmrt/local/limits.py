@@ -78,7 +78,7 @@ class LimitedBackend:
                 async with asyncio.timeout_at(deadline):
                     answer = await stack.enter_async_context(self.backend.answer(request))
             except TimeoutError:
-                raise _time_out(request) from None
+                raise make_model_error(request.endpoint_name, 0, _TIMED_OUT) from None
             parts = self._limit(request, answer.parts, deadline)
             async with contextlib.aclosing(parts):
                 yield attrs.evolve(answer, parts=parts)
