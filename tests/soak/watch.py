@@ -27,7 +27,7 @@ __all__ = ["LOOPS", "Complaints", "Memory", "Rest", "Stopwatch", "count_leftover
 
 LONGEST: Final = 0.02  # seconds of the processor that a callback may take
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_GROWTH: Final = 64  # bytes a call that an allocator's mood may make
+_ONCE: Final = 2.0  # MiB that may come from what is made once, late
 _BLOCK: Final = 80  # bytes of one of the interpreter's small objects, on average
 _MIB: Final = 1 << 20
 _RESTS: Final = 4  # from which on a slope says something
@@ -260,7 +260,8 @@ class Memory:
     def grows(self) -> bool:
         """Whether it leaks."""
         growth, noise = self.find_slope()
-        return growth > noise + _GROWTH
+        calls = self._later[-1].calls - self._later[0].calls
+        return (growth - noise) * calls > _ONCE * _MIB
 
     @property
     def _later(self) -> list[Rest]:
