@@ -445,8 +445,13 @@ class SageMakerRuntimeClient:
         """
         from aiosmrt.batch import Bounds, begin  # noqa: PLC0415 - start-up time
 
-        bounds = Bounds(max_in_flight=max_in_flight, max_failures=max_failures, ordered=ordered)
-        return begin(self._builder, inputs, operation, bounds, result_timeout)
+        bounds = Bounds(
+            max_in_flight=max_in_flight,
+            max_failures=max_failures,
+            ordered=ordered,
+            result_timeout=result_timeout,
+        )
+        return begin(self._builder, inputs, operation, bounds)
 
     @overload
     async def call(

@@ -24,11 +24,13 @@ class Bounds(Value):
             `"auto"` where it is found out how many calls are made at a time.
         max_failures: rows that may fail, counts from 0, or the share of them; `None` for all.
         ordered: whether outcomes are given in the order of the inputs.
+        result_timeout: seconds that an asynchronous invocation may take; `None` is no limit.
     """
 
     max_in_flight: int | Literal["auto"] = attrs.field()
     max_failures: int | float | None = attrs.field()
     ordered: bool
+    result_timeout: float | None = attrs.field()
 
     @max_in_flight.validator
     def _check_places(self, _attribute: object, value: object) -> None:
@@ -45,6 +47,12 @@ class Bounds(Value):
                 f"max_failures={value!r}: how many rows may fail, an int of 0 or more; or which "
                 "share of them, a float below 1.0; or None"
             )
+
+    @result_timeout.validator
+    def _check_timeout(self, _attribute: object, value: object) -> None:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        if not (value is None or number):
+            raise ConfigurationError(f"result_timeout={value!r}: seconds above 0, or None")
 
     def allow(self, failed: int, finished: int) -> bool:
         """Tell whether so many of the finished rows may have failed."""

@@ -18,6 +18,7 @@ from aiosmrt.service import Arguments, lacks_endpoint
 __all__ = ["Faults"]
 
 _FORBIDDEN = 403
+_UNREACHED = 10
 
 # What says where a call goes.
 _PLACE = (
@@ -35,17 +36,16 @@ class Faults:
     What is wrong with the client, its settings or its credentials is wrong for every row. That an
     endpoint does not exist, or must not be called, is so while all rows go there; as soon as they
     have named several places, it is the fault of those that named this one. Where nobody can be
-    connected to, that is a matter of minutes once there was an answer; before, of a wrong address.
+    connected to, that may be a matter of minutes once there was an answer, but not when it has cost
+    ten rows in a row all their attempts; before, of a wrong address.
 
     Args:
         params: the client's, for what rows do not say.
-
-    Attributes:
-        answered: whether there was an answer to any row.
     """
 
     def __init__(self, params: Mapping[str, object]) -> None:
-        self.answered: bool = False
+        self._answered = False
+        self._unreached = 0  # rows for which no connection could be made since there was an answer
         self._params = params
         self._place: tuple[object, ...] | None = None
         self._one_place = True
@@ -57,6 +57,10 @@ class Faults:
             if place != self._place:
                 known, self._place = self._place, place
                 self._one_place = known is None or self._fill(known) == self._fill(place)
+
+    def note_answer(self) -> None:
+        """Take note that somebody is there."""
+        self._answered, self._unreached = True, 0
 
     def _fill(self, place: tuple[object, ...]) -> tuple[object, ...]:
         """Fill in what the client's parameters say, where a row says nothing."""
@@ -70,10 +74,11 @@ class Faults:
         if isinstance(error, ClientClosed | CredentialsError):
             return True
         if isinstance(error, ConnectError) and not isinstance(error, TooManyOpenFiles):
-            return not self.answered
+            self._unreached += 1
+            return not self._answered or self._unreached >= _UNREACHED
         if not isinstance(error, ServiceError):
             return False
-        self.answered = True
+        self.note_answer()
         if lacks_endpoint(error) or error.code.startswith("AccessDenied"):
             return self._one_place
         # Keys, tokens, signatures, whatever they are said to be.

@@ -26,7 +26,7 @@ class Batch(Generic[R_co]):
     that were in flight, where the inputs raise it, where it would hit every row
     (`CredentialsError`, `ConfigurationError`, `ClientClosed`, a keyword that the operation does not
     have, an endpoint that does not exist while all rows are for that one, no connection where no
-    row has had an answer yet), and by `max_failures`.
+    row has had an answer yet, or for ten rows in a row), and by `max_failures`.
     """
 
     def __init__(self, run: Run[R_co]) -> None:

@@ -51,7 +51,6 @@ def begin(
     inputs: object,
     operation: OperationName,
     bounds: Bounds,
-    result_timeout: float | None,
 ) -> Batch[Response]:
     """Carry out `SageMakerRuntimeClient.map`."""
     if operation not in _OPERATIONS:
@@ -67,7 +66,7 @@ def begin(
     faults = Faults(builder.config.params)
     find_line = builder.find_line if auto else None
     entrance = Entrance(Rows(inputs), _OPERATIONS[operation], find_line, faults)
-    carry_out = _choose_way(builder, operation, result_timeout)
+    carry_out = _choose_way(builder, operation, bounds.result_timeout)
     places = builder.config.max_connections if auto else int(bounds.max_in_flight)
     return Batch(Run(entrance, carry_out, faults, bounds, places=places))
 

@@ -60,7 +60,7 @@ class Run(Generic[R]):
         self._given = self._handed_over = self._finished = self._failed = 0
         self._taker: asyncio.Future[None] | None = None
         self._fault: BaseException | None = None
-        self._stopping = self._closed = False
+        self._stopping = self._closed = self._abandoned = False
 
     async def take(self) -> Outcome[R]:
         """Give the next outcome, begin where nothing has begun.
@@ -74,6 +74,14 @@ class Run(Generic[R]):
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._hire()
+        try:
+            return await self._wait()
+        finally:
+            if self._abandoned:
+                self._break_off()
+
+    async def _wait(self) -> Outcome[R]:
+        assert self._loop is not None  # noqa: S101 - for type checkers
         while not self._closed:
             if self._given in self._done or (self._done and self._parked == self._working):
                 return self._give()
@@ -151,7 +159,7 @@ class Run(Generic[R]):
                     turn.leave(answered=response is not None or isinstance(error, ModelError))
         if error is None:
             self._finished += 1
-            self._faults.answered = True
+            self._faults.note_answer()
             return self._describe(row, response)
         try:
             if self._is_everybodys(error, row):
@@ -238,8 +246,12 @@ class Run(Generic[R]):
             await asyncio.wait(workers)
 
     def abandon(self) -> None:
-        """Break off what is in flight, for nobody will take an outcome any more; in any thread."""
+        """Break off what is in flight, for nobody will take an outcome any more; in any thread.
+
+        Where nothing has begun, somebody may be about to take the first one.
+        """
         loop = self._loop
+        self._abandoned = loop is None
         if self._closed or loop is None or not self._working or loop.is_closed():
             return
         if _find_loop() is loop:

@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signal that ends a process: once they drain a batch, twice they break it off."""
+"""Ctrl-C, and the signals that end a process: one drains a batch, two of them break it off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["take_signals"]
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows does not have the last
 
 
 @contextlib.contextmanager
@@ -22,9 +22,15 @@ def take_signals(react: Callable[[], None]) -> Generator[None]:
     def take(_: int, __: FrameType | None) -> None:
         loop.call_soon_threadsafe(react)
 
-    before = {number: signal.signal(number, take) for number in _SIGNALS}
+    found = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    before = {number: signal.signal(number, take) for number in found if not _is_by_nohup(number)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_by_nohup(number: signal.Signals) -> bool:
+    """Tell whether somebody has said that the end of a session is not to end this process."""
+    return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN

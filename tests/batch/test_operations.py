@@ -171,6 +171,9 @@ async def test_a_number_is_to_be_given_where_there_is_a_queue(
         {"max_failures": 1.0},
         {"max_failures": True},
         {"max_failures": float("nan")},
+        {"result_timeout": 0},
+        {"result_timeout": True},
+        {"result_timeout": "900"},
     ],
 )
 async def test_wrong_options_are_refused_before_anything_is_pulled(

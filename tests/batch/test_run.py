@@ -374,6 +374,23 @@ def _list_workers() -> list[str]:
     return [text for task in asyncio.all_tasks() if "Run." in (text := repr(task))]
 
 
+@pytest.mark.parametrize("first", ["good", "hang"])
+async def test_who_takes_one_outcome_of_a_batch_that_nobody_keeps_leaves_nothing(
+    client: SageMakerRuntimeClient, first: str, until: Until
+) -> None:
+    """As by `await anext(client.map(rows))`."""
+    taking = asyncio.ensure_future(client.map(_ask_all(first, *["hang"] * 10)).__anext__())
+    if first == "hang":
+        await until(lambda: client.stats().in_flight == 11)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+    else:
+        assert (await taking).index == 0
+    await until(lambda: not _list_workers())
+    assert client.stats().in_flight == 0
+
+
 async def test_closing_wakes_who_waits(client: SageMakerRuntimeClient) -> None:
     batch = client.map(_ask_all("hang"))
     waiting = asyncio.create_task(_collect(batch))

@@ -236,3 +236,4 @@ async def test_rows_that_met_what_every_row_would_are_not_begun_any_more(
         await job.run(endpoint.begin())
     assert set(endpoint.sink.forgotten) == endpoint.sink.begun
     assert not endpoint.sink.lines
+    assert not job.under_way

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import json
 import os
@@ -23,6 +24,7 @@ from aiosmrt.batch_files import FORMATS as KNOWN_FORMATS
 from aiosmrt.batch_files.answer_view import VIEWS as KNOWN_VIEWS
 from aiosmrt.cli import main
 from aiosmrt.cli.batch_arguments import FORMATS, VIEWS, find_longest_wait
+from aiosmrt.cli.batch_stop import take_signals
 
 StartCommand: TypeAlias = Callable[..., subprocess.Popen[Any]]
 Begin: TypeAlias = Callable[..., subprocess.Popen[str]]
@@ -238,6 +240,29 @@ def test_ctrl_c_has_rows_under_way_finished_and_says_how_to_go_on(
     assert {endpoint.count()[f"c{row}"] for row in range(200)} == {1}
 
 
+def test_the_end_of_a_session_is_taken_as_ctrl_c(begin: Begin, folder: Path) -> None:
+    _write("rows.jsonl", *({"id": f"g{row}", "sleep": 0.2} for row in range(40)))
+    with begin(*FILES, "--max-in-flight", "2") as process:
+        _wait_for_lines(process, 2)
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, "broken off" not in said) == (130, True)
+    assert "rows left: the same command goes on with --resume" in said
+
+
+def test_nohup_stays_in_force() -> None:
+    async def look() -> object:
+        with take_signals(lambda: None):
+            return signal.getsignal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert asyncio.run(look()) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert asyncio.run(look()) is not before
+
+
 def test_a_second_ctrl_c_breaks_rows_off_and_they_are_asked_again(
     begin: Begin, endpoint: Endpoint, folder: Path
 ) -> None:
@@ -325,6 +350,7 @@ def test_what_hits_every_row_stops_at_once(
     status, said = run(*FILES)
     assert status == 1
     assert "aiosmrt: CredentialsError: " in said
+    assert "may have run" not in said
     assert "50 rows left: the same command goes on with --resume" in said
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     assert run(*FILES, "--resume") == (0, "aiosmrt: 50 of 50 rows done\n")
