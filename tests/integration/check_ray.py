@@ -49,6 +49,8 @@ def cluster() -> Iterator[str]:
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local-secret",
         }
+        # Beside the server they would get next to nothing.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(num_cpus=2, runtime_env={"env_vars": keys}, include_dashboard=False)
         try:
             yield url
@@ -66,6 +68,7 @@ def _infer(rows: int, **options: Any) -> Any:
         fn_constructor_kwargs={"endpoint_name": "e", "response": "json", **options},
         compute=ray.data.ActorPoolStrategy(size=2),
         batch_size=256,
+        max_concurrency=4,
         num_cpus=0.5,
     )
 
