@@ -9,6 +9,7 @@ from typing import Final
 from aiosmrt.errors import AiosmrtError, ModelStreamError, PayloadError
 from aiosmrt.openai.invocation import CHAT, Invocation
 from aiosmrt.openai.template import ChunkTemplate
+from aiosmrt.openai.tool_calls import ToolCallNumbers, has_calls
 from aiosmrt.payload import (
     DONE,
     LARGE,
@@ -37,8 +38,9 @@ class NoChoices(PayloadError):
 class ChunkDecoder(ModelDocumentDecoder[bytes]):
     """Turns what a container streams, or sends whole, into server-sent events as OpenAI's.
 
-    Chunks of OpenAI's are passed on as they are, be they events or JSON lines; of documents of
-    other shapes chunks are made. `[DONE]` comes last, once the model has marked its end.
+    Chunks of OpenAI's are passed on as they are, be they events or JSON lines, but for what their
+    readers rely on and servers leave out; of documents of other shapes chunks are made. `[DONE]`
+    comes last, once the model has marked its end.
 
     Args:
         invocation: what is answered.
@@ -61,6 +63,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         self._reader: ChatDecoder | None = None  # of documents that are no chunks
         self._begun: set[int] = set()  # choices of which a chunk was made
         self._misfit = ""
+        self._calls = ToolCallNumbers()
         self._template = ChunkTemplate()
         self._is_between = False  # whether what comes next is the beginning of an event
         self._has_ended = False
@@ -95,7 +98,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             self._data = _find_data(event)
             document = _parse(self._data)
             choices = self._complete(document)
-            if choices is None or not self._data:
+            if choices is None or not self._data or has_calls(choices):
                 return False
             if find_failure(document, has_text=True) is not None:
                 return False
@@ -117,6 +120,8 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         """
         choices = self._complete(document)
         if choices is not None:
+            if self._calls.write(choices):
+                self._data = ""  # it is another one now
             failure = find_failure(document, has_text=True)
             # The SDK knows a few reports itself, and would raise them without what is known here.
             if failure is None or find_failure(document, has_text=True, by_reason=False) is None:

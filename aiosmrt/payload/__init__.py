@@ -42,6 +42,7 @@ from aiosmrt.payload.shapes import DONE
 from aiosmrt.payload.sse import EventDecoder, ServerSentEvent, encode, encode_comment
 from aiosmrt.payload.text import replace_halves
 from aiosmrt.payload.tokens import TokenDecoder
+from aiosmrt.payload.tool_calls import ToolCallReader
 from aiosmrt.payload.view import Decoder, MarkedEventDecoder, TextPieceDecoder, View
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "TextPieceDecoder",
     "TokenDecoder",
     "ToolCall",
+    "ToolCallReader",
     "View",
     "encode",
     "encode_comment",

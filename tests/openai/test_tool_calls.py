@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aiosmrt.errors import InvalidJSON
+from aiosmrt.openai.chunks import ChunkDecoder
+from aiosmrt.openai.invocation import Invocation
+from aiosmrt.openai.tool_calls import ToolCallNumbers, has_calls
+from aiosmrt.service import INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
+
+if TYPE_CHECKING:
+    from tests.openai.conftest import Chats, StartTalk
+
+
+def _begin(name: str, arguments: object = "", **members: object) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"type": "function", "function": function, **members}
+
+
+def _go_on(arguments: str, **members: object) -> dict[str, Any]:
+    return {"function": {"arguments": arguments}, **members}
+
+
+# The pieces of two calls, `add({"a": 1})` and `sub({"b": 2})`, one after the other.
+FORMS: dict[str, list[object]] = {
+    "as it should be": [
+        [_begin("add", index=0, id="1")],
+        [_begin("sub", index=1, id="2")],
+        [_go_on('{"b"', index=1)],
+        [_go_on('{"a": 1}', index=0)],
+        [_go_on(": 2}", index=1)],
+    ],
+    "without an index": [
+        [_begin("add", '{"a"', id="1")],
+        [_go_on(": 1}")],
+        [_begin("sub", '{"b"', id="2"), _go_on(": 2}", id="2")],
+    ],
+    "without an index, by their ids": [
+        [_begin("add", '{"a"', id="1"), _begin("sub", '{"b"', id="2")],
+        [_go_on(": 2}", id="2"), _go_on(": 1}", id="1")],
+    ],
+    "without an index or an id": [
+        [_begin("add", '{"a"'), _go_on(": 1}")],
+        [_begin("sub", '{"b"')],
+        [_go_on(": 2}")],
+    ],
+    "all of one index": [
+        [_begin("add", '{"a": 1}', index=0, id="1")],
+        [_begin("sub", '{"b": 2}', index=0, id="2")],
+    ],
+    "as an older TGI": [
+        _begin("add", {"a": 1}, index=0, id="1"),
+        _begin("sub", {"b": 2}, index=1, id="2"),
+    ],
+}
+
+
+def _choose(calls: object) -> list[Any]:
+    return [{"index": 0, "delta": {"content": None, "tool_calls": calls}, "finish_reason": None}]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("form", FORMS)
+async def test_the_sdk_adds_up_what_any_container_streams(
+    form: str, talk: StartTalk, chats: type[Chats]
+) -> None:
+    chunks = [{**chats.chunk(), "choices": _choose(calls)} for calls in FORMS[form]]
+    parts = [*map(chats.event, [*chunks, chats.chunk(reason="tool_calls")]), chats.DONE]
+    async with (
+        talk(lambda _: iter(parts)) as there,
+        there.ai.chat.completions.stream(**chats.ASK) as stream,
+    ):
+        completion = await stream.get_final_completion()
+    calls = completion.choices[0].message.tool_calls
+    assert calls is not None
+    said = [(call.function.name, json.loads(call.function.arguments)) for call in calls]
+    assert said == [("add", {"a": 1}), ("sub", {"b": 2})]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_numbered_is_not_changed(form: str) -> None:
+    numbers, again = ToolCallNumbers(), ToolCallNumbers()
+    for calls in json.loads(json.dumps(FORMS[form])):
+        choices = _choose(calls)
+        assert has_calls(choices)
+        is_changed = numbers.write(choices)
+        assert not (is_changed and form == "as it should be")
+        written = json.dumps(choices)
+        assert not again.write(choices)
+        assert json.dumps(choices) == written
+
+
+def test_choices_have_numbers_of_their_own() -> None:
+    one, two = _choose([_begin("add")]), _choose([_begin("sub")])
+    choices = [*one, {**two[0], "index": 1}]
+    assert ToolCallNumbers().write(choices)
+    assert [choice["delta"]["tool_calls"][0]["index"] for choice in choices] == [0, 0]
+
+
+@pytest.mark.parametrize("delta", [{}, {"tool_calls": None}, {"tool_calls": []}, None, "a"])
+def test_without_calls_there_is_nothing_to_write(delta: object) -> None:
+    choices: list[Any] = [{"index": 0, "delta": delta}, {"index": 1, "text": "a"}, None]
+    assert not has_calls(choices)
+    assert not ToolCallNumbers().write(choices)
+
+
+def test_pieces_are_taken_once_however_they_come(chats: type[Chats]) -> None:
+    """A call that has begun twice would be another one."""
+    invocation = Invocation("chat/completions", INVOKE_ENDPOINT_WITH_RESPONSE_STREAM, "", 1, {})
+    begin = _begin("add", '{"a": {', index=0, id="1")
+    sent = [
+        chats.event({**chats.chunk(), "choices": _choose(calls)})
+        for calls in ([begin], [{**begin, "id": "2"}])
+    ]
+    for split in (sent, [b"".join(sent)]):
+        decoder = ChunkDecoder(invocation, None, "chatcmpl-7")
+        decoder.receive(chats.event(chats.chunk("a")))
+        assert b"".join(value for data in split for value in decoder.receive(data)) == b"".join(
+            sent
+        )
+
+
+def test_what_is_no_call_is_placed(chats: type[Chats]) -> None:
+    invocation = Invocation("chat/completions", INVOKE_ENDPOINT_WITH_RESPONSE_STREAM, "", 1, {})
+    decoder = ChunkDecoder(invocation, None, "chatcmpl-7")
+    with pytest.raises(InvalidJSON, match=r"document 1, at byte 0.*a tool call: a number"):
+        decoder.receive(chats.event({**chats.chunk(), "choices": _choose([1])}))
