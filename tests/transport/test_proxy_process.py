@@ -110,7 +110,7 @@ def _start(stack: ExitStack, folder: Path, *options: str) -> ProxyProcess:
     return ProxyProcess(int(port.read_text()), scheme, folder / "log")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # they are busy for as long as they live
 def processes(
     tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
 ) -> Iterator[dict[str, ProxyProcess]]:
