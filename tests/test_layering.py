@@ -7,6 +7,7 @@ files import each other in one direction only.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -88,10 +89,14 @@ KNOWERS = {
 PACKAGE = Path(aiosmrt.__file__).parent
 
 
-def _walk(file: Path) -> Iterator[ast.Import | ast.ImportFrom]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
+@functools.cache  # every file is read for its arrows, its circles and its names
+def _find_imports(source: str) -> list[ast.Import | ast.ImportFrom]:
+    nodes = ast.walk(ast.parse(source))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def _walk(file: Path) -> list[ast.Import | ast.ImportFrom]:
+    return _find_imports(file.read_text(encoding="utf-8"))
 
 
 def _read_imports(file: Path) -> Iterator[str]:
