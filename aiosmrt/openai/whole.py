@@ -11,6 +11,7 @@ from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.openai.body import parse
 from aiosmrt.openai.chunks import choose_shape, name_reason, refuse_choices
 from aiosmrt.openai.invocation import CHAT, EMBEDDINGS, Invocation
+from aiosmrt.openai.tool_calls import write_arguments
 from aiosmrt.payload import ChatMessage, find_failure
 from aiosmrt.redaction import Redacted
 from aiosmrt.tracebacks import hides_locals
@@ -46,7 +47,8 @@ def _read(
     invocation: Invocation, response: InvokeEndpointResponse, read: Redacted[JSONValue]
 ) -> bytes:
     document = read.value
-    named = isinstance(document, dict) and isinstance(document.get("choices"), list)
+    choices = document.get("choices") if isinstance(document, dict) else None
+    named = isinstance(choices, list)
     if named or (document is not None and invocation.task == EMBEDDINGS):
         # That a choice has ended early is seen in it.
         failure = find_failure(document, has_text=named, by_reason=False)
@@ -55,6 +57,8 @@ def _read(
                 raise failure
             finally:
                 del failure  # else its traceback and it would hold each other
+        if isinstance(choices, list) and write_arguments(choices):
+            return json.dumps(document).encode()
         return response.body
     messages = response.chat(choose_shape(document, invocation.task))
     refuse_choices(invocation, document)

@@ -80,6 +80,16 @@ async def test_the_sdk_adds_up_what_any_container_streams(
     assert said == [("add", {"a": 1}), ("sub", {"b": 2})]
 
 
+@pytest.mark.asyncio
+async def test_arguments_of_a_whole_answer_are_text(talk: StartTalk, chats: type[Chats]) -> None:
+    message = {"role": "assistant", "tool_calls": [_begin("add", {"a": 1}, id="1")]}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+    async with talk(lambda _: {**chats.whole(""), "choices": [choice]}) as there:
+        completion = await there.say()
+    (call,) = completion.choices[0].message.tool_calls
+    assert (call.id, call.function.name, call.function.arguments) == ("1", "add", '{"a": 1}')
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_numbered_is_not_changed(form: str) -> None:
     numbers, again = ToolCallNumbers(), ToolCallNumbers()
