@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
 from aiosmrt.errors import ConfigurationError
+from aiosmrt.local.answers import name_content_type
 from aiosmrt.local.model import InvocationRequest, Model, ModelResponse, ResponseBody
+from aiosmrt.local.words import check_text
 from aiosmrt.payload import DONE, ServerSentEvent, encode
 from aiosmrt.value import write_json
 
@@ -21,6 +23,9 @@ _STREAM = "InvokeEndpointWithResponseStream"
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 _LINES = "application/jsonlines"
+_PLAIN = name_content_type("")
+_BYTES = name_content_type(b"")
+_STREAMED = ("role", "content", "tool_calls")  # of a chat message, piece by piece
 
 
 def make_content(given: Mapping[str, Any]) -> Model | None:
@@ -46,10 +51,7 @@ def make_content(given: Mapping[str, Any]) -> Model | None:
         if not callable(given["model"]):
             raise ConfigurationError(f"model must be callable, not {given['model']!r}")
         return cast("Model", given["model"])
-    if named == ["tokens"]:
-        answer = _make_tokens(given["tokens"], given.get("shape", "openai-completion"))
-    else:
-        answer = _MAKERS[named[0]](given[named[0]])
+    answer = _make_answer(named[0], given)
     ModelResponse(b"", **beside)  # says what is wrong here, and not to a client
 
     def respond(request: InvocationRequest) -> ModelResponse:
@@ -64,9 +66,18 @@ def recite(parts: int) -> Model:
 
     def respond(_: InvocationRequest) -> ModelResponse:
         lines = (f"part {number}\n" for number in range(1, parts + 1))
-        return ModelResponse(lines)
+        return ModelResponse(lines, content_type=_PLAIN)
 
     return respond
+
+
+def _make_answer(name: str, given: Mapping[str, Any]) -> _Answer:
+    try:
+        if name == "tokens":
+            return _make_tokens(given["tokens"], given.get("shape", "openai-completion"))
+        return _MAKERS[name](given[name])
+    except (TypeError, UnicodeError) as error:
+        raise ConfigurationError(f"{name} cannot be written: {error}") from error
 
 
 # Whether a stream is asked for, in; a body and its content type out.
@@ -79,28 +90,32 @@ def _make_json(value: object) -> _Answer:
 
 
 def _make_text(value: object) -> _Answer:
-    if not isinstance(value, str):
-        raise ConfigurationError(f"text must be str, not {type(value).__qualname__}")
-    return lambda _: (value, None)
+    text = check_text("text", value)
+    return lambda _: (text, _PLAIN)
 
 
 def _make_body(value: object) -> _Answer:
     if not isinstance(value, bytes | bytearray | memoryview):
         raise ConfigurationError(f"body must be bytes, not {type(value).__qualname__}")
     body = bytes(value)
-    return lambda _: (body, None)
+    return lambda _: (body, _BYTES)
 
 
 def _make_stream(parts: Iterable[object]) -> _Answer:
-    if isinstance(parts, str | bytes):
-        raise ConfigurationError("stream is a list of parts; text= and body= are one")
+    if isinstance(parts, str | bytes | Mapping):
+        raise ConfigurationError("stream is a list of parts; text=, body= and json= are one")
     # At once: a generator would be used up by the first answer.
     written = [part if isinstance(part, bytes | str) else f"{write_json(part)}\n" for part in parts]
-    return lambda _: (iter(written), None)
+    for part in written:
+        if isinstance(part, str):
+            check_text("a part", part)
+    # Named here, since a fault may come before the first part, or change it.
+    kind = _PLAIN if written and isinstance(written[0], str) else _BYTES
+    return lambda _: (iter(written), kind)
 
 
 def _make_events(events: Iterable[object]) -> _Answer:
-    if isinstance(events, str | bytes):
+    if isinstance(events, str | bytes | Mapping):
         raise ConfigurationError("events is a list of them")
     written = [_write_event(event) for event in events]
     return lambda _: (iter(written), _EVENTS)
@@ -114,11 +129,17 @@ def _write_event(event: object) -> bytes:
 
 
 def _make_chat(said: str | Mapping[str, Any]) -> _Answer:
-    told = {"content": said} if isinstance(said, str) else said
+    if not isinstance(said, str | Mapping):
+        raise ConfigurationError(f"chat must be a str or a message, not {type(said).__qualname__}")
+    told = {"content": said} if isinstance(said, str) else dict(said)
     message: dict[str, Any] = {"role": "assistant", "content": None, **told}
     text, calls = message["content"] or "", message.get("tool_calls") or []
+    beside = {name: value for name, value in told.items() if name not in _STREAMED}
     deltas: list[dict[str, Any]] = [{"role": message["role"], "content": ""}]
-    deltas += ({"content": word} for word in _split(text))
+    for name, value in beside.items():  # the reasoning of a model, which comes first
+        pieces = _split(value) if isinstance(value, str) else [value]
+        deltas += ({name: piece} for piece in pieces)
+    deltas += ({"content": word} for word in _split(check_text("content", text)))
     deltas += ({"tool_calls": [{"index": n, **call}]} for n, call in enumerate(calls))
     reason = "tool_calls" if calls else "stop"
     usage = _count(text)
@@ -140,8 +161,7 @@ def _make_chat(said: str | Mapping[str, Any]) -> _Answer:
 
 
 def _make_tokens(text: str, shape: TokenShape) -> _Answer:
-    if not isinstance(text, str):
-        raise ConfigurationError(f"tokens must be a str, not {type(text).__qualname__}")
+    check_text("tokens", text)
     if shape == "openai-chat":
         return _make_chat(text)
     if shape == "openai-completion":

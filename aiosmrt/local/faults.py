@@ -146,7 +146,9 @@ def find_position(at: str) -> int:
     """
     if at == "head":
         return 0
-    match = _PLACE.fullmatch("part 1" if at == "first_part" else at)
+    match = _PLACE.fullmatch("part 1" if at == "first_part" else str(at))
     if match is None:
-        raise ConfigurationError(f"at must be 'head', 'first_part' or 'part n', not {at!r}")
+        raise ConfigurationError(
+            f"at must be 'connect', 'head', 'first_part' or 'part n', not {at!r}"
+        )
     return int(match[1])

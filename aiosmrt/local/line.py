@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,9 +15,13 @@ from aiosmrt.local.contents import TokenShape, make_content
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.received import check_members, show_value
 from aiosmrt.local.steps import Match, Play, Step, Test
+from aiosmrt.local.words import check_count, check_flag, check_seconds, suggest
 from aiosmrt.service import OPERATIONS, spell
 
-__all__ = ["AnswerOptions", "StepOptions", "check_count", "read_line"]
+__all__ = ["PLACE", "AnswerOptions", "StepOptions", "read_line"]
+
+PLACE: ContextVar[str | None] = ContextVar("PLACE", default=None)
+"""Where the lines stand that are read now, if not in Python."""
 
 _PACKAGE = str(Path(__file__).parent.parent)
 
@@ -26,7 +31,8 @@ class StepOptions(TypedDict, total=False):
 
     Attributes:
         on: an endpoint's name; a dict of members of `InvocationRequest`, `json` and `text` among
-            them; or a function of an `InvocationRequest`. By default all.
+            them, and `headers` those that are to be there; or a function of an
+            `InvocationRequest`. By default all.
         operation: the service's name of one, such as `InvokeEndpoint` or `invoke_endpoint`. By
             default all that the step can mean something to.
         optional: whether `assert_complete` is content if nobody asks for it.
@@ -35,6 +41,9 @@ class StepOptions(TypedDict, total=False):
     on: Test
     operation: str
     optional: bool
+
+
+_BARE = (*StepOptions.__annotations__, "times")
 
 
 class AnswerOptions(StepOptions, total=False):
@@ -95,6 +104,7 @@ def read_line(
     operations: tuple[str, ...],
     *,
     framed: bool = False,
+    answers: bool = True,
 ) -> Step:
     """Make a step.
 
@@ -105,19 +115,21 @@ def read_line(
         play: what its own options come to.
         operations: the only ones that it means something to; none is all.
         framed: whether it means something to streams in frames alone.
+        answers: whether it may have an answer: what is refused has none.
 
     Raises:
         ConfigurationError: an option whose value cannot be used.
         TypeError: an option that does not exist.
     """
     given = dict(options)
+    known = tuple(AnswerOptions.__annotations__) if answers else _BARE
+    for option in given:
+        if option not in known:
+            raise TypeError(f"{name}() has no option {option}{suggest(option, (*known, *said))}")
     shown = ", ".join(f"{key}={show_value(key, value)}" for key, value in {**said, **given}.items())
     on, operation = given.pop("on", None), given.pop("operation", None)
     times, optional = given.pop("times", 1), given.pop("optional", False)
     pace = given.pop("pace", None)
-    unknown = given.keys() - AnswerOptions.__annotations__
-    if unknown:
-        raise TypeError(f"{name}() has no option {', '.join(sorted(unknown))}")
     _check_test(on)
     if operation is not None:
         operations = _find_operation(name, operation, operations)
@@ -128,26 +140,25 @@ def read_line(
     if content is not None:
         changes["content"] = content
     if pace is not None:
-        changes["delays"] = (0.0, pace) if isinstance(pace, int | float) else tuple(pace)
+        changes["delays"] = _read_pace(name, pace, play)
     return Step(
         words=f"{name}({shown})",
         place=_find_place(),
         match=Match(on, operations, framed),
         play=attrs.evolve(play, **changes),
         times=times,
-        optional=optional,
+        optional=check_flag("optional", optional),
     )
 
 
-def check_count(name: str, value: Any, least: int) -> int:  # noqa: ANN401 - what a script has
-    """Give a number back.
-
-    Raises:
-        ConfigurationError: it is no int, or less than `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} must be an int of {least} or more, not {value!r}")
-    return value
+def _read_pace(name: str, pace: object, play: Play) -> tuple[float, ...]:
+    if play.delays:
+        raise ConfigurationError(f"pace and {name}: each says when parts come")
+    if not isinstance(pace, list | tuple):
+        return (0.0, check_seconds("pace", pace))
+    if not pace:
+        raise ConfigurationError("pace must be seconds, or a list of them, not an empty one")
+    return tuple(check_seconds("pace", delay) for delay in pace)
 
 
 def _check_test(test: object) -> None:
@@ -162,7 +173,7 @@ def _check_test(test: object) -> None:
 
 def _find_operation(name: str, operation: str, possible: tuple[str, ...]) -> tuple[str, ...]:
     known = {spell(known): known for known in OPERATIONS}
-    found = known.get(operation, operation)
+    found = known.get(operation, operation) if isinstance(operation, str) else ""
     if found not in OPERATIONS:
         raise ConfigurationError(f"operation must be {', '.join(OPERATIONS)}, not {operation!r}")
     if possible and found not in possible:
@@ -172,6 +183,8 @@ def _find_operation(name: str, operation: str, possible: tuple[str, ...]) -> tup
 
 def _find_place() -> str:
     """Say where the line stands that has called this package."""
+    if (place := PLACE.get()) is not None:
+        return place
     frame = sys._getframe()  # noqa: SLF001 - what `traceback` uses, without reading the source
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back

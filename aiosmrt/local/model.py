@@ -113,6 +113,8 @@ ResponseBody: TypeAlias = "JSONValue | bytes | Iterator[bytes | str] | AsyncIter
 
 
 def _check_header(_: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{attribute.name} must be a str, not {type(value).__qualname__}")
     if value is not None and re.search(r"[\r\n\0]", value):
         raise ValueError(f"{attribute.name} goes out as a header and contains CR, LF or NUL")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from aiosmrt.local.model import InvocationRequest
+from aiosmrt.local.words import suggest
 from aiosmrt.masking import mask_named
 from aiosmrt.plain_text import to_line
 
@@ -26,7 +27,8 @@ class ReceivedRequests(list[InvocationRequest]):
         """Give those whose members are equal to these, in the same order.
 
         Args:
-            members: of `InvocationRequest` by name, `json` and `text` among them.
+            members: of `InvocationRequest` by name, `json` and `text` among them; `headers` are
+                those that are to be there, among others.
 
         Raises:
             TypeError: a request has no such member.
@@ -59,19 +61,18 @@ class ReceivedRequests(list[InvocationRequest]):
         raise AssertionError("\n".join(lines) if self else f"not {wanted}: there was none at all")
 
 
-def check_members(names: Iterable[str]) -> None:
-    """Refuse names that no member has.
+def check_members(members: Mapping[str, object]) -> None:
+    """Refuse what no request can be asked for.
 
     Raises:
-        TypeError: with the name that was probably meant.
+        TypeError: a name that no member has, with the one that was probably meant; headers that are
+            not named.
     """
-    for name in names:
+    for name, wanted in members.items():
         if name not in MEMBERS:
-            import difflib  # noqa: PLC0415 - start-up time
-
-            near = difflib.get_close_matches(name, MEMBERS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"a request has no member {name!r}{hint}")
+            raise TypeError(f"a request has no member {name!r}{suggest(name, MEMBERS)}")
+        if name == "headers" and not isinstance(wanted, Mapping):
+            raise TypeError(f"headers are a dict of those to be there, not {wanted!r}")
 
 
 def explain_members(request: InvocationRequest, members: dict[str, object]) -> Iterable[str]:
@@ -82,8 +83,18 @@ def explain_members(request: InvocationRequest, members: dict[str, object]) -> I
         except ValueError:
             yield f"{name}: the body is not JSON"
             continue
-        if value != wanted:
+        if name == "headers" and isinstance(wanted, Mapping):
+            yield from _explain_headers(value, wanted)
+        elif value != wanted:
             yield f"{name} is {show_value(name, value)}, not {show_value(name, wanted)}"
+
+
+def _explain_headers(headers: Mapping[str, str], wanted: Mapping[str, object]) -> Iterable[str]:
+    """Say which of some headers are not there; what they hold may be secret."""
+    for name, value in wanted.items():
+        came = headers.get(name.lower())
+        if came != value:
+            yield f"the header {name} {'is not there' if came is None else 'has another value'}"
 
 
 def show_request(request: InvocationRequest) -> str:

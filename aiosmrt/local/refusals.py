@@ -15,20 +15,31 @@ from aiosmrt.errors import (
     ThrottlingException,
     ValidationError,
 )
+from aiosmrt.local.model import InvocationRequest, Model, ModelFailure
+from aiosmrt.local.steps import Page
+from aiosmrt.local.words import (
+    check_count,
+    check_header,
+    check_seconds,
+    check_status,
+    check_text,
+)
 
 __all__ = [
     "StreamCode",
     "make_dependency_failure",
     "make_expired_token",
+    "make_failing_model",
     "make_internal_failure",
     "make_internal_stream_failure",
     "make_invalid_request",
     "make_no_capacity",
     "make_not_ready",
+    "make_page",
+    "make_redirect",
     "make_stream_error",
     "make_throttling",
     "make_unavailable",
-    "write_page",
 ]
 
 StreamCode: TypeAlias = Literal["StreamBroken", "ModelInvocationTimeExceeded"]
@@ -48,8 +59,11 @@ _REASONS = {
 
 def make_throttling(retry_after: float | None) -> ServiceError:
     """Refuse for the rate; the code is in the header alone, as AWS has it."""
-    # Milliseconds: retry specification 2.1 of the SDKs.
-    headers = {} if retry_after is None else {"x-amz-retry-after": f"{retry_after * 1000:.0f}"}
+    headers = {}
+    if retry_after is not None:
+        # Milliseconds: retry specification 2.1 of the SDKs.
+        told = check_seconds("retry_after", retry_after) * 1000
+        headers["x-amz-retry-after"] = f"{told:.0f}"
     return ThrottlingException("", status=400, headers=headers, fields={"message": None})
 
 
@@ -86,7 +100,7 @@ def make_no_capacity() -> ServiceError:
 
 def make_invalid_request(message: str) -> ServiceError:
     """Refuse an invalid request."""
-    return ValidationError(message, status=400)
+    return ValidationError(check_text("message", message), status=400)
 
 
 def make_expired_token() -> ServiceError:
@@ -97,18 +111,38 @@ def make_expired_token() -> ServiceError:
 
 def make_stream_error(code: StreamCode, message: str) -> ServiceError:
     """Fail with the model, in a stream."""
-    return ModelStreamError(message, fields={"ErrorCode": code})
+    said = check_text("message", message)
+    return ModelStreamError(said, fields={"ErrorCode": check_text("code", code)})
 
 
 def make_internal_stream_failure(message: str) -> ServiceError:
     """Fail with the service, in a stream."""
-    return InternalStreamFailure(message)
+    return InternalStreamFailure(check_text("message", message))
 
 
-def write_page(status: int) -> bytes:
-    """Write the page that a proxy answers with where the service does not."""
-    title = f"{status} {_REASONS.get(status, 'Error')}"
-    return (
+def make_failing_model(status: int, message: str) -> Model:
+    """Make a model that fails; the status 0 is a container that gives no answer at all."""
+    if check_count("status", status, 0) != 0:
+        check_status(status, 300)
+    check_text("message", message)
+
+    def fail(_: InvocationRequest) -> None:
+        raise ModelFailure(status, message)
+
+    return fail
+
+
+def make_page(status: int) -> Page:
+    """Make the page that a proxy answers with where the service does not."""
+    title = f"{check_status(status, 200)} {_REASONS.get(status, 'Error')}"
+    body = (
         f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1>"
         "</center>\r\n</body>\r\n</html>\r\n"
-    ).encode()
+    )
+    return Page(status, {"Content-Type": "text/html", "Server": "nginx"}, body.encode())
+
+
+def make_redirect(location: str, status: int) -> Page:
+    """Make a redirect."""
+    headers = {"Location": check_header("location", location)}
+    return Page(check_status(status, 300, 399), headers, b"")

@@ -21,25 +21,27 @@ from aiosmrt.local.faults import (
     StreamFailure,
     find_position,
 )
-from aiosmrt.local.line import AnswerOptions, StepOptions, check_count, read_line
-from aiosmrt.local.model import InvocationRequest, ModelFailure
+from aiosmrt.local.line import AnswerOptions, StepOptions, read_line
 from aiosmrt.local.recording import Recorder
 from aiosmrt.local.refusals import (
     StreamCode,
     make_dependency_failure,
     make_expired_token,
+    make_failing_model,
     make_internal_failure,
     make_internal_stream_failure,
     make_invalid_request,
     make_no_capacity,
     make_not_ready,
+    make_page,
+    make_redirect,
     make_stream_error,
     make_throttling,
     make_unavailable,
-    write_page,
 )
 from aiosmrt.local.script_file import follow_script
-from aiosmrt.local.steps import Page, Play, Steps
+from aiosmrt.local.steps import Play, Steps
+from aiosmrt.local.words import check_count, check_seconds
 
 __all__ = ["Script"]
 
@@ -73,12 +75,22 @@ class Script:
             TypeError: an option that does not exist.
         """
         contents = [name for name in CONTENTS if name in options]
-        if error is None and not contents:
+        if (
+            error is None
+            and not contents
+            and options.keys() <= AnswerOptions.__annotations__.keys()
+        ):
             raise ConfigurationError(f"an answer needs a content: {', '.join(CONTENTS)} or error")
         if error is not None and contents:
             raise ConfigurationError(f"error and {contents[0]}: an answer has one content")
         if error is not None:
-            self._add("answer", {"error": error}, options, Play(refusal=error))
+            if not isinstance(error, ServiceError):
+                raise ConfigurationError(
+                    "error must be a service error, such as aiosmrt.ThrottlingException('slow "
+                    f"down'), not {error!r}"
+                )
+            said = {"error": error}
+            self._add("answer", said, options, Play(refusal=error), answers=False)
         else:
             self._add("answer", {}, options)
 
@@ -96,23 +108,26 @@ class Script:
             retry_after: seconds that the answer asks for, in `x-amz-retry-after`.
             options: the fields of `StepOptions`.
         """
-        self._refuse("throttle", times, make_throttling(retry_after), options)
+        said = {} if retry_after is None else {"retry_after": retry_after}
+        self._deny("throttle", said, times, options, Play(refusal=make_throttling(retry_after)))
 
     def not_ready(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
         """Refuse for a model that is being loaded: ModelNotReadyException, HTTP 429."""
-        self._refuse("not_ready", times, make_not_ready(), options)
+        self._deny("not_ready", {}, times, options, Play(refusal=make_not_ready()))
 
     def unavailable(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
         """Refuse for the service: ServiceUnavailable, HTTP 503; nothing ran."""
-        self._refuse("unavailable", times, make_unavailable(), options)
+        self._deny("unavailable", {}, times, options, Play(refusal=make_unavailable()))
 
     def internal_failure(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
         """Fail in the service: InternalFailure, HTTP 500; the model may have run."""
-        self._refuse("internal_failure", times, make_internal_failure(), options)
+        self._deny("internal_failure", {}, times, options, Play(refusal=make_internal_failure()))
 
     def dependency_failure(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
         """Fail before the model: InternalDependencyException, HTTP 530."""
-        self._refuse("dependency_failure", times, make_dependency_failure(), options)
+        self._deny(
+            "dependency_failure", {}, times, options, Play(refusal=make_dependency_failure())
+        )
 
     def validation_error(
         self,
@@ -121,12 +136,12 @@ class Script:
         **options: Unpack[StepOptions],
     ) -> None:
         """Refuse an invalid request: ValidationError, HTTP 400."""
-        error = make_invalid_request(message)
-        self._refuse("validation_error", times, error, options)
+        play = Play(refusal=make_invalid_request(message))
+        self._deny("validation_error", {"message": message}, times, options, play)
 
     def expired_token(self, times: int | None = 1, **options: Unpack[StepOptions]) -> None:
         """Refuse keys that have ended: ExpiredTokenException, HTTP 403."""
-        self._refuse("expired_token", times, make_expired_token(), options)
+        self._deny("expired_token", {}, times, options, Play(refusal=make_expired_token()))
 
     def no_capacity(
         self, seconds: float, times: int | None = None, **options: Unpack[StepOptions]
@@ -138,11 +153,8 @@ class Script:
             times: how many requests at most.
             options: the fields of `StepOptions`.
         """
-        error = make_no_capacity()
-        said = {"seconds": seconds}
-        self._add(
-            "no_capacity", said, {**options, "times": times}, Play(refusal=error), seconds=seconds
-        )
+        said, play = {"seconds": seconds}, Play(refusal=make_no_capacity())
+        self._deny("no_capacity", said, times, options, play, seconds=seconds)
 
     def model_error(
         self,
@@ -159,20 +171,15 @@ class Script:
             times: how many requests; `None` is any number.
             options: the fields of `StepOptions`.
         """
-
-        def fail(_: InvocationRequest) -> None:
-            raise ModelFailure(status, message)
-
         said = {"status": status, "message": message}
-        self._add("model_error", said, {**options, "times": times}, Play(content=fail))
+        play = Play(content=make_failing_model(status, message))
+        self._deny("model_error", said, times, options, play)
 
     def proxy_page(
         self, status: int = 502, times: int | None = 1, **options: Unpack[StepOptions]
     ) -> None:
         """Answer with the HTML page of a proxy that cannot reach the service."""
-        headers = {"Content-Type": "text/html", "Server": "nginx"}
-        page = Page(status, headers, write_page(status))
-        self._add("proxy_page", {"status": status}, {**options, "times": times}, Play(page=page))
+        self._deny("proxy_page", {"status": status}, times, options, Play(page=make_page(status)))
 
     def redirect(
         self,
@@ -182,9 +189,8 @@ class Script:
         **options: Unpack[StepOptions],
     ) -> None:
         """Answer with a redirect, which the service never does."""
-        page = Page(status, {"Location": location}, b"")
-        said = {"location": location, "status": status}
-        self._add("redirect", said, {**options, "times": times}, Play(page=page))
+        said, page = {"location": location, "status": status}, make_redirect(location, status)
+        self._deny("redirect", said, times, options, Play(page=page))
 
     def hang(
         self, at: str = "head", seconds: float | None = None, **options: Unpack[AnswerOptions]
@@ -211,7 +217,8 @@ class Script:
             self._add("hang", said, options, Play(fault=Hang(find_position(at))))
         else:
             waits = max(0, find_position(at) - 1) * (0.0,)
-            self._add("hang", said, {"pace": (*waits, seconds, 0.0), **options})
+            play = Play(delays=(*waits, check_seconds("seconds", seconds), 0.0))
+            self._add("hang", said, options, play)
 
     def reset(self, at: str = "head", **options: Unpack[AnswerOptions]) -> None:
         """Reset the connection (RST).
@@ -228,7 +235,9 @@ class Script:
             self._add("reset", {"at": at}, options, Play(connection="reset"))
             return
         fault = Reset(find_position(at))
-        self._add("reset", {"at": at}, options, Play(fault=fault), operations=_DIRECT)
+        # At the head it is a connection's, whatever was asked for on it.
+        operations = () if at == "head" else _DIRECT
+        self._add("reset", {"at": at}, options, Play(fault=fault), operations=operations)
 
     def cut(
         self, after: int = 0, inside: Inside | None = None, **options: Unpack[AnswerOptions]
@@ -305,7 +314,8 @@ class Script:
 
     def slow(self, seconds: float, **options: Unpack[AnswerOptions]) -> None:
         """Take so many seconds before the answer's head, and before each part after the first."""
-        self._add("slow", {"seconds": seconds}, {"pace": (seconds,), **options})
+        play = Play(delays=(check_seconds("seconds", seconds),))
+        self._add("slow", {"seconds": seconds}, options, play)
 
     def split(self, bytes: int = 1, **options: Unpack[AnswerOptions]) -> None:  # noqa: A002 - a unit
         """Give parts of so many bytes, whatever they part: lines, characters, documents."""
@@ -317,7 +327,7 @@ class Script:
 
         Signatures are judged by it, and `Date` shows it: 300 seconds are too many.
         """
-        self._steps.clock_offset = float(offset)
+        self._steps.clock_offset = check_seconds("offset", offset, -(10**9))
 
     def follow(self, path: str | os.PathLike[str]) -> None:
         """Take the steps of a file behind those that there are.
@@ -365,10 +375,18 @@ class Script:
         if complaint:
             raise AssertionError(complaint)
 
-    def _refuse(
-        self, name: str, times: int | None, error: ServiceError, options: StepOptions
+    def _deny(
+        self,
+        name: str,
+        said: Mapping[str, object],
+        times: int | None,
+        options: StepOptions,
+        play: Play,
+        *,
+        seconds: float | None = None,
     ) -> None:
-        self._add(name, {"times": times}, {**options, "times": times}, Play(refusal=error))
+        given = {**options, "times": times}
+        self._add(name, said, given, play, seconds=seconds, answers=False)
 
     def _add(
         self,
@@ -380,8 +398,11 @@ class Script:
         seconds: float | None = None,
         operations: tuple[str, ...] = (),
         framed: bool = False,
+        answers: bool = True,
     ) -> None:
-        step = read_line(name, said, options, play, operations, framed=framed)
+        if seconds is not None:
+            check_seconds("seconds", seconds)
+        step = read_line(name, said, options, play, operations, framed=framed, answers=answers)
         self._steps.add(attrs.evolve(step, seconds=seconds))
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 import json
 import runpy
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aiosmrt.errors import AiosmrtError, ConfigurationError, ServiceError
+from aiosmrt.local.line import PLACE
 from aiosmrt.local.model import load_model
+from aiosmrt.local.words import check_status, check_text, suggest
 
 __all__ = ["LINES", "follow_script"]
 
@@ -22,6 +26,8 @@ LINES = (
     *("split", "clock"),
 )
 """The words that a step can be: methods of `Script`."""
+
+_ERROR = {"code": "InternalFailure", "message": "", "status": 500}
 
 
 def follow_script(script: object, path: Path) -> None:
@@ -43,50 +49,63 @@ def follow_script(script: object, path: Path) -> None:
     if path.suffix == ".py":
         _run_python(script, path)
         return
-    steps = _read_steps(path)
-    for number, step in enumerate(steps, 1):
+    for place, step in _read_steps(path):
+        reading = PLACE.set(f"{path.name}, {place}")
         try:
             _take_step(script, step)
         except (AiosmrtError, TypeError, ValueError) as error:
-            raise ConfigurationError(f"{path}, step {number}: {error}") from error
+            raise ConfigurationError(f"{path}, {place}: {error}") from error
+        finally:
+            PLACE.reset(reading)
 
 
 def _run_python(script: object, path: Path) -> None:
     try:
         function = runpy.run_path(str(path)).get("script")
+        if callable(function) and not inspect.iscoroutinefunction(function):
+            function(script)
+            return
     except Exception as error:
-        raise ConfigurationError(f"{path}: {type(error).__name__}: {error}") from error
-    if not callable(function):
-        raise ConfigurationError(f"{path} has no function script(endpoint)")
-    function(script)
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        place = f"{path}, line {lines[-1]}" if lines else str(path)
+        kind = "" if isinstance(error, AiosmrtError) else f"{type(error).__name__}: "
+        raise ConfigurationError(f"{place}: {kind}{error}") from error
+    raise ConfigurationError(f"{path} has no function script(endpoint), which is not async")
 
 
-def _read_steps(path: Path) -> list[object]:
+def _read_steps(path: Path) -> list[tuple[str, object]]:
+    """Give the steps, each with its place in the file."""
+    lines: Sequence[int] = ()
     try:
         text = path.read_text(encoding="utf-8")
-        steps = json.loads(text) if path.suffix == ".json" else _import_yaml(path)(text)
+        if path.suffix == ".json":
+            steps = json.loads(text)
+        else:
+            steps, lines = _load_yaml(path, text)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     if not isinstance(steps, list):
         raise ConfigurationError(f"{path} is no list of steps, but a {type(steps).__name__}")
-    return steps
+    places = [f"line {line}" for line in lines] or [f"step {n + 1}" for n in range(len(steps))]
+    return list(zip(places, steps, strict=True))
 
 
-def _import_yaml(path: Path) -> Callable[[str], object]:
+def _load_yaml(path: Path, text: str) -> tuple[object, list[int]]:
+    """Give what the file says, and the lines in which its steps begin."""
     try:
         import yaml  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigurationError(
             f"{path}: YAML needs the extra aiosmrt[yaml]; a file that ends in .json needs none"
         ) from None
-
-    def load(text: str) -> object:
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(error) from error
-
-    return load
+    try:
+        root = yaml.compose(text, yaml.SafeLoader)
+        steps = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).replace('in "<unicode string>", ', "in ")) from error
+    begins = root.value if isinstance(steps, list) else ()
+    return steps, [step.start_mark.line + 1 for step in begins]
 
 
 def _take_step(script: object, step: object) -> None:
@@ -96,11 +115,7 @@ def _take_step(script: object, step: object) -> None:
         raise ConfigurationError(f"a step is one word with its options, not {step!r}")
     [(word, said)] = step.items()
     if word not in LINES:
-        import difflib  # noqa: PLC0415 - start-up time
-
-        near = difflib.get_close_matches(str(word), LINES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigurationError(f"there is no step {word!r}{hint}")
+        raise ConfigurationError(f"there is no step {word!r}{suggest(word, LINES)}")
     line = getattr(script, word)
     if said is None:
         line()
@@ -108,6 +123,8 @@ def _take_step(script: object, step: object) -> None:
         # YAML 1.1 has `on` for true.
         named = {"on" if name is True else str(name): value for name, value in said.items()}
         line(**{name: _read_option(name, value) for name, value in named.items()})
+    elif word == "answer":
+        raise ConfigurationError(f"an answer says what it is, as in {{text: {said!r}}}")
     else:
         line(said)
 
@@ -116,16 +133,23 @@ def _read_option(name: str, value: Any) -> object:  # noqa: ANN401 - whatever a 
     if name == "model":
         return load_model(value)
     if name == "error":
-        return ServiceError(
-            str(value.get("message", "")),
-            code=str(value.get("code", "InternalFailure")),
-            status=int(value.get("status", 500)),
-        )
-    if name == "stream":
+        return _read_error(value)
+    if name == "stream" and isinstance(value, list):
         return [_unpack(part) for part in value]
     if name == "on" and isinstance(value, Mapping):
         return {member: _unpack(wanted) for member, wanted in value.items()}
     return _unpack(value)
+
+
+def _read_error(value: object) -> ServiceError:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"error has code, message and status, and is not {value!r}")
+    for name in value:
+        if name not in _ERROR:
+            raise ConfigurationError(f"error has no {name!r}{suggest(name, _ERROR)}")
+    said = {**_ERROR, **value}
+    code, message = check_text("code", said["code"]), check_text("message", said["message"])
+    return ServiceError(message, code=code, status=check_status(said["status"], 400))
 
 
 def _unpack(value: object) -> object:

@@ -99,6 +99,24 @@ async def test_a_step_is_for_requests_that_match(stage: Stage, on: Any) -> None:
     assert found.text() == "found"
 
 
+async def test_headers_that_are_asked_for_are_among_others(stage: Stage) -> None:
+    stage.endpoint.answer(text="tenant", on={"headers": {"X-Tenant": "one"}})
+    stage.endpoint.answer(text="other", times=None)
+    client = stage.client.with_options(headers={"x-tenant": "two"})
+    assert (await client.invoke_endpoint(endpoint_name="e", body=b"x")).text() == "other"
+    client = stage.client.with_options(headers={"x-tenant": "one"})
+    assert (await client.invoke_endpoint(endpoint_name="e", body=b"x")).text() == "tenant"
+    requests = stage.endpoint.requests
+    assert requests.only(headers={"X-Tenant": "one"}) is requests[1]
+    wanted = {"X-Tenant": "three", "X-Mine": "y"}
+    with pytest.raises(AssertionError) as caught:
+        requests.only(headers=wanted)
+    assert "the header X-Tenant has another value\n    the header X-Mine is not" in str(
+        caught.value
+    )
+    assert "two" not in str(caught.value)
+
+
 async def test_a_step_can_be_for_one_operation(stage: Stage) -> None:
     stage.endpoint.answer(text="whole", operation="InvokeEndpoint")
     stage.endpoint.answer(text="streamed", operation="invoke_endpoint_with_response_stream")
@@ -154,6 +172,15 @@ async def test_a_chat_message_may_call_tools(stage: Stage) -> None:
     assert deltas[2]["delta"] == {"tool_calls": [{"index": 0, **call}]}
     assert deltas[-1]["finish_reason"] == "tool_calls"
     assert events[-2] == b"data: [DONE]"
+
+
+async def test_a_chat_message_may_have_more_than_its_text(stage: Stage) -> None:
+    stage.endpoint.answer(chat={"content": "so it is", "reasoning_content": "let me think"})
+    opening = stage.client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x")
+    async with opening as stream:
+        chunks = [chunk async for chunk in stream.iter_chat()]
+    assert "".join(chunk.reasoning or "" for chunk in chunks) == "let me think"
+    assert "".join(chunk.text or "" for chunk in chunks) == "so it is"
 
 
 async def test_what_is_said_beside_a_content(stage: Stage) -> None:
@@ -365,7 +392,7 @@ async def test_a_step_can_be_said_from_any_thread(stage: Stage) -> None:
         (lambda e: e.answer(), ConfigurationError, "an answer needs a content"),
         (lambda e: e.answer(json=1, text="x"), ConfigurationError, "json and text"),
         (lambda e: e.answer(error=ACCESS_DENIED, text="x"), ConfigurationError, "error and text"),
-        (lambda e: e.answer(text=b"x"), ConfigurationError, "text must be str"),
+        (lambda e: e.answer(text=b"x"), ConfigurationError, "text must be a str"),
         (lambda e: e.answer(body="x"), ConfigurationError, "body must be bytes"),
         (lambda e: e.answer(stream="abc"), ConfigurationError, "stream is a list"),
         (lambda e: e.answer(events=b"abc"), ConfigurationError, "events is a list"),
@@ -378,6 +405,48 @@ async def test_a_step_can_be_said_from_any_thread(stage: Stage) -> None:
         (lambda e: e.answer(model=str, content_type="x"), ConfigurationError, "ModelResponse"),
         (lambda e: e.cut(content_type="x"), ConfigurationError, "no content to go with it"),
         (lambda e: e.answer(json=1, colour=2), TypeError, "no option colour"),
+        (lambda e: e.answer(txt="a"), TypeError, "no option txt; did you mean 'text'"),
+        (lambda e: e.cut(afer=2), TypeError, "no option afer; did you mean 'after'"),
+        (lambda e: e.throttle(text="x"), TypeError, "throttle.. has no option text"),
+        (lambda e: e.throttle(pace=1), TypeError, "throttle.. has no option pace"),
+        (lambda e: e.model_error(json=1), TypeError, "model_error.. has no option json"),
+        (lambda e: e.answer(json={1}), ConfigurationError, "json cannot be written"),
+        (lambda e: e.answer(stream=5), ConfigurationError, "stream cannot be written"),
+        (lambda e: e.answer(stream=["\ud800"]), ConfigurationError, "a part holds half of a"),
+        (lambda e: e.answer(stream={"a": 1}), ConfigurationError, "stream is a list"),
+        (lambda e: e.answer(text="\ud800"), ConfigurationError, "text holds half of a"),
+        (lambda e: e.answer(events=["\ud800"]), ConfigurationError, "events cannot be written"),
+        (lambda e: e.answer(chat=5), ConfigurationError, "chat must be a str or a message"),
+        (lambda e: e.answer(chat={"content": 5}), ConfigurationError, "content must be a str"),
+        (lambda e: e.answer(json=1, custom_attributes=5), TypeError, "must be a str, not int"),
+        (lambda e: e.answer(json=1, optional="no"), ConfigurationError, "optional must be True or"),
+        (lambda e: e.answer(json=1, pace=-1), ConfigurationError, "pace must be 0 to"),
+        (lambda e: e.answer(json=1, pace="a"), ConfigurationError, "pace must be a number of sec"),
+        (lambda e: e.answer(json=1, pace=[]), ConfigurationError, "not an empty one"),
+        (lambda e: e.answer(json=1, pace=[1, None]), ConfigurationError, "pace must be a number"),
+        (lambda e: e.answer(error=ValueError()), ConfigurationError, "error must be a service err"),
+        (lambda e: e.answer(json=1, operation=["a"]), ConfigurationError, "operation must be"),
+        (lambda e: e.answer(json=1, on={5: 1}), TypeError, "no member 5"),
+        (lambda e: e.answer(json=1, on={"headers": "a"}), TypeError, "headers are a dict"),
+        (lambda e: e.throttle(retry_after=-1), ConfigurationError, "retry_after must be 0 to"),
+        (lambda e: e.no_capacity("x"), ConfigurationError, "seconds must be a number"),
+        (lambda e: e.model_error(200), ConfigurationError, "status must be an int from 300"),
+        (lambda e: e.model_error(500, None), ConfigurationError, "message must be a str"),
+        (lambda e: e.validation_error(2), ConfigurationError, "message must be a str"),
+        (lambda e: e.stream_error(message=5), ConfigurationError, "message must be a str"),
+        (lambda e: e.stream_error(code=5), ConfigurationError, "code must be a str"),
+        (lambda e: e.internal_stream_failure(message=5), ConfigurationError, "message must be"),
+        (lambda e: e.hang(None), ConfigurationError, "at must be"),
+        (lambda e: e.hang(seconds="x"), ConfigurationError, "seconds must be a number"),
+        (lambda e: e.hang("connect", seconds=-1), ConfigurationError, "seconds must be 0 to"),
+        (lambda e: e.hang(seconds=1, pace=1), ConfigurationError, "pace and hang"),
+        (lambda e: e.slow(float("nan")), ConfigurationError, "seconds must be a number"),
+        (lambda e: e.slow(1, pace=1), ConfigurationError, "pace and slow"),
+        (lambda e: e.proxy_page(0), ConfigurationError, "status must be an int from 200"),
+        (lambda e: e.redirect("a\r\nb"), ConfigurationError, "location goes out as a header"),
+        (lambda e: e.redirect(status=200), ConfigurationError, "status must be an int from 300"),
+        (lambda e: e.clock("x"), ConfigurationError, "offset must be a number"),
+        (lambda e: e.clock(1e18), ConfigurationError, "offset must be -1000000000 to"),
         (lambda e: e.answer(json=1, on=3), ConfigurationError, "on must be"),
         (lambda e: e.answer(json=1, on={"endpoint": "e"}), TypeError, "mean 'endpoint_name'"),
         (lambda e: e.answer(json=1, operation="Invoke"), ConfigurationError, "operation must be"),

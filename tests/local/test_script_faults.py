@@ -255,6 +255,26 @@ async def test_a_whole_answer_that_hangs(endpoint: LocalEndpoint, at: str) -> No
     assert isinstance(await _invoke(endpoint, timeout=limits), kind)
 
 
+async def test_a_fault_leaves_the_content_type_alone(endpoint: LocalEndpoint) -> None:
+    async with endpoint.client() as client:
+        endpoint.split(2, text="abc")
+        endpoint.stream_error(1, text="abc")
+        for ending in (contextlib.nullcontext(), pytest.raises(aiosmrt.ModelStreamError)):
+            opening = client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x")
+            with ending:
+                async with opening as stream:
+                    assert stream.content_type == "text/plain; charset=utf-8"
+                    await stream.read()
+
+
+async def test_a_connection_is_reset_whatever_was_asked_for(endpoint: LocalEndpoint) -> None:
+    endpoint.reset()
+    async with endpoint.client() as client:
+        with pytest.raises(aiosmrt.ConnectionLost) as caught:
+            await client.invoke_endpoint_async(endpoint_name="e", body=b"x")
+    assert caught.value.may_have_run
+
+
 async def test_parts_may_end_anywhere(endpoint: LocalEndpoint) -> None:
     endpoint.split(2, stream=PARTS)
     parts, error = await _stream(endpoint)

@@ -55,6 +55,18 @@ async def test_a_script_can_be_yaml_or_json(tmp_path: Path) -> None:
     await _take_all(other)
 
 
+def test_a_step_of_a_file_says_where_it_stands(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    path = tmp_path / "script.yaml"
+    path.write_text("- throttle: 2\n\n- answer: {text: a}\n")
+    endpoint = LocalEndpoint()
+    endpoint.follow(path)
+    with pytest.raises(AssertionError) as caught:
+        endpoint.assert_complete()
+    assert "throttle(times=2) (script.yaml, line 1)" in str(caught.value)
+    assert "answer(text='a') (script.yaml, line 3)" in str(caught.value)
+
+
 @pytest.mark.asyncio
 async def test_a_script_can_be_python(tmp_path: Path) -> None:
     path = tmp_path / "script.py"
@@ -88,7 +100,14 @@ def test_every_step_can_be_written_in_a_file() -> None:
         ("s.yaml", "- a: [", "cannot be read"),
         ("s.json", "{}", "is no list of steps, but a dict"),
         ("s.json", '["throttle", {"thottle": 2}]', "step 2: there is no step 'thottle'; did you"),
-        ("s.json", '[{"throttle": {"tims": 2}}]', "step 1: throttle() has no option tims"),
+        ("s.json", '[{"throttle": {"tims": 2}}]', "step 1: throttle() has no option tims; did you"),
+        ("s.yaml", "- throttle\n\n- thottle: 2\n", "s.yaml, line 3: there is no step 'thottle'"),
+        ("s.yaml", "- throttle: [\n", "line 2, column 1"),
+        ("s.json", '[{"answer": "hello"}]', "an answer says what it is, as in {text: 'hello'}"),
+        ("s.json", '[{"answer": {"stream": "abc"}}]', "stream is a list of parts"),
+        ("s.json", '[{"answer": {"error": "throttle"}}]', "error has code, message and status"),
+        ("s.json", '[{"answer": {"error": {"cod": "a"}}}]', "no 'cod'; did you mean 'code'?"),
+        ("s.json", '[{"answer": {"error": {"status": "a"}}}]', "status must be an int from 400"),
         ("s.json", '[{"cut": {"inside": "x"}}]', "step 1: inside must be"),
         ("s.json", '[{"a": 1, "b": 2}]', "step 1: a step is one word"),
         ("s.json", '[{"answer": {"body": {"base64": "?"}}}]', "step 1: base64"),
@@ -96,6 +115,9 @@ def test_every_step_can_be_written_in_a_file() -> None:
         ("s.json", '[{"follow": "s.json"}]', "no step 'follow'"),
         ("s.py", "1/0", "ZeroDivisionError"),
         ("s.py", "x = 1", "no function script(endpoint)"),
+        ("s.py", "async def script(endpoint): ...", "which is not async"),
+        ("s.py", "def script(e):\n    e.throttle(0)\n", "s.py, line 2: times must be an int"),
+        ("s.py", "def script(e):\n    other\n", "s.py, line 2: NameError: name 'other'"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told_with_its_place(
