@@ -79,6 +79,7 @@ class StatefulSession:
         )
         self._turns = Turns(self.endpoint_name)
         self._streams: weakref.WeakSet[ResponseStream] = weakref.WeakSet()
+        self._is_over = asyncio.Event()
         self._closed = False
 
     @property
@@ -209,15 +210,23 @@ class StatefulSession:
         Streams that are still open are closed before, and of calls in order the one under way is
         waited for. It takes `close_timeout` seconds at most, after a cancellation, too, and never
         fails: what goes wrong is a warning in the log, and the session then ends at its time. Later
-        calls raise `ClientClosed`.
+        calls raise `ClientClosed`. Who closes it meanwhile waits for that, too, since what comes
+        behind may be the end of the client.
         """
         if self._closed:
+            await self._is_over.wait()
             return
         self._closed = True
-        for stream in tuple(self._streams):
-            await stream.aclose()
-        if self._lifetime.closing is None:
-            return
+        try:
+            for stream in tuple(self._streams):
+                await stream.aclose()
+            if self._lifetime.closing is not None:
+                await self._close()
+        finally:
+            self._is_over.set()
+
+    async def _close(self) -> None:
+        """Have the container close the session, in its turn."""
         turn, problem = Turn(self._turns), ""
         try:
             async with asyncio.timeout(self._close_timeout):

@@ -724,6 +724,32 @@ async def test_a_call_under_way_ends_before_it_is_closed(client: Client, memory:
     assert memory.seen[-1] == ("s0", _CLOSED)
 
 
+async def test_who_closes_it_meanwhile_waits_until_it_is_closed(
+    client: Client, memory: Memory
+) -> None:
+    """The end of a program and a signal of its user, say; the client is closed behind."""
+    closes, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(body: str) -> None:
+        if body == _CLOSED:
+            closes.set()
+            await go_on.wait()
+
+    memory.before = wait
+    session = client.session(endpoint_name="e", close_body=CLOSE, close_timeout=60)
+    await _tell(session, "one")
+    first = asyncio.create_task(session.aclose())
+    await closes.wait()
+    second = asyncio.create_task(session.aclose())
+    await asyncio.sleep(0.01)
+    assert not second.done()
+    go_on.set()
+    await second
+    assert first.done()
+    await first
+    await session.aclose()
+
+
 async def test_a_session_that_is_never_closed_warns(client: Client) -> None:
     session = client.session(endpoint_name="e", close_body=CLOSE)
     await _tell(session, "one")
