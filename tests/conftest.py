@@ -77,10 +77,15 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing of the machine's own AWS settings, proxies or CA bundle reaches a test."""
+    """Nothing of the machine's own AWS settings, proxies or CA bundle reaches a test.
+
+    Nor do settings of Python's by which a process writes otherwise, or compiles all anew.
+    """
     for name in os.environ:
         if name.startswith("AWS_") or name.lower().endswith(("_proxy", "_ca_bundle")):
             monkeypatch.delenv(name)
+    for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
+        monkeypatch.delenv(name, raising=False)
     folder = tmp_path_factory.getbasetemp()  # one for each test would take its time
     monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "no-credentials"))
