@@ -229,7 +229,9 @@ def open_store(
     there = [name for name in names if os.path.lexists(name)]
     if not resume:
         files.refuse_existing()
-    if files.output in there and files.journal not in there:
+    # A journal has its first line before there is an output.
+    has_journal = files.journal in there and os.path.getsize(files.journal) > 0  # noqa: PTH202 - as above
+    if files.output in there and not has_journal:
         raise ParameterError(
             f"{files.output} has no journal ({files.journal}), so that nothing is known of the run "
             "that has made it: choose another output"

@@ -234,6 +234,10 @@ class _Run:
         if store is not None and store.lost:
             lost = count(len(store.lost), "row")
             warn(f"{lost} in flight when the last run was stopped: asked again, may run twice")
+        if store is not None and store.damaged:
+            lines = f"{count(store.damaged, 'line')} of {store.files.journal}"
+            are = "is" if store.damaged == 1 else "are"
+            warn(f"{lines} {are} damaged: more rows may run twice than is told")
         fault = await self._carry_out(job, client)
         return await self._conclude(job, rows, store, fault)
 

@@ -169,6 +169,10 @@ def test_an_output_without_its_journal_and_a_journal_without_its_output(stopped:
         _open(stopped)
     assert output.read_bytes() == kept
     assert not journal.exists()
+    journal.touch()
+    with pytest.raises(ParameterError, match=r"out\.jsonl has no journal"):
+        _open(stopped)
+    assert output.read_bytes() == kept
 
 
 def test_a_folder_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:

@@ -210,6 +210,10 @@ def test_a_run_that_is_done_has_nothing_left_to_do(
     before = Path("out.jsonl").read_bytes()
     assert run(*FILES, "--resume") == (0, "aiosmrt: 1 of 1 rows done\n")
     assert Path("out.jsonl").read_bytes() == before
+    with Path("out.jsonl.journal").open("ab") as journal:
+        journal.write(b"\0\0\0\n")
+    status, said = run(*FILES, "--resume")
+    assert (status, "1 line of out.jsonl.journal is damaged: more rows may" in said) == (0, True)
     assert endpoint.count()["once"] == 1
 
 
