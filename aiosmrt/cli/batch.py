@@ -39,12 +39,13 @@ from aiosmrt.cli.batch_arguments import choose_bound, find_longest_wait, fix_par
 from aiosmrt.cli.batch_ending import describe_fault, summarize, tell_fault
 from aiosmrt.cli.batch_input import is_read_once, keep_input, open_input
 from aiosmrt.cli.batch_places import check_place, refuse_overlaps
-from aiosmrt.cli.batch_progress import count, show_progress
+from aiosmrt.cli.batch_progress import Retries, count, show_progress
 from aiosmrt.cli.batch_stop import take_signals
 from aiosmrt.cli.terminal import complain, warn
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import AiosmrtError, ParameterError
+from aiosmrt.hooks import Hooks
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
 from aiosmrt.plain_text import to_line
 from aiosmrt.service import Operation, spell
@@ -131,6 +132,8 @@ class _Run:
             most = _MOST if self._bound == "auto" else self._bound
             options.setdefault("max_connections", max(_CONNECTIONS, most))
         self._figures = Figures()
+        self._retries = Retries()
+        options["hooks"] = Hooks(on_retry=self._retries.note)
         self._total: int | None = None
         self._signals = 0
         self._is_unwritten = False  # what stands beside the output
@@ -277,7 +280,7 @@ class _Run:
                 task.cancel()
 
         task = asyncio.create_task(job.run(begin))
-        showing = asyncio.create_task(show_progress(job, self._total))
+        showing = asyncio.create_task(show_progress(job, self._total, self._retries))
         try:
             with take_signals(react):
                 await asyncio.wait([task])

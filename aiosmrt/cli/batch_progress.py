@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
+import attrs
+
 from aiosmrt.batch_files import Figures, Job
 from aiosmrt.cli.terminal import warn
+from aiosmrt.hooks import OnRetry
 from aiosmrt.plain_text import to_line
 
-__all__ = ["Progress", "count", "describe_rows", "show_progress"]
+__all__ = ["Progress", "Retries", "count", "describe_rows", "show_progress"]
 
 _WINDOW: Final = 20.0  # seconds over which the rate is taken
 _LINE: Final = 10.0  # seconds between two lines in a log
@@ -23,16 +26,36 @@ _MINUTE: Final = 60
 _HOUR: Final = 3600
 
 
+@attrs.define
+class Retries:
+    """Attempts that have failed and are made again, also those of rows that are not done yet.
+
+    Attributes:
+        count: how many.
+        last: what the last one failed with.
+    """
+
+    count: int = 0
+    last: str = ""
+
+    def note(self, event: OnRetry) -> None:
+        """Take one more."""
+        self.count += 1
+        self.last = type(event.error).__name__
+
+
 class Progress:
     """Puts the state of a job into words.
 
     Args:
         job: which is looked at.
         total: rows of the input; `None` where nobody knows.
+        retries: of its calls.
     """
 
-    def __init__(self, job: Job, total: int | None) -> None:
+    def __init__(self, job: Job, total: int | None, retries: Retries) -> None:
         self.job = job
+        self._retries = retries
         self.total = total
         self._looks = collections.deque([(time.monotonic(), job.figures.done)])
 
@@ -55,8 +78,9 @@ class Progress:
         text = f"{rate:,.1f} rows/s, {len(job.under_way):,} in flight"
         if job.limit_reason:
             text += f" ({to_line(job.limit_reason)}: {job.limit:,})"
-        if job.figures.retries:
-            text += f", {job.figures.retries:,} retries"
+        if self._retries.count:
+            text += f", {self._retries.count:,} retries"
+            text += f" (the last after {self._retries.last})"
         if self.total is not None and rate:
             text += f", {_describe_time((self.total - job.figures.done) / rate)} left"
         return text
@@ -86,9 +110,9 @@ def _describe_time(seconds: float) -> str:
     return f"{seconds / _HOUR:.1f} h"
 
 
-async def show_progress(job: Job, total: int | None) -> None:
+async def show_progress(job: Job, total: int | None, retries: Retries) -> None:
     """Show how far a job is until it is cancelled."""
-    progress = Progress(job, total)
+    progress = Progress(job, total, retries)
     with _open_bar(progress) as draw:
         pause = _LINE if draw is _write_line else _LOOK
         while True:

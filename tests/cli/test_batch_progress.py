@@ -13,7 +13,9 @@ import pytest
 from aiosmrt.batch_files import Figures, Job, Record
 from aiosmrt.batch_files.output_line import Failure
 from aiosmrt.cli import batch_progress
-from aiosmrt.cli.batch_progress import Progress, count, describe_rows, show_progress
+from aiosmrt.cli.batch_progress import Progress, Retries, count, describe_rows, show_progress
+from aiosmrt.errors import ThrottlingException
+from aiosmrt.hooks import OnRetry
 
 
 def _make(done: int = 0, failed: int = 0) -> Job:
@@ -44,13 +46,17 @@ def test_rows_are_told_with_what_is_at_risk() -> None:
 def test_the_pace_is_told_with_why_so_many_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    progress = Progress(_make(), 1000)
+    retries = Retries()
+    progress = Progress(_make(), 1000, retries)
     now = 110.0
     progress.job.figures.done = 100
-    progress.job.figures.retries = 7
+    for _ in range(7):
+        # Of rows that are under way, as long as an endpoint refuses all of them.
+        retries.note(cast("OnRetry", SimpleNamespace(error=ThrottlingException("no", status=429))))
     progress.look()
     assert progress.describe_pace() == (
-        "10.0 rows/s, 3 in flight (throttled at 17: 16), 7 retries, 2 min left"
+        "10.0 rows/s, 3 in flight (throttled at 17: 16), 7 retries (the last after "
+        "ThrottlingException), 2 min left"
     )
     # What was long ago counts no longer.
     for _ in range(30):
@@ -67,7 +73,7 @@ def test_the_time_left_is_in_the_unit_that_suits_it(
 ) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    progress = Progress(_make(), left + 100)
+    progress = Progress(_make(), left + 100, Retries())
     now, progress.job.figures.done = 110.0, 100
     progress.look()
     assert progress.describe_pace().endswith(said)
@@ -77,7 +83,7 @@ async def _show(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> str:
     """Give what is on standard error after some looks."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
-        task = asyncio.create_task(show_progress(_make(7, 1), 10))
+        task = asyncio.create_task(show_progress(_make(7, 1), 10, Retries()))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
