@@ -44,8 +44,8 @@ from aiosmrt.cli.batch_stop import take_signals
 from aiosmrt.cli.terminal import complain, warn
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import RetryPolicy
-from aiosmrt.errors import AiosmrtError, ParameterError
-from aiosmrt.hooks import Hooks
+from aiosmrt.errors import AiosmrtError, ClientClosed, ParameterError
+from aiosmrt.hooks import Hooks, OnRetry
 from aiosmrt.models import AsyncInferenceOutput, InvokeEndpointResponse
 from aiosmrt.plain_text import to_line
 from aiosmrt.service import Operation, spell
@@ -133,7 +133,7 @@ class _Run:
             options.setdefault("max_connections", max(_CONNECTIONS, most))
         self._figures = Figures()
         self._retries = Retries()
-        options["hooks"] = Hooks(on_retry=self._retries.note)
+        options["hooks"] = Hooks(on_retry=self._note_retry)
         self._total: int | None = None
         self._signals = 0
         self._is_unwritten = False  # what stands beside the output
@@ -288,7 +288,18 @@ class _Run:
             task.cancel()
             showing.cancel()
             await asyncio.wait([task, showing])
-        return None if task.cancelled() else task.exception()
+        fault = None if task.cancelled() else task.exception()
+        return None if self._signals and isinstance(fault, ClientClosed) else fault
+
+    def _note_retry(self, event: OnRetry) -> None:
+        """Leave rows to the next run that were refused, once this one is being stopped.
+
+        Raises:
+            ClientClosed: which stops the batch, behind the rows that a model is at work on.
+        """
+        self._retries.note(event)
+        if self._signals and not event.error.may_have_run:
+            raise ClientClosed("the run was stopped")
 
     async def _conclude(
         self, job: Job, rows: Input, store: Store | None, fault: BaseException | None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -242,6 +244,28 @@ def test_ctrl_c_has_rows_under_way_finished_and_says_how_to_go_on(
     status, said = run(*FILES, "--max-in-flight", "16", "--resume")
     assert (status, said) == (0, "aiosmrt: 200 of 200 rows done\n")
     assert {endpoint.count()[f"c{row}"] for row in range(200)} == {1}
+
+
+def test_rows_that_are_refused_are_left_to_the_next_run(
+    begin: Begin, run: Run, folder: Path
+) -> None:
+    _write("rows.jsonl", *({"id": f"x{row}"} for row in range(9)))
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        nobody = f"http://127.0.0.1:{server.getsockname()[1]}"
+    with begin(*FILES, "--endpoint-url", nobody, "--max-in-flight", "4") as process:
+        while b"begin" not in _read_journal():
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "broken off" not in said
+    assert "9 rows left: the same command goes on with --resume" in said
+    assert run(*FILES, "--max-in-flight", "4", "--resume") == (0, "aiosmrt: 9 of 9 rows done\n")
+
+
+def _read_journal() -> bytes:
+    path = Path("out.jsonl.journal")
+    return path.read_bytes() if path.exists() else b""
 
 
 def test_the_end_of_a_session_is_taken_as_ctrl_c(begin: Begin, folder: Path) -> None:
