@@ -40,7 +40,7 @@ from aiosmrt.cli.batch_ending import describe_fault, summarize, tell_fault
 from aiosmrt.cli.batch_input import is_read_once, keep_input, open_input
 from aiosmrt.cli.batch_places import check_place, refuse_overlaps
 from aiosmrt.cli.batch_progress import Retries, count, show_progress
-from aiosmrt.cli.batch_stop import take_signals
+from aiosmrt.cli.batch_stop import take_signals, was_refused
 from aiosmrt.cli.terminal import complain, warn
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import RetryPolicy
@@ -298,7 +298,7 @@ class _Run:
             ClientClosed: which stops the batch, behind the rows that a model is at work on.
         """
         self._retries.note(event)
-        if self._signals and not event.error.may_have_run:
+        if self._signals and was_refused(event):
             raise ClientClosed("the run was stopped")
 
     async def _conclude(

@@ -9,7 +9,9 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import Final
 
-__all__ = ["take_signals"]
+from aiosmrt.hooks import OnRetry
+
+__all__ = ["take_signals", "was_refused"]
 
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows does not have the last
 
@@ -34,3 +36,8 @@ def take_signals(react: Callable[[], None]) -> Generator[None]:
 def _is_by_nohup(number: signal.Signals) -> bool:
     """Tell whether somebody has said that the end of a session is not to end this process."""
     return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
+
+
+def was_refused(event: OnRetry) -> bool:
+    """Tell whether it is a row that waits, and no model has it: S3 is asked of rows that were."""
+    return event.service == "sagemaker-runtime" and not event.error.may_have_run

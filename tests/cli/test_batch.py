@@ -17,7 +17,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from types import SimpleNamespace
+from typing import Any, Protocol, TypeAlias, cast
 
 import attrs
 import pytest
@@ -26,7 +27,8 @@ from aiosmrt.batch_files import FORMATS as KNOWN_FORMATS
 from aiosmrt.batch_files.answer_view import VIEWS as KNOWN_VIEWS
 from aiosmrt.cli import main
 from aiosmrt.cli.batch_arguments import FORMATS, VIEWS, find_longest_wait
-from aiosmrt.cli.batch_stop import take_signals
+from aiosmrt.cli.batch_stop import take_signals, was_refused
+from aiosmrt.hooks import OnRetry
 
 StartCommand: TypeAlias = Callable[..., subprocess.Popen[Any]]
 Begin: TypeAlias = Callable[..., subprocess.Popen[str]]
@@ -276,6 +278,21 @@ def test_the_end_of_a_session_is_taken_as_ctrl_c(begin: Begin, folder: Path) -> 
         _, said = process.communicate(timeout=30)
     assert (process.returncode, "broken off" not in said) == (130, True)
     assert "rows left: the same command goes on with --resume" in said
+
+
+@pytest.mark.parametrize(
+    ("service", "may_have_run", "refused"),
+    [
+        ("sagemaker-runtime", False, True),
+        ("sagemaker-runtime", True, False),
+        ("s3", False, False),  # a look for the output of a row that was taken
+    ],
+)
+def test_no_row_that_a_model_may_have_is_left(
+    service: str, may_have_run: bool, refused: bool
+) -> None:
+    event = SimpleNamespace(service=service, error=SimpleNamespace(may_have_run=may_have_run))
+    assert was_refused(cast("OnRetry", event)) is refused
 
 
 def test_nohup_stays_in_force() -> None:
