@@ -64,7 +64,14 @@ class _Leave:
             if marker.args or unknown:
                 raise pytest.UsageError(f"{node.nodeid}: the marker is {_MARKER}")
             said = {**marker.kwargs, **said}
-        return cls(**said)  # type: ignore[arg-type]  # whoever writes a marker has to know
+        hosts = said.get("allow_hosts", ())
+        flags = (value for name, value in said.items() if name != "allow_hosts")
+        listed = isinstance(hosts, Collection) and not isinstance(hosts, str)
+        if not listed or not all(isinstance(value, bool) for value in flags):
+            raise pytest.UsageError(
+                f"{node.nodeid}: allow_hosts is a list, and the others are True or False: {said}"
+            )
+        return cls(**said)  # type: ignore[arg-type]  # they have just been looked at
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -147,6 +154,7 @@ def sagemaker_runtime_client(sagemaker_runtime: LocalEndpoint) -> Iterator[SageM
 
 def _complain(node: pytest.Item, text: str) -> None:
     if node.stash.get(_PASSED, False):
+        node.stash[_PASSED] = False  # what else there is to complain of comes with this
         pytest.fail(text, pytrace=False)
     # It has failed already: this may be why.
     node.add_report_section("teardown", "sagemaker_runtime", text)
@@ -193,15 +201,18 @@ def _set_environment(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) ->
 
 
 def _drop_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have clients attempt again at once: this package's, and botocore's in its modes of retry."""
+    """Have clients attempt again at once: this package's, botocore's in each of its modes."""
     monkeypatch.setattr("aiosmrt.calls.retries.choose_delay", _choose_no_delay)
     monkeypatch.setattr("aiosmrt.calls.remedies.choose_delay", _choose_no_delay)
     for target in (
         "botocore.retries.standard.ExponentialBackoff.delay_amount",
         "botocore.retryhandler.delay_exponential",
+        "botocore.retries.bucket.TokenBucket._sleep_amount",
+        "aiobotocore.retries.bucket.AsyncTokenBucket._sleep_amount",
     ):
-        # None of its public names: where it has others, there are pauses.
-        monkeypatch.setattr(target, lambda *_, **__: 0, raising=False)
+        # None of their public names: where they have others, there are pauses.
+        with contextlib.suppress(ImportError):
+            monkeypatch.setattr(target, lambda *_, **__: 0, raising=False)
 
 
 def _choose_no_delay(

@@ -259,9 +259,21 @@ def test_nothing_leaves_this_machine(run: Run) -> None:
         @pytest.mark.sagemaker_runtime(allow_hosts=["192.0.2.1"])
         def test_allowed(sagemaker_runtime):
             assert socket.getaddrinfo("192.0.2.1", 443)
+
+        @pytest.mark.sagemaker_runtime(allow_hosts="192.0.2.1")
+        def test_allowed_by_letter(sagemaker_runtime_guard):
+            raise AssertionError
+
+        def test_two_complaints(sagemaker_runtime):
+            sagemaker_runtime.throttle()
+            reach()
         """
     )
-    result.assert_outcomes(passed=3, errors=2)
+    result.assert_outcomes(passed=4, errors=4)
+    text = result.stdout.str()
+    assert "allow_hosts is a list" in text
+    assert "ExceptionGroup" not in text  # one comes with the other
+    assert re.search(r"(?s)throttle\(times=1\).*Captured sagemaker_runtime.*has reached for", text)
     assert "has reached for 192.0.2.1 port 443, and was refused" in result.stdout.str()
 
 
@@ -300,7 +312,7 @@ def test_attempts_do_not_pause_unless_that_is_asked_for(run: Run) -> None:
             with pytest.raises(aiosmrt.ThrottlingException):
                 asyncio.run(client.invoke_endpoint(endpoint_name="e", body=b"x"))
 
-        @pytest.mark.parametrize("mode", ["legacy", "standard"])
+        @pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
         def test_boto3(sagemaker_runtime, mode):
             sagemaker_runtime.throttle(2, retry_after=2)
             sagemaker_runtime.answer(text="b")
@@ -311,7 +323,7 @@ def test_attempts_do_not_pause_unless_that_is_asked_for(run: Run) -> None:
             assert time.perf_counter() - began < 2
         """
     )
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=6)
 
 
 def test_a_marker_that_says_something_else_is_refused(run: Run) -> None:

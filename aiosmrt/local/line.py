@@ -171,7 +171,7 @@ def _check_test(test: object) -> None:
         )
 
 
-def _find_operation(name: str, operation: str, possible: tuple[str, ...]) -> tuple[str, ...]:
+def _find_operation(name: str, operation: object, possible: tuple[str, ...]) -> tuple[str, ...]:
     known = {spell(known): known for known in OPERATIONS}
     found = known.get(operation, operation) if isinstance(operation, str) else ""
     if found not in OPERATIONS:

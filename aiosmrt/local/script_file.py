@@ -104,7 +104,7 @@ def _load_yaml(path: Path, text: str) -> tuple[object, list[int]]:
         steps = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(str(error).replace('in "<unicode string>", ', "in ")) from error
-    begins = root.value if isinstance(steps, list) else ()
+    begins = root.value if root is not None and isinstance(steps, list) else ()
     return steps, [step.start_mark.line + 1 for step in begins]
 
 
