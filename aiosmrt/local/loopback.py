@@ -90,9 +90,10 @@ class LoopbackGuard:
         Raises:
             ImportError: it is not there.
         """
-        from uvloop import Loop  # noqa: PLC0415 - an extra
+        import uvloop  # noqa: PLC0415 - an extra
 
-        connect, find = Loop.create_connection, Loop.getaddrinfo
+        kind: Any = uvloop.Loop
+        connect, find = kind.create_connection, kind.getaddrinfo
 
         async def create_connection(
             loop: object,
@@ -116,8 +117,8 @@ class LoopbackGuard:
 
         # In front of what the class inherits from C.
         for guarded in (create_connection, getaddrinfo):
-            setattr(Loop, guarded.__name__, guarded)
-            stack.callback(delattr, Loop, guarded.__name__)
+            setattr(kind, guarded.__name__, guarded)
+            stack.callback(delattr, kind, guarded.__name__)
 
     def _check_name(self, host: object, port: object) -> None:
         # A name of one's own is looked up by many, and leads nowhere by that.
