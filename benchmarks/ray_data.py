@@ -63,19 +63,18 @@ def _run_on_ray(work: Work, rows: int, calls: int) -> _Rates:
             "max_in_flight": _IN_FLIGHT,
             "response": lambda _: time.time(),
         },
-        compute=ray.data.ActorPoolStrategy(size=_ACTORS),
+        compute=ray.data.ActorPoolStrategy(size=_ACTORS, max_concurrent_calls_per_actor=calls),
         batch_size=_BATCH,
         num_cpus=0.5,
-        max_concurrency=calls,
     ).take_all()
     took = time.time() - began
     assert {row["id"] for row in answered} == set(range(rows))
     return _rate(rows, took, [row["response"] for row in answered])
 
 
-def _read_cpu() -> dict[str, float]:
-    """Give the seconds of CPU that each kind of process has used until now."""
-    used: defaultdict[str, float] = defaultdict(float)
+def _read_cpu() -> dict[tuple[int, str], float]:
+    """Give the seconds of CPU that each process has used until now, by its number and kind."""
+    used = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -94,8 +93,17 @@ def _read_cpu() -> dict[str, float]:
             kind = "Ray's other processes"
         else:
             continue
-        used[kind] += (int(fields[11]) + int(fields[12])) / _TICKS
+        used[int(entry.name), kind] = (int(fields[11]) + int(fields[12])) / _TICKS
     return used
+
+
+def _tell_cpu(before: dict[tuple[int, str], float]) -> str:
+    spent: Counter[str] = Counter()
+    for (number, kind), seconds in _read_cpu().items():
+        # An actor has had another name before.
+        known = [used for (other, _), used in before.items() if other == number]
+        spent[kind] += seconds - (known[0] if known else 0)
+    return ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in spent.items())
 
 
 def main() -> None:

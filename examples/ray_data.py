@@ -19,10 +19,12 @@ def main(endpoint_name: str, source: str, target: str) -> None:
         .map_batches(
             Invoke,
             fn_constructor_kwargs={"endpoint_name": endpoint_name, "max_in_flight": 32},
-            compute=ray.data.ActorPoolStrategy(size=2),  # clients, each in a process of its own
+            compute=ray.data.ActorPoolStrategy(
+                size=2,  # clients, each in a process of its own
+                max_concurrent_calls_per_actor=4,  # batches: the next one fills its places
+            ),
             batch_size=256,
             num_cpus=0.5,  # they wait; and actors that have all CPUs leave none to read with
-            max_concurrency=4,  # batches that a client has at a time: the next one fills its places
         )
         .write_json(target)
     )

@@ -66,9 +66,8 @@ def _infer(rows: int, **options: Any) -> Any:
     return dataset.map_batches(
         Invoke,
         fn_constructor_kwargs={"endpoint_name": "e", "response": "json", **options},
-        compute=ray.data.ActorPoolStrategy(size=2),
+        compute=ray.data.ActorPoolStrategy(size=2, max_concurrent_calls_per_actor=4),
         batch_size=256,
-        max_concurrency=4,
         num_cpus=0.5,
     )
 
