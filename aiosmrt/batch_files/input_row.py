@@ -94,6 +94,11 @@ class RowReader:
                     "not a string or a whole number"
                 )
             key = found
+        if isinstance(body, str) and not body.isascii():
+            try:
+                body.encode()
+            except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON may have
+                raise ParameterError(f"{place}: the body cannot be written: {error}") from None
         if isinstance(body, str | bytes):
             return InputRow(index, key, place, body, None)
         if written is None:

@@ -39,7 +39,9 @@ class _Table:
     ) -> Iterator[InputRow | ParameterError]:
         """Give each row, a dict by columns, or what is wrong with it."""
         begin = 0
-        with self._open_batches() as (_, batches):
+        with self._open_batches() as (schema, batches):
+            if len(set(schema.names)) < len(schema.names):
+                raise ParameterError(f"{self.name}: two columns have one name")
             for batch in batches:
                 for index, value in enumerate(batch.to_pylist(), begin):
                     if is_done(done, index, self.name):

@@ -36,6 +36,12 @@ def test_without_a_path_the_body_is_what_was_written() -> None:
     assert (row.body, row.content_type, row.index) == (written, "application/json", 3)
 
 
+def test_a_text_that_has_no_bytes_is_told_with_its_row() -> None:
+    assert RowReader().read(0, "x:1", "\u00e9").body == "\u00e9"
+    with pytest.raises(ParameterError, match=r"x:1: the body cannot be written: 'utf-8' codec"):
+        RowReader().read(0, "x:1", "half \ud800")
+
+
 def test_the_key_is_the_index_where_nothing_else_is_said() -> None:
     assert RowReader().read(7, "x:8", "text").key == 7
     assert RowReader(body="id", key="id").read(7, "x:8", ROW).key == "a1"

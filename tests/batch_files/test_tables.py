@@ -83,6 +83,13 @@ def test_a_value_that_json_has_not_is_told_with_its_row(tmp_path: Path) -> None:
     assert raised.value.problems[0].startswith("t: row 0: the body cannot be written as JSON: ")
 
 
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    parquet.write_table(table, tmp_path / "t")
+    with pytest.raises(ParameterError, match="t: two columns have one name"):
+        check_input(ParquetInput("t", LocalFile(str(tmp_path / "t"))), RowReader())
+
+
 def test_a_missing_pyarrow_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'aiosmrt\[batch\]'"):
