@@ -24,6 +24,7 @@ _ANSWER = (
 _CALLS = 50
 # Bytes that asyncio sets aside for whatever comes in.
 _READ_BUFFER = 256 * 1024
+_IS_OLD = tuple(map(int, aiohttp.__version__.split(".")[:2])) < (3, 14)
 
 Call = Callable[[], Awaitable[object]]
 
@@ -125,8 +126,9 @@ async def test_a_call_does_little_more_than_a_plain_post(url: str) -> None:
                 await asyncio.gather(call(), call())
         functions = await _count(invoke), await _count(post)
         memory = await _weigh(invoke), await _weigh(post)
-    # Measured: 306 of 348, and 4.6 KiB of 4.4; of aiohttp 3.12.6 323 of 316.
-    assert functions[0] < 1.05 * functions[1]
+    # Measured: 306 of 348, and 4.6 KiB of 4.4; of aiohttp 3.12.6, whose own post does less, 323 of
+    # 316.
+    assert functions[0] < (1.05 if _IS_OLD else 1.0) * functions[1]
     assert memory[0] < 1.2 * memory[1]
 
 
@@ -153,4 +155,4 @@ async def test_telemetry_that_nobody_wants_costs_next_to_nothing(url: str) -> No
         for call in (invoke, invoke_instrumented):
             await call()
         functions = await _count(invoke_instrumented), await _count(invoke)
-    assert functions[0] < 1.05 * functions[1]
+    assert functions[0] < (1.05 if _IS_OLD else 1.02) * functions[1]
