@@ -72,8 +72,8 @@ def _run_on_ray(work: Work, rows: int, calls: int) -> _Rates:
     return _rate(rows, took, [row["response"] for row in answered])
 
 
-def _read_cpu() -> dict[tuple[int, str], float]:
-    """Give the seconds of CPU that each process has used until now, by its number and kind."""
+def _read_cpu() -> dict[int, tuple[str, float]]:
+    """Give the kind of each process, and the seconds of CPU that it has used until now."""
     used = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -93,16 +93,15 @@ def _read_cpu() -> dict[tuple[int, str], float]:
             kind = "Ray's other processes"
         else:
             continue
-        used[int(entry.name), kind] = (int(fields[11]) + int(fields[12])) / _TICKS
+        used[int(entry.name)] = kind, (int(fields[11]) + int(fields[12])) / _TICKS
     return used
 
 
-def _tell_cpu(before: dict[tuple[int, str], float]) -> str:
-    spent: Counter[str] = Counter()
-    for (number, kind), seconds in _read_cpu().items():
-        # An actor has had another name before.
-        known = [used for (other, _), used in before.items() if other == number]
-        spent[kind] += seconds - (known[0] if known else 0)
+def _tell_cpu(before: dict[int, tuple[str, float]]) -> str:
+    """Tell what processes that are there have used since."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for number, (kind, seconds) in _read_cpu().items():
+        spent[kind] += seconds - before.get(number, ("", 0.0))[1]
     return ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in spent.items())
 
 
@@ -146,8 +145,7 @@ def main() -> None:
                 for name, run in runs.items():
                     before = _read_cpu()
                     rates[name] = run(work)
-                    spent = {kind: now - before.get(kind, 0) for kind, now in _read_cpu().items()}
-                    told = ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in spent.items())
+                    told = _tell_cpu(before)
                     print(f"{milliseconds} ms, {name}: CPU seconds: {told}", flush=True)
                 alone, *_ = rates.values()
                 rows = [
