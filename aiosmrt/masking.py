@@ -53,6 +53,7 @@ _NAMES: Final = (
     r"x-amz-(?:security|s3session)-token|x-amz-server-side-encryption-customer-key"
     r"|(?:aws[_-]?)?(?:session[_-]?token|secret[_-]?access[_-]?key)|web[_-]?identity[_-]?token"
     r"|(?:access|bearer|id|refresh)[_-]?token|client[_-]?secret|(?<=[\"'<])token(?:-[0-9])?(?=\\*[\"'>])"
+    r"|(?:password|passwd|api[_-]?key)(?=\\*[\"'>]|=|%3D)"
 )
 _NAMED: Final = (
     rf"(?i)((?:{_NAMES})\\*[\"']?\s*(?::\s*|=|>|%3A|%3D)\\*[\"']?)(?!\.\.\.)"
@@ -63,7 +64,7 @@ _NAMED: Final = (
 )
 # A part of each name, which is found in a thousandth of the time. None has an "i": to an expression
 # that ignores case one without its dot is the same, and to `casefold` it is not.
-_HINTS: Final = ("token", "secret", "-key", "nature", "author")
+_HINTS: Final = ("token", "secret", "key", "passw", "nature", "author")
 
 
 def mask_named(text: str) -> str:

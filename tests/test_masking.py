@@ -107,6 +107,9 @@ def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
         ("<Token-0>a</Token-0><Code>b</Code>", "<Token-0>****</Token-0><Code>b</Code>"),
         ('{"accessToken": "a"}', '{"accessToken": "****"}'),
         ("refresh_token=a&client_secret=b&c", "refresh_token=****&client_secret=****&c"),
+        ('{"password": "a", "b": 1}', '{"password": "****", "b": 1}'),
+        ("{'x-api-key': 'a'}", "{'x-api-key': '****'}"),
+        ("api_key=a&b", "api_key=****&b"),
         (f"Signature={SIGNATURE}, b", "Signature=****, b"),
         (f"X-Amz-Signature={SIGNATURE}&b", "X-Amz-Signature=****&b"),
         ("Authorization: Bearer a.b.c d", "Authorization: Bearer **** d"),
@@ -159,6 +162,7 @@ def test_an_error_holds_the_loop_for_moments_only(said: str, shown: str) -> None
         "give aws_secret_access_key=... to the client",
         "Unexpected token: } in JSON at position 3",
         "the token 'a' is none",
+        "the password: at least 8 characters",
     ],
 )
 def test_what_only_speaks_of_secrets_stays_as_it_is(text: str) -> None:
