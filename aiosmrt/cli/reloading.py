@@ -35,7 +35,8 @@ def serve_again(arguments: Sequence[str], files: Sequence[Path]) -> int:
     command = [sys.executable, "-m", "aiosmrt", *(word for word in arguments if word != "--reload")]
     known = _look(files)
     process, port = _start(command), ""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)  # what a shell starts in its background ignores SIGINT
     try:
         while True:
             port = port or _read_port(process)

@@ -88,3 +88,21 @@ def test_a_change_is_served_at_the_same_address(serve: Serve, tmp_path: Path) ->
         _ask_until(url, "not there")
         script.write_text('[{"answer": {"text": "second", "times": null}}]')
         _ask_until(url, "second")
+
+
+def test_it_ends_in_the_background_of_a_shell_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "aiosmrt", "serve", "--no-auth", "--reload"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a child has it from such a shell
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"http://")
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(timeout=10) == 0
+        finally:
+            process.terminate()
