@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -59,11 +60,11 @@ async def test_a_stream_ends_when_its_time_is_over() -> None:
 
     endpoint = LocalEndpoint(_dawdle, service_limits=_LIMITS)
     async with endpoint, endpoint.client() as client:
+        began = time.monotonic()
         with pytest.raises(ModelStreamError) as caught:
             await read("parts")
         assert caught.value.error_code == "ModelInvocationTimeExceeded"
-        # Longer than a whole answer may take.
-        assert (caught.value.parts_received or 0) > 10
+        assert time.monotonic() - began > 0.15  # longer than a whole answer may take
         with pytest.raises(ModelError):
             await read("late")
 
