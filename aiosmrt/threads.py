@@ -73,6 +73,8 @@ class _Threads:
     def _live(self) -> None:
         while True:
             try:
+                # Woken just before its time for what another one takes, CPython's queue waits on
+                # without end, until the next work: that is seldom, and costs an idle thread.
                 work, tell = self._works.get(timeout=_IDLE)
             except Empty:
                 with self._lock:
