@@ -20,6 +20,7 @@ __all__ = ["chat"]
 T = TypeVar("T")
 
 _FAILED = 1
+_LOOK = 0.2  # seconds from one look at signals to the next
 _HELP = """\
 /help   this
 /stats  tell how fast an answer came
@@ -114,9 +115,13 @@ def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[object, object, T]) ->
 
     done = asyncio.run_coroutine_threadsafe(supervise(), loop)
     while True:
+        # A signal that comes just before this waits, or that the system gives to another thread,
+        # does not end the wait.
         try:
-            done.result()
+            done.result(timeout=_LOOK)
             break
+        except TimeoutError:
+            continue
         except KeyboardInterrupt:
             asyncio.run_coroutine_threadsafe(cancel(), loop)
     return tasks[0].result()

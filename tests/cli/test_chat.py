@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 import attrs
 import pytest
 
+from aiosmrt.cli.chat import _run, _run_loop
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure
 from aiosmrt.sse import encode
 
@@ -271,9 +273,31 @@ def test_an_interrupt_stops_the_answer_and_keeps_the_conversation(endless: Endle
     assert messages[1]["content"].startswith("word word ")
 
 
-# Takes the terminal on standard input for its own, and becomes the command.
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
+def test_an_interrupt_that_does_not_end_a_wait_stops_an_answer() -> None:
+    """As one that another thread is given, or that comes just before the wait."""
+
+    async def find_thread() -> int:
+        return threading.get_ident()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with _run_loop() as loop:
+            other = _run(loop, find_thread())
+            timer = threading.Timer(0.2, signal.pthread_kill, (other, signal.SIGINT))
+            timer.start()
+            with pytest.raises(asyncio.CancelledError):
+                _run(loop, asyncio.sleep(20))
+            timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# Takes the terminal on standard input for its own, and becomes the command. What a shell starts in
+# its background ignores SIGINT, and so does all that it starts.
 _LOGIN = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
