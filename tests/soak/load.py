@@ -109,8 +109,8 @@ class Load:
             "local",
             "wrong" if chance < 0.06 else "local-secret",
             f"token-{self._tokens}",
-            # A minute before their end calls wait for others.
-            datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60.5 + 3 * chance),
+            # Half of it before their end they are renewed, and in its last tenth calls wait.
+            datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2 + 6 * chance),
         )
 
     async def _change_clients(self) -> None:
