@@ -456,7 +456,7 @@ async def test_a_limit_that_fires_as_a_reset_comes_in_leaves_nothing_behind(
         await asyncio.to_thread(begun.wait)
         go.set()
         done.wait(5)
-        time.sleep(0.25)  # noqa: ASYNC251 - the limit is over before the loop looks again
+        time.sleep(0.6)  # noqa: ASYNC251 - the limit is long over before the loop looks again
 
     connector = aiohttp.TCPConnector(socket_factory=_make_small)
     with _listen() as listening:
