@@ -27,9 +27,10 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     # Other tests may have imported it, and pytest warns that it is too late to rewrite it then.
     monkeypatch.delitem(sys.modules, "aiosmrt.pytest_plugin", raising=False)
 
-    def _run(source: str, *options: str) -> pytest.RunResult:
+    def _run(source: str, *options: str, apart: bool = False) -> pytest.RunResult:
         pytester.makepyfile(source)
-        return pytester.runpytest_inprocess(
+        start = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
+        return start(
             *("-p", "aiosmrt.pytest_plugin", "-p", "no:cacheprovider"),
             *("--strict-markers", "-W", "error", *options),
         )
@@ -344,7 +345,9 @@ def test_a_marker_that_says_something_else_is_refused(run: Run) -> None:
 def test_the_tests_in_the_guide_run(run: Run) -> None:
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```$", GUIDE.read_text())
     tests = next(block for block in blocks if "(sagemaker_runtime" in block)
-    result = run(tests)  # as they are printed
+    # As they are printed, and apart: pytest forgets the modules that a run imports, but packages
+    # keep theirs, and the next run mixes two copies of a framework.
+    result = run(tests, apart=True)
     result.assert_outcomes(passed=5)
     faults = tests[tests.index("ANSWER") : tests.index("@pytest")].strip().splitlines()
     assert len(faults) <= 10
