@@ -454,6 +454,7 @@ async def test_a_limit_that_fires_as_a_reset_comes_in_leaves_nothing_behind(
 
     async def hold_the_loop_up() -> None:
         await asyncio.to_thread(begun.wait)
+        await asyncio.sleep(0.1)  # until the socket takes no more: a write would meet the reset
         go.set()
         done.wait(5)
         time.sleep(0.6)  # noqa: ASYNC251 - the limit is long over before the loop looks again
