@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -24,11 +25,12 @@ from aiosmrt.service.parameters import CallOptions
 
 def read_entries(kind: type) -> dict[str, str]:
     """Give what a docstring says of each attribute, on one line."""
-    text = (kind.__doc__ or "").partition("Attributes:\n")[2]
+    # Not `__doc__`: from Python 3.13 on it is indented less.
+    text = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2]
     entries: dict[str, str] = {}
     for line in text.splitlines():
-        entry = re.match(r"\s{4,8}(\w+): (.*)", line)
-        if entry and not re.match(r"\s{9,}", line):
+        entry = re.match(r" {4}(\w+): (.*)", line)
+        if entry:
             name = entry[1]
             entries[name] = entry[2]
         elif line.strip() and entries:

@@ -176,7 +176,7 @@ def test_the_reference_has_every_option(kind: str) -> None:
     """From the docstring, which the page is made of."""
     assert f"{{generated}} options {kind}\n" in (DOCS / "reference/options.md").read_text()
     options: type[Any] = getattr(aiosmrt, kind)
-    described = re.findall(r"^        (\w+): ", options.__doc__ or "", re.MULTILINE)
+    described = re.findall(r"^    (\w+): ", inspect.getdoc(options) or "", re.MULTILINE)
     assert sorted(described) == sorted(field.name for field in attrs.fields(options))
 
 

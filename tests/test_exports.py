@@ -104,8 +104,9 @@ _UNIT = re.compile(
 
 @functools.cache
 def _show(kind: type) -> str:
-    """Give what `help()` says of a class."""
-    return re.sub(r"(?m)^ \|", "", pydoc.plain(pydoc.render_doc(kind)))
+    """Give what `help()` says of a class, without signatures, which may have lines."""
+    text = re.sub(r"(?m)^ \|", "", pydoc.plain(pydoc.render_doc(kind)))
+    return re.sub(r"(?ms)^( +)\w+\(\n.*?^\1\) -> \w+$", "", text)
 
 
 def _find_entry(kind: type, field: str) -> str:

@@ -77,9 +77,8 @@ class _S3File(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the loop is closed, and the connection with it
+            # The loop is closed, and the connection with it; or it was never made.
+            with contextlib.suppress(RuntimeError, AttributeError):
                 self._loop.call_soon_threadsafe(self._found.close)
         super().close()
 

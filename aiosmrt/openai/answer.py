@@ -17,6 +17,7 @@ from aiosmrt.openai.family import Request, Response, adopt, find_family
 from aiosmrt.payload import find_failure, replace_halves
 from aiosmrt.response_stream import ResponseStream
 from aiosmrt.service import lacks_capacity
+from aiosmrt.tracebacks import drop_tracebacks
 
 __all__ = ["Parts", "answer", "refuse"]
 
@@ -103,8 +104,8 @@ def answer(
 def refuse(error: AiosmrtError, request: Request) -> Response | None:
     """Give the answer for what the service, the container or this client refuses.
 
-    Its status is the container's where that has answered, else the service's; its body is OpenAI's
-    envelope, the container's own where that has sent one.
+    It keeps the error, without tracebacks. Its status is the container's where that has answered,
+    else the service's; its body is OpenAI's envelope, the container's own where that has sent one.
 
     Returns:
         None for an error that is no answer, and is to be raised.
@@ -123,7 +124,7 @@ def refuse(error: AiosmrtError, request: Request) -> Response | None:
     # Not by the family: it refuses what a container may well say, half a character or a NaN.
     content = replace_halves(json.dumps({"error": envelope}, ensure_ascii=False)).encode()
     refusal = made(status, headers=_encode(headers, family), content=content, request=request)
-    refusal.error = error
+    refusal.error = drop_tracebacks(error)
     refused: Response = refusal
     return refused
 

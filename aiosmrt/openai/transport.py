@@ -63,10 +63,7 @@ class SageMakerTransport(AsyncBaseTransport):
             refusal = refuse(error, request)
             if refusal is None:
                 raise join(error, request) from error.__cause__
-            try:
-                return refusal
-            finally:
-                del refusal  # it keeps the error, whose traceback refers to this frame
+            return refusal
         except Exception as error:
             raise wrap(error, request) from error
 

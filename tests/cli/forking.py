@@ -47,6 +47,7 @@ def main() -> None:
         if watchers[-1] == 0:
             control.close()
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite may be run by nohup
             _become_command(*descriptors)
         for descriptor in descriptors:
             os.close(descriptor)

@@ -170,6 +170,7 @@ async def test_a_token_at_hand_does_not_wait_for_a_renewal(asker: Asker) -> None
     asker.source.now += 300
     asker.source.open.clear()
     assert await asyncio.wait_for(asker.ask(1000), 1) is token
+    await asyncio.sleep(0)
     assert asker.source.calls == 2  # the renewal has begun
     asker.source.open.set()
 

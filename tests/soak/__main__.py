@@ -145,13 +145,14 @@ def soak(loop: str, wire: str, seconds: float, tasks: int = 200) -> Finding:
             runner.run(load.run(seconds / laps, tasks))
             memory.rest(load.books.outcomes.total())
         left = runner.run(_end(load, stopwatch, before))
+        timers = stopwatch.name_timers()  # before the loop sets one to close itself
         log.seek(0)
         said = log.read()
     wrong = [*load.books.wrong, *load.wrong]
     wrong += [f"logged: {each}, {number} times" for each, number in complaints.told.items()]
     wrong += [f"the server says: {said}"] if said else []
     wrong += [f"{count} {name} are left" for name, count in left.items() if count > 0]
-    wrong += [f"a timer is left: {name}" for name in stopwatch.name_timers()]
+    wrong += [f"a timer is left: {name}" for name in timers]
     wrong += [f"{name} held the loop too long" for name in stopwatch.late]
     if memory.grows:
         wrong.append("memory grows by {:.0f} ± {:.0f} bytes a call".format(*memory.find_slope()))
