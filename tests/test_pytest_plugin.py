@@ -16,6 +16,8 @@ pytest_plugins = ["pytester"]
 
 Run: TypeAlias = Callable[..., pytest.RunResult]
 
+_OLD_BOTOCORE = "ignore:datetime.datetime.utcnow:DeprecationWarning"
+
 GUIDE = Path(__file__).parent.parent / "docs/how-to/testing.md"
 
 
@@ -32,7 +34,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
         start = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
         return start(
             *("-p", "aiosmrt.pytest_plugin", "-p", "no:cacheprovider"),
-            *("--strict-markers", "-W", "error", *options),
+            *("--strict-markers", "-W", "error", "-W", _OLD_BOTOCORE, *options),
         )
 
     return _run
