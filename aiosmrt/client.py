@@ -7,11 +7,11 @@ import warnings
 import weakref
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import attrs
 
-from aiosmrt.calls import CallBuilder, Telemetry, invoke
+from aiosmrt.calls import CallBuilder, invoke
 from aiosmrt.config import UNSIGNED, Config
 from aiosmrt.errors import ConfigurationError
 from aiosmrt.hooks import Hooks
@@ -71,12 +71,9 @@ class SageMakerRuntimeClient:
         ConfigurationError: an option whose value cannot be used.
     """
 
-    _telemetry: ClassVar[Telemetry | None] = None  # of clients to come
-
     @hides_locals
     def __init__(self, config: Config | None = None, /, **options: Unpack[ClientOptions]) -> None:
         self._builder = CallBuilder.of(configure(Config() if config is None else config, options))
-        self._builder.telemetry = self._telemetry
         self._owner: SageMakerRuntimeClient | None = None  # of the pools, if it is another client
         self._providers = weakref.WeakSet([self._builder.credentials])
         self._s3_state: S3State | None = None

@@ -3,8 +3,9 @@
 Each hook is called with one frozen event; it may be a plain function or a coroutine function. A
 hook that raises fails its call with its own exception, and nothing is left open by that; only what
 `on_end` raises is logged, for it would cost an answer that is paid. All hooks of a station are
-told, whatever one of them raises. No event carries a body, a credential or a value of custom
-attributes, except that `BeforeSend.headers` are the request's own headers.
+told, whatever one of them raises. No event has a body or a credential of its own, nor shows the
+value of a header in its repr. But `headers` are as they were sent and as they came, custom
+attributes and ids of sessions among them, and `error` has all that a caller gets with it.
 
 Every event has `call_id`, which the events of one call share (it is sent as
 `amz-sdk-invocation-id`, too), and `service`, whom the call is for: `sagemaker-runtime`, or `s3` for

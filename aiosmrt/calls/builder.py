@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 from urllib.parse import quote
 
 import attrs
@@ -70,8 +70,11 @@ class CallBuilder:
         shared: what the calls have in common.
         telemetry: who observes the calls beside the hooks; it costs next to nothing where nobody
             listens.
+        every_telemetry: the same, of all clients of the process that have none of their own.
         default_retry: the policy where the options have none, in place of that of the settings.
     """
+
+    every_telemetry: ClassVar[Telemetry | None] = None
 
     config: Config
     pools: Pools
@@ -185,13 +188,16 @@ class CallBuilder:
     def find_hooks(self) -> Hooks | None:
         """Give whom to tell of a call that begins now."""
         hooks = self.config.hooks
-        observers = None if self.telemetry is None else self.telemetry.find_hooks()
+        telemetry = self.telemetry or self.every_telemetry
+        observers = None if telemetry is None else telemetry.find_hooks()
         if observers is None or hooks is None:
             return hooks if observers is None else observers
         if self._joined is None or self._joined[0] is not observers:
-            # What the hooks see of a call's end is still within what telemetry makes of the call.
+            # What the hooks see of a call's end is still within what telemetry makes of the call,
+            # and its trace stands behind what a hook has set.
+            inner = hooks.followed_by(observers)
             both = attrs.evolve(
-                observers.followed_by(hooks), on_end=hooks.followed_by(observers).on_end
+                observers.followed_by(hooks), before_send=inner.before_send, on_end=inner.on_end
             )
             self._joined = observers, both
         return self._joined[1]

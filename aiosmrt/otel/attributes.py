@@ -152,12 +152,12 @@ def _describe_answer(event: OnEnd) -> dict[str, str | int | float | None]:
 
 def _describe_error(event: OnEnd) -> dict[str, str | int | bool | None]:
     error = event.error
+    original = error.original_status_code if isinstance(error, ModelError) else None
     return {
         ERROR_TYPE: find_error_type(event),
         "aiosmrt.may_have_run": error.may_have_run if isinstance(error, AiosmrtError) else None,
-        "aws.sagemaker.original_status_code": (
-            error.original_status_code if isinstance(error, ModelError) else None
-        ),
+        # What is no status may be longer than what exporters take for a number.
+        "aws.sagemaker.original_status_code": original if original in range(1000) else None,
     }
 
 

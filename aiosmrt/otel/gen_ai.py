@@ -8,7 +8,7 @@ OpenTelemetry's own instrumentations for Python have by now.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Self, TypeGuard
 
 import attrs
 from opentelemetry.metrics import Histogram, Meter
@@ -59,7 +59,12 @@ def read_usage(usage: Mapping[str, JSONValue] | None) -> Attributes:
         _CACHED: _look_into(usage.get("prompt_tokens_details"), "cached_tokens"),
         _REASONING: _look_into(usage.get("completion_tokens_details"), "reasoning_tokens"),
     }
-    return {name: count for name, count in found.items() if count.__class__ is int}
+    return {name: count for name, count in found.items() if _is_count(count)}
+
+
+def _is_count(value: JSONValue) -> TypeGuard[int]:
+    # What exceeds 64 bits fails an exporter, again with all that is measured later.
+    return value.__class__ is int and 0 <= value < 2**63
 
 
 def _look_into(details: JSONValue, name: str) -> JSONValue:

@@ -8,14 +8,14 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.calls import CallBuilder
 from aiosmrt.otel.telemetry import Telemetry
 
 __all__ = ["AiosmrtInstrumentor"]
 
 
 class AiosmrtInstrumentor(BaseInstrumentor):
-    """Has the calls of all clients that are made from now on be spans and metrics."""
+    """Has the calls of all clients of the process be spans and metrics."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Tell what is instrumented, which is where this is."""
@@ -30,7 +30,7 @@ class AiosmrtInstrumentor(BaseInstrumentor):
         **_: object,
     ) -> None:
         telemetry = Telemetry(tracer_provider, meter_provider, propagate=propagate)
-        SageMakerRuntimeClient._telemetry = telemetry  # noqa: SLF001 - of clients to come
+        CallBuilder.every_telemetry = telemetry
 
     def _uninstrument(self, **_: object) -> None:
-        SageMakerRuntimeClient._telemetry = None  # noqa: SLF001 - see above
+        CallBuilder.every_telemetry = None

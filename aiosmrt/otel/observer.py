@@ -98,15 +98,17 @@ class Observer:
     @_never_fails
     def _begin(self, event: OnStart) -> None:
         call = self._calls[event.call_id] = _Observed(describe_start(event))
-        if self._instruments is not None:
-            self._instruments.active.add(1, call.names.dimensions)
-        if self._tracer is not None:
-            span = self._tracer.start_span(
-                call.names.span, kind=trace.SpanKind.CLIENT, attributes=call.names.attributes
-            )
-            call.outer = context.get_current()
-            call.inner = trace.set_span_in_context(span)
-            context.attach(call.inner)
+        try:
+            if self._instruments is not None:
+                self._instruments.active.add(1, call.names.dimensions)
+        finally:  # neither is lost to the other
+            if self._tracer is not None:
+                span = self._tracer.start_span(
+                    call.names.span, kind=trace.SpanKind.CLIENT, attributes=call.names.attributes
+                )
+                call.outer = context.get_current()
+                call.inner = trace.set_span_in_context(span)
+                context.attach(call.inner)
 
     @_never_fails
     def _add_trace(self, event: BeforeSend) -> None:
@@ -140,14 +142,16 @@ class Observer:
         if call is None:
             return
         _restore(call)
-        if self._instruments is not None:
-            self._measure(self._instruments, event, call)
         operation = find_operation(event.view) if self._gen_ai else None
-        if operation is not None and self._instruments is not None:
-            described = _describe_model_call(call, operation, event)
-            self._instruments.model.measure(event, described, call.first_at)
-        if call.inner is not None:
-            _end_span(trace.get_current_span(call.inner), event, call, operation)
+        try:
+            if self._instruments is not None:
+                self._measure(self._instruments, event, call)
+                if operation is not None:
+                    described = _describe_model_call(call, operation, event)
+                    self._instruments.model.measure(event, described, call.first_at)
+        finally:
+            if call.inner is not None:
+                _end_span(trace.get_current_span(call.inner), event, call, operation)
 
     def _measure(self, instruments: Instruments, event: OnEnd, call: _Observed) -> None:
         dimensions = call.names.dimensions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import time
 
@@ -16,6 +18,8 @@ from aiosmrt.otel.observer import Observer
 from aiosmrt.version import __version__
 
 __all__ = ["Telemetry", "instrument"]
+
+_log = logging.getLogger("aiosmrt")
 
 # Of the conventions whose names these are.
 _SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
@@ -55,6 +59,14 @@ class Telemetry:
             if now < self._looks_again:
                 return None
             self._looks_again = now + _LOOK_AGAIN
+        try:
+            return self._look()
+        except Exception:  # noqa: BLE001 - whatever a provider raises
+            _log.exception("telemetry failed; calls go on without it from now on")
+            self._hooks, self._looks_again = None, math.inf
+            return None
+
+    def _look(self) -> Hooks | None:
         tracers = self._tracer_provider or trace.get_tracer_provider()
         meters = self._meter_provider or metrics.get_meter_provider()
         seen = self._seen

@@ -562,6 +562,19 @@ async def test_a_trace_goes_on_in_the_model_where_that_is_asked_for(
     assert endpoint.requests[0].custom_attributes == sent.format(parent)
 
 
+@pytest.mark.asyncio
+async def test_a_trace_stands_behind_what_a_hook_has_set(
+    endpoint: LocalEndpoint, collected: Collected
+) -> None:
+    def add(event: aiosmrt.BeforeSend) -> None:
+        event.headers["x-amzn-sagemaker-custom-attributes"] = "tenant=7"
+
+    async with endpoint.client(hooks=aiosmrt.Hooks(before_send=add)) as client:
+        collected.instrument(client, propagate=True)
+        await client.invoke_endpoint(endpoint_name="e", body=b"x")
+    assert (endpoint.requests[0].custom_attributes or "").startswith("tenant=7,traceparent=00-")
+
+
 @pytest.mark.parametrize("propagate", [False, True])
 @pytest.mark.asyncio
 async def test_no_other_header_tells_of_a_trace(
@@ -662,6 +675,90 @@ async def test_a_call_goes_on_without_telemetry_that_fails(
     assert response.json() == {"ok": True}
     assert "no sampler" in caplog.text
     collected.shutdown()
+
+
+class _NoMeters(metrics.NoOpMeterProvider):
+    def get_meter(self, *_: Any, **__: Any) -> metrics.Meter:
+        raise OSError("no meter")
+
+
+class _BrokenInstrument:
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def add(self, *_: object) -> None:
+        raise OSError("no measure")
+
+    record = add
+
+
+class _BrokenMeter(metrics.NoOpMeter):
+    create_histogram = create_counter = create_up_down_counter = _BrokenInstrument  # type: ignore[assignment]
+
+
+class _BrokenMeters(metrics.NoOpMeterProvider):
+    def get_meter(self, *_: Any, **__: Any) -> metrics.Meter:
+        return _BrokenMeter("broken")
+
+
+@pytest.mark.asyncio
+async def test_a_provider_that_fails_is_not_asked_again(
+    endpoint: LocalEndpoint, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with endpoint.client() as client:
+        otel.instrument(client, tracer_provider=collected.tracers, meter_provider=_NoMeters())
+        for _ in range(3):
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+            await asyncio.sleep(0.12)
+    assert caplog.text.count("OSError: no meter") == 1
+
+
+@pytest.mark.asyncio
+async def test_a_span_is_not_lost_to_a_measure_that_fails(
+    endpoint: LocalEndpoint, collected: Collected
+) -> None:
+    async with endpoint.client() as client:
+        otel.instrument(client, tracer_provider=collected.tracers, meter_provider=_BrokenMeters())
+        await client.invoke_endpoint(endpoint_name="e", body=b"x")
+    assert collected.span.name == "SageMaker Runtime.InvokeEndpoint"
+
+
+@pytest.mark.asyncio
+async def test_clients_are_instrumented_from_now_on_and_no_longer(
+    endpoint: LocalEndpoint, collected: Collected
+) -> None:
+    """Those that were made before, too."""
+    instrumentor = pytest.importorskip("aiosmrt.otel.instrumentor").AiosmrtInstrumentor()
+    async with endpoint.client() as client:
+        instrumentor.instrument(tracer_provider=collected.tracers, meter_provider=collected.meters)
+        try:
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+            assert len(collected.spans) == 1
+        finally:
+            instrumentor.uninstrument()
+        await client.invoke_endpoint(endpoint_name="e", body=b"x")
+    assert len(collected.spans) == 1
+
+
+@pytest.mark.parametrize("count", [-1, 2**63, 10**400], ids=["negative", "65 bits", "huge"])
+@pytest.mark.asyncio
+async def test_what_is_no_count_of_tokens_is_not_measured(
+    *, count: int, collected: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exporter would fail with it, and again each time."""
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental")
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": %d, "completion_tokens": 2}}\n\n'
+
+    def model(_: InvocationRequest) -> object:
+        return iter([*_CHAT[:2], usage % count, _CHAT[-1]])
+
+    async with LocalEndpoint(model) as local, local.client() as client:
+        collected.instrument(client)
+        await _read_chat(client, "chat")
+    assert "gen_ai.usage.input_tokens" not in _describe(collected.span)
+    assert _describe(collected.span)["gen_ai.usage.output_tokens"] == 2
+    (tokens,) = collected.measure(TOKENS).values()
+    assert tokens[0]["gen_ai.token.type"] == "output"
 
 
 _PROGRAM = """
