@@ -36,6 +36,7 @@ _PACKED = re.compile(
     r"\.(py|md|c?js|mjs|png|toml|txt|typed)$"
     r"|/(LICENSE|METADATA|Makefile|PKG-INFO|RECORD|WHEEL|\.gitignore)$"
 )
+_RELATIVE_LINK = re.compile(r"\]\((?!https?:)[^)]*\)")
 
 
 @nox.session(python=PYTHONS)
@@ -80,6 +81,8 @@ def package(session: nox.Session) -> None:
         names = [*packed.namelist(), *archive.getnames()]
     if data := [name for name in names if not _PACKED.search(name)]:
         session.error(f"packed, and neither a program nor a page: {data}")
+    if links := _RELATIVE_LINK.findall(_read_metadata(wheel)):
+        session.error(f"links of README.md that lead nowhere on PyPI: {links}")
     # The base class of what `opentelemetry-instrument` calls is no part of the API.
     also = ("opentelemetry-instrumentation", "starlette", "pytest")
     session.install(f"aiosmrt[openai,otel] @ {wheel.as_uri()}", *also)
@@ -87,6 +90,12 @@ def package(session: nox.Session) -> None:
     # Elsewhere, where the source is not found in place of what is installed.
     session.chdir(session.create_tmp())
     session.run("pyright", "--ignoreexternal", "--verifytypes", "aiosmrt")
+
+
+def _read_metadata(wheel: Path) -> str:
+    with ZipFile(wheel) as packed:
+        (name,) = (name for name in packed.namelist() if name.endswith(".dist-info/METADATA"))
+        return packed.read(name).decode()
 
 
 def _pin_oldest() -> list[str]:

@@ -158,6 +158,16 @@ def test_the_readme_is_a_front_page() -> None:
         assert f"`{extra}`" in readme, extra
 
 
+def test_on_pypi_the_readme_has_no_link_to_a_file() -> None:
+    """As it is built: `nox -s package` looks at what is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    page = (ROOT / "README.md").read_text()
+    for one in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        page = re.sub(one["pattern"], one["replacement"], page)
+    assert re.findall(r"\]\((?!https?:)[^)]*\)|^\[[^]]+\]:.*", page, re.MULTILINE) == []
+    assert "(`docs/tutorial/index.md`)" in page or "/docs/tutorial/index.md)" in page
+
+
 def test_the_reference_says_what_to_do_about_every_error() -> None:
     errors = (DOCS / "reference/errors.md").read_text().partition("## Classes")[0]
     parents = {
