@@ -33,7 +33,7 @@ EXTRAS = {
 SOURCE_DATE = "1577836800"
 # What a package may hold.
 _PACKED = re.compile(
-    r"\.(py|md|c?js|mjs|png|toml|txt|typed)$"
+    r"\.(py|md|c?js|mjs|css|png|toml|txt|typed)$"
     r"|/(LICENSE|METADATA|Makefile|PKG-INFO|RECORD|WHEEL|\.gitignore)$"
 )
 _RELATIVE_LINK = re.compile(r"\]\((?!https?:)[^)]*\)")

@@ -44,4 +44,6 @@ html_title = f"aiosmrt {release}"
 html_copy_source = False
 html_show_sphinx = False
 html_extra_path = ["llms.txt"]
+html_static_path = ["page.css"]
+html_css_files = ["page.css"]
 html_search_scorer = str(Path(__file__).with_name("scorer.js"))

@@ -29,6 +29,7 @@ import aiosmrt
 from aiosmrt.cli.arguments import build_parser
 from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, ModelResponse
 from aiosmrt.settings.options import _SHAPES_THE_POOL
+from aiosmrt.settings.sources import Setting, resolve_settings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -228,6 +229,31 @@ def test_the_reference_has_every_environment_variable() -> None:
     assert len(found) > 15
     for name in found:
         assert f"`{name}`" in environment, name
+
+
+def test_the_first_of_several_environment_variables_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where each variable names a file, since one of them must
+    environment = (DOCS / "reference/environment.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| `(\w+)`; the first one wins", environment, re.MULTILINE)
+    assert len(rows) > 4
+    for row, setting in rows:
+        names = re.findall(r"`(\w+)`", row)
+        for name in names:
+            (tmp_path / name).touch()
+        profiles = tmp_path / setting
+        profiles.write_text("".join(f"[profile {name}]\n" for name in names))
+        environ = {"AWS_CONFIG_FILE": str(profiles), **{name: name for name in names}}
+        found = getattr(resolve_settings(environ=environ), setting)
+        assert found == Setting(names[0], f"environment variable {names[0]}")
+
+
+def test_the_house_has_every_wing() -> None:
+    house = (DOCS / "explanation/house.md").read_text()
+    for wing in (ROOT / "aiosmrt").iterdir():
+        if (wing / "__init__.py").exists():
+            assert f"`{wing.name}/`" in house, wing.name
 
 
 def test_the_list_for_language_models_has_every_page() -> None:
