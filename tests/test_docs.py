@@ -191,6 +191,14 @@ def test_the_reference_has_every_option(kind: str) -> None:
     assert sorted(described) == sorted(field.name for field in attrs.fields(options))
 
 
+def test_the_guide_to_limits_has_the_defaults() -> None:
+    page = (DOCS / "how-to/timeouts-and-retries.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+|none) \|", page, re.MULTILINE))
+    said = {name: None if value == "none" else float(value) for name, value in rows.items()}
+    assert said == attrs.asdict(aiosmrt.Timeout())
+    assert re.search(r"^\| `total` .+ of a stream to its end \|", page, re.MULTILINE)
+
+
 def _read_pages(folder: str) -> str:
     return "\n".join(page.read_text() for page in (DOCS / folder).glob("*.md"))
 
