@@ -264,6 +264,17 @@ def test_the_house_has_every_wing() -> None:
             assert f"`{wing.name}/`" in house, wing.name
 
 
+def test_the_guide_to_telemetry_has_every_attribute_and_metric() -> None:
+    guide = (DOCS / "how-to/telemetry.md").read_text().replace("`.", "`gen_ai.usage.")
+    source = "\n".join(file.read_text() for file in (ROOT / "aiosmrt/otel").glob("*.py"))
+    names = set(
+        re.findall(r"\"((?:aiosmrt|aws|cloud|error|gen_ai|http|rpc|server)\.[a-z_.]+)\"", source)
+    )
+    assert len(names) > 30
+    for name in names - {"aws.sagemaker"}:  # which is a value
+        assert f"`{name}`" in guide, name
+
+
 def test_the_list_for_language_models_has_every_page() -> None:
     listed = (DOCS / "llms.txt").read_text()
     for page in PAGES:
