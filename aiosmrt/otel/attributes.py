@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from aiosmrt.errors import AiosmrtError, Attempt, ModelError, ServiceError
+from aiosmrt.errors import __all__ as error_names
 from aiosmrt.hooks import OnEnd, OnStart, Service
 from aiosmrt.plain_text import to_line
 
@@ -36,6 +37,11 @@ _STATUS = "http.response.status_code"
 _SERVICES: dict[Service, str] = {"sagemaker-runtime": "SageMaker Runtime", "s3": "S3"}
 # What is nobody's name, but something that was taken for one, makes no series of its own.
 _OTHER = "_OTHER"
+# Each error type is a series of its own, and no SDK has to bound their number: a gateway that makes
+# up codes gets so many. The package's own names are never crowded out.
+_MOST_FOREIGN = 100
+_own_types = frozenset(error_names)
+_foreign_types: set[str] = set()
 _LENGTH = 256
 
 
@@ -166,8 +172,15 @@ def _name_error(error: BaseException) -> str:
 
 
 def bound_error_type(name: str) -> str:
-    """Give a code that somebody has sent as it is, if it looks like one."""
-    return name if re.fullmatch(r"[A-Za-z_][0-9A-Za-z_.]{0,63}", name) else _OTHER
+    """Give a code that somebody has sent as it is, if it looks like one and is one of few."""
+    if name in _own_types or name in _foreign_types:
+        return name
+    if len(_foreign_types) == _MOST_FOREIGN:
+        return _OTHER
+    if not re.fullmatch(r"[A-Za-z_][0-9A-Za-z_.]{0,63}", name):
+        return _OTHER
+    _foreign_types.add(name)
+    return name
 
 
 def _bound(text: str) -> str:

@@ -31,6 +31,7 @@ DURATION = "rpc.client.call.duration"
 ACTIVE = "aiosmrt.client.active_calls"
 RETRIES = "aiosmrt.client.retries"
 SLOT_WAIT = "aiosmrt.client.slot.wait_time"
+_ONCE = aiosmrt.RetryPolicy(max_attempts=1)
 
 
 class Collected:
@@ -738,6 +739,28 @@ async def test_clients_are_instrumented_from_now_on_and_no_longer(
             instrumentor.uninstrument()
         await client.invoke_endpoint(endpoint_name="e", body=b"x")
     assert len(collected.spans) == 1
+
+
+@pytest.mark.asyncio
+async def test_codes_that_somebody_makes_up_are_few_series(
+    collected: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosmrt.otel.attributes._foreign_types", set())
+    codes = iter([*(f"Fault{number}" for number in range(110)), "ThrottlingException", "Fault0"])
+
+    def model(_: InvocationRequest) -> object:
+        raise aiosmrt.ServiceError("", code=next(codes), status=400)
+
+    async with LocalEndpoint(model) as local, local.client(retry=_ONCE) as client:
+        collected.instrument(client)
+        for _ in range(112):
+            with pytest.raises(aiosmrt.ServiceError):
+                await client.invoke_endpoint(endpoint_name="e", body=b"x")
+    counted = collected.count(DURATION)
+    assert len(counted) == 102
+    assert counted["_OTHER"] == 10
+    assert counted["ThrottlingException"] == 1
+    assert counted["Fault0"] == 2
 
 
 @pytest.mark.parametrize("count", [-1, 2**63, 10**400], ids=["negative", "65 bits", "huge"])
