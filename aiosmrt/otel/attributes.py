@@ -177,7 +177,7 @@ def bound_error_type(name: str) -> str:
         return name
     if len(_foreign_types) == _MOST_FOREIGN:
         return _OTHER
-    if not re.fullmatch(r"[A-Za-z_][0-9A-Za-z_.]{0,63}", name):
+    if not re.fullmatch(r"[A-Za-z_][0-9A-Za-z_.]{0,63}|[1-5][0-9][0-9]", name):
         return _OTHER
     _foreign_types.add(name)
     return name

@@ -742,6 +742,18 @@ async def test_clients_are_instrumented_from_now_on_and_no_longer(
 
 
 @pytest.mark.asyncio
+async def test_a_status_without_a_code_is_the_type_of_its_error(collected: Collected) -> None:
+    """As of a proxy's page."""
+    async with LocalEndpoint() as local, local.client(retry=_ONCE) as client:
+        local.proxy_page(502)
+        collected.instrument(client)
+        with pytest.raises(aiosmrt.ServiceError):
+            await client.invoke_endpoint(endpoint_name="e", body=b"x")
+    assert _describe(collected.span)["error.type"] == "502"
+    assert collected.count(DURATION) == {"502": 1}
+
+
+@pytest.mark.asyncio
 async def test_codes_that_somebody_makes_up_are_few_series(
     collected: Collected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
