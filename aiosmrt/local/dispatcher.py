@@ -134,6 +134,9 @@ class Dispatcher(Shown):
             logger.info("%s %s: %s [%s]", exchange.method, path, told, exchange.request_id)
 
     async def _refuse(self, exchange: Exchange, error: ServiceError) -> None:
+        if exchange.response.prepared:
+            exchange.request.protocol.force_close()  # the head has gone out, and there are no words
+            return
         try:
             await exchange.send_error(error)
         except ConnectionError:
@@ -172,6 +175,7 @@ class Dispatcher(Shown):
 
     async def _play(self, exchange: Exchange, request: InvocationRequest) -> None:
         request = read_arrival(request, exchange.headers, exchange.request_id)
+        request = await self.queue.fetch(request)  # steps and tests may ask for what is in it
         self.requests.append(request)
         del self.requests[: max(0, len(self.requests) - self.keep)]
         play = self._find_play(exchange, request)

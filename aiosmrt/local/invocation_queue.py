@@ -68,6 +68,15 @@ class InvocationQueue(Shown):
         invocation.add_done_callback(self._invocations.discard)
         return queued
 
+    async def fetch(self, request: InvocationRequest) -> InvocationRequest:
+        """Give a request with its input, where that can be read by now; it is read later else."""
+        if request.input_location is None:
+            return request
+        with contextlib.suppress(AiosmrtError):
+            body = await self.storage.read(request.input_location)
+            return attrs.evolve(request, body=body)
+        return request
+
     async def aclose(self) -> None:
         """Cancel what waits and what runs, and wait for its end; nothing more is filed."""
         while self._invocations:
@@ -108,7 +117,7 @@ class InvocationQueue(Shown):
             self._places.release()
 
     async def _invoke(self, request: InvocationRequest, call: CallModel) -> tuple[bytes, str]:
-        if request.input_location is not None:
+        if request.input_location is not None and not request.body:
             request = attrs.evolve(request, body=await self._read(request.input_location))
         async with call(request) as answer:
             return await answer.collect()

@@ -103,9 +103,12 @@ class InvocationRequest:
         """The body as a value.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: it is no JSON, or too deep.
         """
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError(f"the body is too deep to be read: {error}") from error
 
 
 ResponseBody: TypeAlias = "JSONValue | bytes | Iterator[bytes | str] | AsyncIterator[bytes | str]"

@@ -57,7 +57,8 @@ class Recorder:
             end = file.seek(-len("]\n"), 2)
             separator = b",\n" if end > len("[\n") else b"\n"
             file.seek(end - 1)
-            file.write(separator + f"{line}\n]\n".encode())
+            # Half of a surrogate pair is written as JSON escapes it.
+            file.write(separator + f"{line}\n]\n".encode(errors="backslashreplace"))
 
 
 @attrs.frozen

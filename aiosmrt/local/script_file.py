@@ -137,8 +137,9 @@ def _read_option(name: str, value: Any) -> object:  # noqa: ANN401 - whatever a 
     if name == "stream" and isinstance(value, list):
         return [_unpack(part) for part in value]
     if name == "on" and isinstance(value, Mapping):
-        return {member: _unpack(wanted) for member, wanted in value.items()}
-    return _unpack(value)
+        return {member: _read_option(str(member), wanted) for member, wanted in value.items()}
+    # Elsewhere it is a document of somebody's own.
+    return _unpack(value) if name == "body" else value
 
 
 def _read_error(value: object) -> ServiceError:

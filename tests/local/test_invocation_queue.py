@@ -338,8 +338,8 @@ async def test_boto3_from_input_to_output(connect: Connect, connect_s3: Connect)
     ]
     assert [request.operation for request in seen] == ["InvokeEndpointAsync"] * 2
     assert [request.content_type for request in seen] == ["text/csv", None]
-    # What came in is told as it came in.
-    assert [request.body for request in endpoint.requests] == [b"", b"1234"]
+    # What came in is told with its input, so that steps and tests can ask for that.
+    assert [request.body for request in endpoint.requests] == [b"1,2,3", b"1234"]
 
 
 def _fail(request: InvocationRequest) -> bytes:

@@ -12,7 +12,13 @@ import pytest
 
 import aiosmrt
 from aiosmrt.client import SageMakerRuntimeClient
-from aiosmrt.local import InvocationRequest, LocalEndpoint, ModelFailure, ModelResponse
+from aiosmrt.local import (
+    InvocationRequest,
+    LocalEndpoint,
+    ModelFailure,
+    ModelResponse,
+    StoredObject,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -190,3 +196,69 @@ async def test_a_real_endpoint_that_is_not_reached_is_unavailable() -> None:
     ):
         with pytest.raises(aiosmrt.ServiceUnavailable, match="SageMaker was not reached"):
             await own.invoke_endpoint(endpoint_name="e", body=b"x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"image": {"base64": "aGVsbG8="}}',
+        b'{"base64": "aGVsbG8="}',  # as a script writes bytes
+        b'{"half of a pair": "\\ud83d"}',
+        b'{"number": NaN}',
+        b"[" * 100_000,
+        b"\xff\x00",
+        b"",
+    ],
+    ids=["base64 within", "base64", "surrogate", "NaN", "deep", "bytes", "empty"],
+)
+async def test_a_request_is_known_again_whatever_its_body(tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "recorded.json"
+    async with LocalEndpoint(lambda _: "said") as endpoint, endpoint.client() as client:
+        endpoint.record(to=path)
+        response = await client.invoke_endpoint(endpoint_name="e", body=body)
+        assert response.text() == "said"
+    async with LocalEndpoint(strict=True) as endpoint, endpoint.client() as client:
+        endpoint.follow(path)
+        response = await client.invoke_endpoint(endpoint_name="e", body=body)
+        assert response.text() == "said"
+        endpoint.assert_complete()
+
+
+async def test_an_invocation_is_known_again_by_what_is_at_its_location(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+
+    async def ask(endpoint: LocalEndpoint) -> bytes:
+        endpoint.objects.put("s3://inputs/here", StoredObject(b'{"a": 1}'))
+        async with endpoint.client(poll_interval=0.01) as client:
+            queued = await client.invoke_endpoint_async(
+                endpoint_name="e", input_location="s3://inputs/here"
+            )
+            return (await queued.result(timeout=10)).body
+
+    async with LocalEndpoint(lambda request: request.body) as endpoint:
+        endpoint.record(to=path)
+        assert await ask(endpoint) == b'{"a": 1}'
+    async with LocalEndpoint(strict=True) as endpoint:
+        endpoint.follow(path)
+        assert await ask(endpoint) == b'{"a": 1}'
+        endpoint.assert_complete()
+        assert endpoint.requests.only(input_location="s3://inputs/here").json == {"a": 1}
+
+
+async def test_an_answer_that_cannot_be_written_down_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "recorded.json"
+    async with LocalEndpoint(_model) as endpoint, endpoint.client() as client:
+        endpoint.record(to=path)
+        path.unlink()
+        with pytest.raises(aiosmrt.InternalFailure, match="its log says why"):
+            await client.invoke_endpoint(endpoint_name="e", body="x")
+        with pytest.raises(aiosmrt.StreamConnectionLost) as caught:
+            async with client.invoke_endpoint_with_response_stream(
+                endpoint_name="e", body="x"
+            ) as stream:
+                assert await stream.read() == "é".encode()
+        assert caught.value.parts_received == 2
+    told = [record.name for record in caplog.records if record.levelname == "ERROR"]
+    assert told == ["aiosmrt.local.dispatcher"] * 2
