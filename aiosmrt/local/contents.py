@@ -96,7 +96,9 @@ def _make_text(value: object) -> _Answer:
 
 def _make_body(value: object) -> _Answer:
     if not isinstance(value, bytes | bytearray | memoryview):
-        raise ConfigurationError(f"body must be bytes, not {type(value).__qualname__}")
+        raise ConfigurationError(
+            f"body must be bytes, not {type(value).__qualname__}; text= is a str, json= a value"
+        )
     body = bytes(value)
     return lambda _: (body, _BYTES)
 

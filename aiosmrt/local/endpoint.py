@@ -97,11 +97,13 @@ class LocalEndpoint(Script):
 
     Attributes:
         requests: each `InvocationRequest` that passed signature and validation, oldest first: a
-            list that finds some by their members (`where`), and the only one (`only`).
+            list that finds some by their members (`where`), and the only one (`only`). The body of
+            an asynchronous invocation is what was at its location when it came.
         objects: what the local S3 holds.
 
     Raises:
         ConfigurationError: contradicting arguments; on entering, an address that cannot be used.
+        RuntimeError: on entering, it runs already.
         AiosmrtError: on entering, the S3 at `s3_endpoint_url` cannot be used.
     """
 
@@ -199,6 +201,8 @@ class LocalEndpoint(Script):
         return SageMakerRuntimeClient(**leading)
 
     async def __aenter__(self) -> Self:
+        if self._url is not None:
+            raise RuntimeError(f"the local endpoint runs already, at {self._url}")
         async with contextlib.AsyncExitStack() as stack:
             stage = await self._open_stage(stack)
             storage = await self._open_storage(stack)
@@ -253,8 +257,9 @@ class LocalEndpoint(Script):
         await self._stack.aclose()
 
     def __enter__(self) -> Self:
-        self._thread = LoopThread(self)
-        self._thread.start()
+        thread = LoopThread(self)
+        thread.start()
+        self._thread = thread
         return self
 
     def __exit__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -164,6 +165,10 @@ def _read_pace(name: str, pace: object, play: Play) -> tuple[float, ...]:
 def _check_test(test: object) -> None:
     if isinstance(test, Mapping):
         check_members(test)
+    elif inspect.iscoroutinefunction(test):
+        raise ConfigurationError(
+            "on must be a function that is not async: each request waits for it"
+        )
     elif not (test is None or isinstance(test, str) or callable(test)):
         raise ConfigurationError(
             "on must be an endpoint's name, a dict of a request's members, or a function of a "

@@ -10,6 +10,7 @@ from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.words import suggest
 from aiosmrt.masking import mask_named
 from aiosmrt.plain_text import to_line
+from aiosmrt.service import OPERATIONS
 
 __all__ = ["MEMBERS", "ReceivedRequests", "explain_members", "show_request", "show_value"]
 
@@ -65,14 +66,18 @@ def check_members(members: Mapping[str, object]) -> None:
     """Refuse what no request can be asked for.
 
     Raises:
-        TypeError: a name that no member has, with the one that was probably meant; headers that are
-            not named.
+        TypeError: a name that no member has, with the one that was probably meant; a value that
+            this member never has.
     """
     for name, wanted in members.items():
         if name not in MEMBERS:
             raise TypeError(f"a request has no member {name!r}{suggest(name, MEMBERS)}")
         if name == "headers" and not isinstance(wanted, Mapping):
             raise TypeError(f"headers are a dict of those to be there, not {wanted!r}")
+        if name == "body" and isinstance(wanted, str):
+            raise TypeError(f"body is bytes; text is a str, and json a value: not {wanted!r}")
+        if name == "operation" and isinstance(wanted, str) and wanted not in OPERATIONS:
+            raise TypeError(f"operation is {', '.join(OPERATIONS)}, not {wanted!r}")
 
 
 def explain_members(request: InvocationRequest, members: dict[str, object]) -> Iterable[str]:

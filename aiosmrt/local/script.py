@@ -41,7 +41,7 @@ from aiosmrt.local.refusals import (
 )
 from aiosmrt.local.script_file import follow_script
 from aiosmrt.local.steps import Play, Steps
-from aiosmrt.local.words import check_count, check_seconds
+from aiosmrt.local.words import check_count, check_header, check_seconds
 
 __all__ = ["Script"]
 
@@ -89,6 +89,8 @@ class Script:
                     "error must be a service error, such as aiosmrt.ThrottlingException('slow "
                     f"down'), not {error!r}"
                 )
+            for name, value in (("the error's code", error.code), *error.headers.items()):
+                check_header(name, value)
             said = {"error": error}
             self._add("answer", said, options, Play(refusal=error), answers=False)
         else:

@@ -130,7 +130,9 @@ class Step:
     @property
     def wanting(self) -> bool:
         """Whether requests for it are missing at the end."""
-        return not self.optional and self.served < (self.times or 1)
+        # One that ends with its time is for so many at most.
+        least = self.times if self.times is not None and self.seconds is None else 1
+        return not self.optional and self.served < least
 
     def serve(self) -> None:
         """Count a request that gets it."""

@@ -98,5 +98,7 @@ def suggest(name: object, known: Iterable[str]) -> str:
     """Name what was probably meant by a name that is not known, to be put behind the complaint."""
     import difflib  # noqa: PLC0415 - start-up time
 
-    near = difflib.get_close_matches(str(name), list(known), n=1)
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    near = near or [longer for longer in names if f"_{name}_" in f"_{longer}_"]
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -140,6 +140,17 @@ def test_what_goes_wrong_in_its_thread_is_raised_outside() -> None:
             pytest.fail("two servers on one port")
 
 
+def test_it_is_not_entered_twice_at_a_time() -> None:
+    endpoint = LocalEndpoint()
+    with endpoint:
+        url = endpoint.url
+        with pytest.raises(RuntimeError, match=f"runs already, at {url}"), endpoint:
+            pytest.fail("one endpoint at two ports")
+        assert endpoint.url == url
+    with endpoint:
+        assert endpoint.url
+
+
 @pytest.mark.asyncio
 async def test_with_a_thread_of_its_own_it_serves_clients_on_any_loop() -> None:
     with LocalEndpoint() as endpoint:

@@ -52,6 +52,10 @@ async def stage() -> AsyncIterator[Stage]:
         yield Stage(endpoint, client)
 
 
+async def _ask_later(request: InvocationRequest) -> bool:
+    return False
+
+
 async def test_steps_are_taken_in_their_order(stage: Stage) -> None:
     stage.endpoint.throttle(2)
     stage.endpoint.answer(json={"n": 1})
@@ -196,6 +200,7 @@ Say = Callable[[LocalEndpoint], None]
 
 
 ACCESS_DENIED = aiosmrt.ServiceError("no", code="AccessDeniedException", status=403)
+BROKEN = aiosmrt.ServiceError("no", code="Access\nDenied", status=403)
 REFUSALS: dict[str, tuple[Say, type[aiosmrt.ServiceError], int]] = {
     "ThrottlingException": (lambda e: e.throttle(3), aiosmrt.ThrottlingException, 400),
     "ModelNotReadyException": (lambda e: e.not_ready(3), aiosmrt.ModelNotReadyException, 429),
@@ -251,6 +256,16 @@ async def test_a_models_own_service_error_is_given_as_it_is(stage: Stage) -> Non
     with pytest.raises(aiosmrt.ModelNotReadyException, match="not yet") as caught:
         await stage.invoke()
     assert len(caught.value.attempts) == 3
+
+
+async def test_capacity_comes_after_its_time_or_a_number_at_most(stage: Stage) -> None:
+    stage.endpoint.no_capacity(0.05, times=5)
+    stage.endpoint.answer(text="x")
+    with pytest.raises(aiosmrt.ValidationError):
+        await stage.invoke()
+    await asyncio.sleep(0.06)
+    assert (await stage.invoke()).text() == "x"
+    stage.endpoint.assert_complete()
 
 
 async def test_capacity_comes_after_its_time(stage: Stage) -> None:
@@ -392,6 +407,7 @@ async def test_a_step_can_be_said_from_any_thread(stage: Stage) -> None:
         (lambda e: e.answer(), ConfigurationError, "an answer needs a content"),
         (lambda e: e.answer(json=1, text="x"), ConfigurationError, "json and text"),
         (lambda e: e.answer(error=ACCESS_DENIED, text="x"), ConfigurationError, "error and text"),
+        (lambda e: e.answer(error=BROKEN), ConfigurationError, "the error's code goes out as a"),
         (lambda e: e.answer(text=b"x"), ConfigurationError, "text must be a str"),
         (lambda e: e.answer(body="x"), ConfigurationError, "body must be bytes"),
         (lambda e: e.answer(stream="abc"), ConfigurationError, "stream is a list"),
@@ -428,6 +444,10 @@ async def test_a_step_can_be_said_from_any_thread(stage: Stage) -> None:
         (lambda e: e.answer(json=1, operation=["a"]), ConfigurationError, "operation must be"),
         (lambda e: e.answer(json=1, on={5: 1}), TypeError, "no member 5"),
         (lambda e: e.answer(json=1, on={"headers": "a"}), TypeError, "headers are a dict"),
+        (lambda e: e.answer(json=1, on={"body": "a"}), TypeError, "body is bytes; text is a str"),
+        (lambda e: e.answer(json=1, on={"operation": "invoke"}), TypeError, "operation is Invoke"),
+        (lambda e: e.answer(json=1, on={"component": "a"}), TypeError, "'inference_component_nam"),
+        (lambda e: e.answer(json=1, on=_ask_later), ConfigurationError, "that is not async"),
         (lambda e: e.throttle(retry_after=-1), ConfigurationError, "retry_after must be 0 to"),
         (lambda e: e.no_capacity("x"), ConfigurationError, "seconds must be a number"),
         (lambda e: e.model_error(200), ConfigurationError, "status must be an int from 300"),
