@@ -74,7 +74,8 @@ class Stage(Shown):
         """
         content = play.content or rule
         if content is None and self.built_in and play.needs_parts:
-            content = recite(play.fault.position if play.fault is not None else 0)
+            position = 1 if play.fault is None else play.fault.position
+            content = recite(max(position, len(play.delays)))
         backend = self.backend
         if content is not None:
             backend = SessionBackend(PythonModel(content, self.executor), self.sessions)

@@ -68,10 +68,11 @@ class PlayedBackend:
         delays = self.play.delays or (0.0,)
         hang = self.play.fault.position if queued and self.play.fault is not None else None
         for number, delay in enumerate(itertools.chain(delays, itertools.repeat(delays[-1])), 1):
-            if number == hang:
+            # The end has no delay of its own, but nothing comes in place of a part that hangs.
+            part = None if number == hang else await anext(parts, None)
+            if part is None and hang is not None:
                 await asyncio.Event().wait()
-            await asyncio.sleep(delay)
-            part = await anext(parts, None)
             if part is None:
                 return
+            await asyncio.sleep(delay)
             yield part

@@ -317,8 +317,9 @@ async def test_an_asynchronous_invocation_gets_a_scripted_output_or_failure(stag
         await invoke(endpoint_name="e", body=b"x")
 
 
-async def test_an_output_that_never_comes(stage: Stage) -> None:
-    stage.endpoint.hang(at="first_part", text="never", operation="InvokeEndpointAsync")
+@pytest.mark.parametrize("at", ["first_part", "part 5"])
+async def test_an_output_that_never_comes(stage: Stage, at: str) -> None:
+    stage.endpoint.hang(at=at, text="never", operation="InvokeEndpointAsync")
     queued = await stage.client.invoke_endpoint_async(endpoint_name="e", body=b"x")
     with pytest.raises(aiosmrt.AsyncInferenceTimeout):
         await queued.result(timeout=0.2)

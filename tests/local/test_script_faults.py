@@ -301,6 +301,31 @@ async def test_parts_come_at_a_pace(endpoint: LocalEndpoint) -> None:
         assert time.perf_counter() - began >= least
 
 
+async def test_the_end_of_an_answer_has_no_delay_of_its_own(endpoint: LocalEndpoint) -> None:
+    endpoint.slow(0.5, text="whole")
+    endpoint.slow(0.5, stream=["one"])
+    endpoint.answer(stream=["one", "two"], pace=0.5)
+    async with endpoint.client() as client:
+        began = time.perf_counter()
+        assert (await client.invoke_endpoint(endpoint_name="e", body=b"x")).text() == "whole"
+        assert time.perf_counter() - began < 0.95
+        for parts in ([b"one"], [b"one", b"two"]):
+            began = time.perf_counter()
+            assert await _stream(endpoint) == (parts, None)
+            assert time.perf_counter() - began < 0.95
+
+
+async def test_a_delay_without_an_answer_makes_as_many_parts_as_it_needs() -> None:
+    async with LocalEndpoint() as endpoint:
+        endpoint.hang("part 2", seconds=0.2)
+        began = time.perf_counter()
+        parts, error = await _stream(endpoint)
+        assert time.perf_counter() - began >= 0.2
+        assert (parts[:2], error) == ([b"part 1\n", b"part 2\n"], None)
+        endpoint.slow(0.01)
+        assert (await _stream(endpoint))[0]
+
+
 async def test_a_fault_happens_to_what_is_answered_as_a_rule(endpoint: LocalEndpoint) -> None:
     endpoint.cut(1)
     endpoint.answer(stream=PARTS, times=None, on="e")
