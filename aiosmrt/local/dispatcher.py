@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from concurrent.futures import Executor
 
@@ -30,10 +31,10 @@ from aiosmrt.local.python_model import PythonModel
 from aiosmrt.local.raw_answer import RawAnswer
 from aiosmrt.local.received import ReceivedRequests
 from aiosmrt.local.recording import RecordingBackend
-from aiosmrt.local.s3 import PATH, S3, encode_s3_error
+from aiosmrt.local.s3 import PATH, S3, adopt_s3_error, encode_s3_error
 from aiosmrt.local.sessions import SessionBackend, Sessions
 from aiosmrt.local.steps import Play, Steps
-from aiosmrt.local.struck_answer import send_struck
+from aiosmrt.local.struck_answer import send_struck, send_struck_object
 from aiosmrt.plain_text import to_line
 from aiosmrt.service import (
     INVOKE_ENDPOINT,
@@ -162,13 +163,18 @@ class Dispatcher(Shown):
         request = route.read(exchange.method, exchange.headers, body)
         await self._play(exchange, request)
 
-    def _find_play(self, exchange: Exchange, request: InvocationRequest) -> Play:
+    def _take_step(self, exchange: Exchange, request: InvocationRequest) -> Play | None:
         step = self.steps.take(request)
         if self.steps.find_connection_step() is not None:
             exchange.response.force_close()
-        if step is not None:
-            exchange.step = step.words
-            return step.play
+        if step is None:
+            return None
+        exchange.step = step.words
+        return step.play
+
+    def _find_play(self, exchange: Exchange, request: InvocationRequest) -> Play:
+        if (play := self._take_step(exchange, request)) is not None:
+            return play
         if self.strict:
             said = self.steps.refuse(request)
             raise ServiceError(said, code="UnexpectedRequest", status=400)
@@ -182,11 +188,7 @@ class Dispatcher(Shown):
         play = self._find_play(exchange, request)
         if play.refusal is not None:
             raise adopt_error(play.refusal, request.endpoint_name)
-        if play.page is not None:
-            await exchange.send_page(play.page)
-            return
-        if play.fault is not None and play.fault.position == 0:
-            await play.fault.strike(RawAnswer(exchange.request), b"")
+        if await self._end_early(exchange, play):
             return
         needed = play.needs_parts and play.content is None
         backend = self.stage.find(play, self.steps.find_rule(request) if needed else None)
@@ -206,15 +208,36 @@ class Dispatcher(Shown):
             else:
                 await exchange.send_plain_stream(answer)
 
+    async def _end_early(self, exchange: Exchange, play: Play) -> bool:
+        """Do what a step does in place of an answer, and say whether it has done so."""
+        if play.page is not None:
+            await exchange.send_page(play.page)
+            return True
+        if play.fault is not None and play.fault.position == 0:
+            await play.fault.strike(RawAnswer(exchange.request), b"")
+            return True
+        return False
+
     async def _answer_s3(self, s3: S3, exchange: Exchange) -> None:
         body = await exchange.receive(None)
+        play = Play()
         try:
-            request = self._check(exchange, body, S3_SIGNING)
-            answer = await s3.answer(request)
+            call = s3.read(self._check(exchange, body, S3_SIGNING))
+            request = read_arrival(call.invocation, exchange.headers, exchange.request_id)
+            play = self._take_step(exchange, request) or play
+            if play.refusal is not None:
+                raise adopt_s3_error(adopt_error(play.refusal, ""))
+            if await self._end_early(exchange, play):
+                return
+            await asyncio.sleep(max(play.delays, default=0))  # it is one part
+            answer = await s3.answer(call)
         except ServiceError as error:
             answer = encode_s3_error(error, exchange.path, exchange.request_id)
-        headers = {"x-amz-request-id": exchange.request_id, **answer.headers}
-        await exchange.send(answer.status, headers, answer.body)
+        exchange.response.headers["x-amz-request-id"] = exchange.request_id
+        if play.fault is not None:
+            await send_struck_object(exchange, answer, play.fault)
+        else:
+            await exchange.send(answer.status, answer.headers, answer.body)
 
     def _check(self, exchange: Exchange, body: bytes, rules: SigningRules) -> SignedRequest:
         request = SignedRequest(exchange.method, exchange.target, exchange.headers, body)

@@ -15,6 +15,7 @@ from aiosmrt.errors import ConfigurationError
 from aiosmrt.local.contents import TokenShape, make_content
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.received import check_members, show_value
+from aiosmrt.local.s3_operations import S3_OPERATIONS
 from aiosmrt.local.steps import Match, Play, Step, Test
 from aiosmrt.local.words import check_count, check_flag, check_seconds, suggest
 from aiosmrt.service import OPERATIONS, spell
@@ -31,11 +32,12 @@ class StepOptions(TypedDict, total=False):
     """Which requests a step is for.
 
     Attributes:
-        on: an endpoint's name; a dict of members of `InvocationRequest`, `json` and `text` among
-            them, and `headers` those that are to be there; or a function of an
-            `InvocationRequest`. By default all.
+        on: an endpoint's name; the location of an input, or of an object of S3, `s3://…`; a dict of
+            members of `InvocationRequest`, `json` and `text` among them, and `headers` those that
+            are to be there; or a function of an `InvocationRequest`. By default all.
         operation: the service's name of one, such as `InvokeEndpoint` or `invoke_endpoint`. By
-            default all that the step can mean something to.
+            default all that the step can mean something to. One of S3's, such as `GetObject`, has
+            the step be for the local S3, whose requests have no other.
         optional: whether `assert_complete` is content if nobody asks for it.
     """
 
@@ -44,6 +46,11 @@ class StepOptions(TypedDict, total=False):
     optional: bool
 
 
+# What means something to S3, too: what is said in place of an answer, or happens on its way.
+_OF_S3 = (
+    *("answer", "throttle", "unavailable", "internal_failure", "expired_token", "proxy_page"),
+    *("redirect", "hang", "reset", "cut", "slow"),
+)
 _BARE = (*StepOptions.__annotations__, "times")
 
 
@@ -134,6 +141,8 @@ def read_line(
     _check_test(on)
     if operation is not None:
         operations = _find_operation(name, operation, operations)
+        if operations[0] in S3_OPERATIONS:
+            _check_s3(name, operations[0], options)
     if times is not None:
         check_count("times", times, 1)
     changes: dict[str, Any] = {}
@@ -177,13 +186,26 @@ def _check_test(test: object) -> None:
 
 
 def _find_operation(name: str, operation: object, possible: tuple[str, ...]) -> tuple[str, ...]:
-    known = {spell(known): known for known in OPERATIONS}
+    names = (*OPERATIONS, *S3_OPERATIONS)
+    known = {spell(known): known for known in names}
     found = known.get(operation, operation) if isinstance(operation, str) else ""
-    if found not in OPERATIONS:
-        raise ConfigurationError(f"operation must be {', '.join(OPERATIONS)}, not {operation!r}")
-    if possible and found not in possible:
+    if found not in names:
+        raise ConfigurationError(
+            f"operation must be {', '.join(OPERATIONS)}, or one of S3's: {', '.join(S3_OPERATIONS)}"
+            f"; not {operation!r}{suggest(operation, names)}"
+        )
+    s3 = found in S3_OPERATIONS
+    if name not in _OF_S3 if s3 else possible and found not in possible:
         raise ConfigurationError(f"{name}() means nothing to {found}")
     return (found,)
+
+
+def _check_s3(name: str, operation: str, options: Mapping[str, object]) -> None:
+    if beside := [option for option in options if option not in _BARE]:
+        raise ConfigurationError(f"{name}() with {', '.join(beside)} means nothing to {operation}")
+    on = options.get("on")
+    if isinstance(on, str) and not on.startswith("s3://"):
+        raise ConfigurationError(f"on must be an object's place for {operation}: s3://bucket/key")
 
 
 def _find_place() -> str:

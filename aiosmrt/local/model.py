@@ -50,7 +50,8 @@ class InvocationRequest:
         inference_component_name: the inference component that is to answer.
         session_id: the session, or `NEW_SESSION`.
         prefix_aware_id: whose prompts begin alike.
-        input_location: where the input is, `s3://…`.
+        input_location: where the input is, `s3://…`; to a step for an operation of S3's, which is
+            `operation` then, the object.
         s3_output_path_extension: what is put behind the output's path.
         filename: the name of the output.
         request_ttl_seconds: seconds that the request may wait in the queue.

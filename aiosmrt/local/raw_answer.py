@@ -36,12 +36,14 @@ class RawAnswer:
         self._chunked = False
         self.over: bool = False
 
-    async def begin(self, headers: Mapping[str, str], length: int | None) -> None:
-        """Send the head of a success; a body without a length comes in chunks."""
+    async def begin(
+        self, headers: Mapping[str, str], length: int | None, status: int = 200
+    ) -> None:
+        """Send the head of an answer; a body without a length comes in chunks."""
         self._chunked = length is None
         framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": length}
         fields = {**headers, **framing, "Connection": "close"}
-        lines = [f"HTTP/1.1 200 {HTTPStatus.OK.phrase}"]
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
         lines += (f"{name}: {value}" for name, value in fields.items())
         await self._send("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
 

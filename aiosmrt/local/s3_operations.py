@@ -19,7 +19,16 @@ from aiosmrt.local.s3_xml import Content, read_document, read_text, write_docume
 from aiosmrt.local.upload import read_kept_headers, read_upload
 from aiosmrt.threads import run_in_thread
 
-__all__ = ["OPERATIONS", "SUBRESOURCES", "XML", "S3Answer", "S3Request", "Store"]
+__all__ = [
+    "OPERATIONS",
+    "S3_OPERATIONS",
+    "SUBRESOURCES",
+    "XML",
+    "Operation",
+    "S3Answer",
+    "S3Request",
+    "Store",
+]
 
 XML = {"Content-Type": "application/xml"}
 """Headers of what is answered as a document."""
@@ -375,23 +384,31 @@ def _is_reversed(first: str, last: str) -> bool:
     return bool(first and last) and int(first) > int(last)
 
 
-OPERATIONS: Mapping[tuple[str, str, str], tuple[Operation, frozenset[str]]] = {
-    ("GET", "service", ""): (_list_buckets, frozenset(("max-buckets", "prefix"))),
-    ("PUT", "bucket", ""): (_create_bucket, frozenset()),
-    ("HEAD", "bucket", ""): (_head_bucket, frozenset()),
-    ("DELETE", "bucket", ""): (_delete_bucket, frozenset()),
-    ("GET", "bucket", ""): (_list_objects, _LISTING),
-    ("GET", "bucket", "location"): (_locate_bucket, frozenset()),
-    ("GET", "bucket", "uploads"): (_list_uploads, _LISTING | {"max-uploads"}),
-    ("POST", "bucket", "delete"): (_delete_objects, frozenset()),
-    ("PUT", "object", ""): (_put_object, frozenset()),
-    ("GET", "object", ""): (_get_object, frozenset(_OVERRIDES)),
-    ("HEAD", "object", ""): (_get_object, frozenset(_OVERRIDES)),
-    ("DELETE", "object", ""): (_delete_object, frozenset()),
-    ("POST", "object", "uploads"): (_begin_upload, frozenset()),
-    ("PUT", "object", "uploadId"): (_put_part, frozenset(("partNumber",))),
-    ("GET", "object", "uploadId"): (_list_parts, frozenset(("max-parts",))),
-    ("POST", "object", "uploadId"): (_complete_upload, frozenset()),
-    ("DELETE", "object", "uploadId"): (_abort_upload, frozenset()),
+OPERATIONS: Mapping[tuple[str, str, str], tuple[str, Operation, frozenset[str]]] = {
+    ("GET", "service", ""): ("ListBuckets", _list_buckets, frozenset(("max-buckets", "prefix"))),
+    ("PUT", "bucket", ""): ("CreateBucket", _create_bucket, frozenset()),
+    ("HEAD", "bucket", ""): ("HeadBucket", _head_bucket, frozenset()),
+    ("DELETE", "bucket", ""): ("DeleteBucket", _delete_bucket, frozenset()),
+    ("GET", "bucket", ""): ("ListObjectsV2", _list_objects, _LISTING),
+    ("GET", "bucket", "location"): ("GetBucketLocation", _locate_bucket, frozenset()),
+    ("GET", "bucket", "uploads"): (
+        "ListMultipartUploads",
+        _list_uploads,
+        _LISTING | {"max-uploads"},
+    ),
+    ("POST", "bucket", "delete"): ("DeleteObjects", _delete_objects, frozenset()),
+    ("PUT", "object", ""): ("PutObject", _put_object, frozenset()),
+    ("GET", "object", ""): ("GetObject", _get_object, frozenset(_OVERRIDES)),
+    ("HEAD", "object", ""): ("HeadObject", _get_object, frozenset(_OVERRIDES)),
+    ("DELETE", "object", ""): ("DeleteObject", _delete_object, frozenset()),
+    ("POST", "object", "uploads"): ("CreateMultipartUpload", _begin_upload, frozenset()),
+    ("PUT", "object", "uploadId"): ("UploadPart", _put_part, frozenset(("partNumber",))),
+    ("GET", "object", "uploadId"): ("ListParts", _list_parts, frozenset(("max-parts",))),
+    ("POST", "object", "uploadId"): ("CompleteMultipartUpload", _complete_upload, frozenset()),
+    ("DELETE", "object", "uploadId"): ("AbortMultipartUpload", _abort_upload, frozenset()),
 }
-"""By method, what the path names, and the parameter that chooses it: what to do, and parameters."""
+"""By method, what the path names, and the parameter that chooses it: its name, what to do, and
+parameters."""
+
+S3_OPERATIONS = tuple(dict.fromkeys(name for name, _, _ in OPERATIONS.values()))
+"""The names that the API reference has for them."""

@@ -14,11 +14,12 @@ from aiosmrt.local.faults import Fault
 from aiosmrt.local.model import InvocationRequest, Model
 from aiosmrt.local.received import explain_members, show_request
 from aiosmrt.local.recording import Recorder
+from aiosmrt.service import OPERATIONS
 
 __all__ = ["Match", "Page", "Play", "Step", "Steps", "Test", "ignore_changes"]
 
 Test: TypeAlias = str | Mapping[str, object] | Callable[[InvocationRequest], object]
-"""Which requests: of one endpoint, with these members, or those of which a function says so."""
+"""Which requests: of one endpoint or location, with these members, or as a function says."""
 
 
 @attrs.frozen
@@ -26,18 +27,20 @@ class Match:
     """Which requests a step is for."""
 
     on: Test | None
-    operations: tuple[str, ...]  # none: all
+    operations: tuple[str, ...]  # none: all of SageMaker Runtime's
     framed: bool  # whether it means something to streams in frames alone
 
     def explain(self, request: InvocationRequest) -> list[str]:
         """Say why a request is not for this step; nothing where it is."""
         problems = []
-        if self.operations and request.operation not in self.operations:
-            problems.append(f"operation is {request.operation}, not {' or '.join(self.operations)}")
+        wanted = self.operations or OPERATIONS
+        if request.operation not in wanted:
+            problems.append(f"operation is {request.operation}, not {' or '.join(wanted)}")
         if self.framed and not request.has_frames:
             problems.append(f"there are no frames at {request.path}")
         if isinstance(self.on, str):
-            problems += explain_members(request, {"endpoint_name": self.on})
+            place = "input_location" if self.on.startswith("s3://") else "endpoint_name"
+            problems += explain_members(request, {place: self.on})
         elif isinstance(self.on, Mapping):
             problems += explain_members(request, dict(self.on))
         elif self.on is not None:

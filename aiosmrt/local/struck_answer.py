@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from aiosmrt.errors import ServiceError
 from aiosmrt.local.answers import (
@@ -18,9 +18,10 @@ from aiosmrt.local.exchange import Exchange
 from aiosmrt.local.faults import Fault
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.raw_answer import RawAnswer
+from aiosmrt.local.s3 import S3Answer
 from aiosmrt.service import INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 
-__all__ = ["send_struck"]
+__all__ = ["send_struck", "send_struck_object"]
 
 
 async def send_struck(
@@ -37,9 +38,26 @@ async def send_struck(
         await _stream(exchange, request, answer, fault, wire)
         return
     parts = [encode_value(part) async for part in answer.parts]
+    await _send_whole(wire, 200, _write_head(exchange, request, answer, None), parts, fault)
+
+
+async def send_struck_object(exchange: Exchange, answer: S3Answer, fault: Fault) -> None:
+    """Answer for S3, in one part, until a fault ends it.
+
+    Raises:
+        ConnectionError: the client hung up.
+    """
+    headers = {**exchange.response.headers, **answer.headers}
+    parts = [] if exchange.method == "HEAD" else [answer.body]
+    await _send_whole(RawAnswer(exchange.request), answer.status, headers, parts, fault)
+
+
+async def _send_whole(
+    wire: RawAnswer, status: int, headers: Mapping[str, str], parts: list[bytes], fault: Fault
+) -> None:
     # Where the fault strikes behind all that there is, something has to be missing.
     before, whole = (sum(map(len, some)) for some in (parts[: fault.position - 1], parts))
-    await wire.begin(_write_head(exchange, request, answer, None), max(whole, before + 1))
+    await wire.begin(headers, max(whole, before + 1), status)
     await _play(wire, _iterate(parts), fault, b"")
 
 
