@@ -190,6 +190,7 @@ def _set_environment(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) ->
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local-secret",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",  # where there is none, some look into the system's settings
         # What a developer has there is no part of a test.
         "AWS_CONFIG_FILE": str(folder / "no-config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials"),

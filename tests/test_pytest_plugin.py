@@ -175,12 +175,18 @@ def test_the_environment_is_that_of_the_test_alone(
             assert (keys.access_key, keys.token) == ("local", None)
             assert "HTTP_PROXY" not in os.environ
 
+        def test_a_proxy_of_its_own(sagemaker_runtime, monkeypatch):
+            monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
+            sagemaker_runtime.answer(text="x")
+            client = boto3.client("sagemaker-runtime")
+            assert client.invoke_endpoint(EndpointName="e", Body=b"")["Body"].read() == b"x"
+
         def test_outside():
             assert os.environ["AWS_PROFILE"] == "mine"
             assert "AWS_ENDPOINT_URL_S3" not in os.environ
         """
     )
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=3)
 
 
 _COMPLAINTS = """

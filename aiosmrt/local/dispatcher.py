@@ -117,10 +117,8 @@ class Dispatcher(Shown):
             route = find_openai_route(exchange.path)
             if self.s3 is not None and _is_for_s3(exchange):
                 await self._answer_s3(self.s3, exchange)
-            elif route is not None:
-                await self._answer_openai(exchange, route)
             else:
-                await self._answer(exchange)
+                await self._answer(exchange, route)
         except ConnectionError:
             logger.debug("the client hung up on %r", exchange.path)
         except ServiceError as error:
@@ -144,24 +142,29 @@ class Dispatcher(Shown):
         except ConnectionError:
             logger.debug("the client hung up on %r", exchange.path)
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, exchange: Exchange, route: OpenAIRoute | None) -> None:
         if exchange.method == "GET" and exchange.path == "/ping":
             if not await self.stage.backend.is_ready():
                 raise make_service_unavailable("The model container does not answer its /ping.")
             await exchange.send(200, {}, b"")
             return
+        try:
+            request = await self._read(exchange, route)
+        except ServiceError as error:
+            self.steps.note_refusal(f"{exchange.method} {exchange.path}", error)
+            raise
+        await self._play(exchange, request)
+
+    async def _read(self, exchange: Exchange, route: OpenAIRoute | None) -> InvocationRequest:
+        if route is not None:
+            body = await exchange.receive(INVOKE_ENDPOINT.parameters["body"].shape.max)
+            if self.credentials is not None:
+                check_bearer_token(exchange.headers, self.credentials, exchange.now, self.rules)
+            return route.read(exchange.method, exchange.headers, body)
         operation, endpoint_name = find_operation(exchange.method, exchange.path)
         body = await exchange.receive(operation.parameters["body"].shape.max)
         self._check(exchange, body, self.rules)
-        request = read_invocation(operation, endpoint_name, exchange.headers, body)
-        await self._play(exchange, request)
-
-    async def _answer_openai(self, exchange: Exchange, route: OpenAIRoute) -> None:
-        body = await exchange.receive(INVOKE_ENDPOINT.parameters["body"].shape.max)
-        if self.credentials is not None:
-            check_bearer_token(exchange.headers, self.credentials, exchange.now, self.rules)
-        request = route.read(exchange.method, exchange.headers, body)
-        await self._play(exchange, request)
+        return read_invocation(operation, endpoint_name, exchange.headers, body)
 
     def _take_step(self, exchange: Exchange, request: InvocationRequest) -> Play | None:
         step = self.steps.take(request)

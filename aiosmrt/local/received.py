@@ -10,6 +10,7 @@ from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.words import suggest
 from aiosmrt.masking import mask_named
 from aiosmrt.plain_text import to_line
+from aiosmrt.redaction import redact_url
 from aiosmrt.service import OPERATIONS
 
 __all__ = ["MEMBERS", "ReceivedRequests", "explain_members", "show_request", "show_value"]
@@ -119,6 +120,8 @@ def show_value(name: str, value: object) -> str:
     """Give a member's value in a few characters, masked where it may be secret."""
     if name in _SECRET and value is not None:
         return "****"
+    if isinstance(value, str) and name == "input_location":
+        value = redact_url(value)  # one that is signed lets whoever has it read the input
     if isinstance(value, Mapping) and name == "on":
         members = (f"{key!r}: {show_value(key, member)}" for key, member in value.items())
         return f"{{{', '.join(members)}}}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 import attrs
@@ -14,9 +14,13 @@ from aiosmrt.local.faults import Fault
 from aiosmrt.local.model import InvocationRequest, Model
 from aiosmrt.local.received import explain_members, show_request
 from aiosmrt.local.recording import Recorder
+from aiosmrt.masking import mask_named
+from aiosmrt.plain_text import to_line
 from aiosmrt.service import OPERATIONS
 
 __all__ = ["Match", "Page", "Play", "Step", "Steps", "Test", "ignore_changes"]
+
+_MOST = 100  # requests that are kept to be complained of: a server may run for long
 
 Test: TypeAlias = str | Mapping[str, object] | Callable[[InvocationRequest], object]
 """Which requests: of one endpoint or location, with these members, or as a function says."""
@@ -169,6 +173,8 @@ class Steps:
         self._lock = threading.RLock()  # a test may ask the endpoint something itself
         self._steps: list[Step] = []
         self._unexpected: list[tuple[InvocationRequest, str]] = []
+        self._unasked: list[str] = []
+        self._more: int = 0  # requests without a step that are not kept
 
     def add(self, step: Step) -> None:
         """Put a step behind the others."""
@@ -221,8 +227,23 @@ class Steps:
         """Take note of a request that there is no step for, and say so in a line."""
         with self._lock:
             nearest = self._find_nearest(request)
-            self._unexpected.append((request, nearest))
+            if len(self._unexpected) < _MOST:
+                self._unexpected.append((request, nearest))
+            else:
+                self._more += 1
         return f"The script has no answer for {show_request(request)}; {nearest}"
+
+    def note_refusal(self, target: str, error: ServiceError) -> None:
+        """Take note of a request that was refused before a step was looked for.
+
+        Args:
+            target: method and path.
+            error: what it was answered with.
+        """
+        with self._lock:
+            del self._unasked[: -_MOST + 1]
+            told = f"{target}: {error.code}: {error.message}"
+            self._unasked.append(mask_named(to_line(told)))
 
     def complain(self, *, unexpected: bool = True, unused: bool = True) -> str:
         """Say what was not as the script has it; nothing where all was.
@@ -234,15 +255,22 @@ class Steps:
         lines = []
         with self._lock:
             if unexpected and self._unexpected:
-                lines.append(f"{_count(self._unexpected, 'request')} had no answer in the script:")
+                number = len(self._unexpected) + self._more
+                lines.append(f"{_count(number, 'request')} had no answer in the script:")
                 for request, nearest in self._unexpected:
                     lines += [f"  {show_request(request)}", f"    {nearest}"]
+                if self._more:
+                    lines.append(f"  and {self._more} more")
             wanting = [step for step in self._steps if unused and step.wanting]
             if wanting:
-                lines.append(f"{_count(wanting, 'step')} of the script came to nothing:")
+                lines.append(f"{_count(len(wanting), 'step')} of the script came to nothing:")
                 for step in wanting:
                     lines.append(f"  {step.show()}")
                     lines += self._explain(step)
+            if wanting and self._unasked:
+                number = len(self._unasked)
+                lines.append(f"{_count(number, 'request')} did not come as far as the script:")
+                lines += (f"  {told}" for told in self._unasked)
         return "\n".join(lines)
 
     def _find_nearest(self, request: InvocationRequest) -> str:
@@ -261,8 +289,7 @@ class Steps:
         return [min(nearest)[1]] if nearest else []
 
 
-def _count(things: Iterable[object], name: str) -> str:
-    number = len(list(things))
+def _count(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 

@@ -490,3 +490,37 @@ async def test_what_a_line_cannot_say_is_refused_when_it_is_written(
         say(endpoint)
     with contextlib.suppress(AssertionError):
         endpoint.assert_complete()
+
+
+async def test_requests_that_did_not_come_as_far_explain_steps_without_one(stage: Stage) -> None:
+    keys = aiosmrt.Credentials("other", "other-secret")
+    client = stage.client.with_options(credentials=keys)
+    with pytest.raises(aiosmrt.ServiceError):
+        await client.invoke_endpoint(endpoint_name="e", body=b"x")
+    stage.endpoint.assert_complete()  # a test may be about that
+    stage.endpoint.answer(text="x")
+    with pytest.raises(AssertionError) as caught:
+        stage.endpoint.assert_complete()
+    told = str(caught.value).splitlines()
+    assert told[2] == "1 request did not come as far as the script:"
+    assert told[3].startswith("  POST /endpoints/e/invocations: UnrecognizedClientException: ")
+    assert "other-secret" not in str(caught.value)
+
+
+async def test_of_requests_without_an_answer_some_are_kept(stage: Stage) -> None:
+    for _ in range(103):
+        with pytest.raises(aiosmrt.ServiceError):
+            await stage.invoke()
+    with pytest.raises(AssertionError) as caught:
+        stage.endpoint.assert_complete()
+    told = str(caught.value).splitlines()
+    assert told[0] == "103 requests had no answer in the script:"
+    assert (len(told), told[-1]) == (202, "  and 3 more")
+
+
+async def test_what_is_signed_in_a_location_is_not_shown(stage: Stage) -> None:
+    location = "https://bucket.example/key?AWSAccessKeyId=a&Signature=hidden-0"
+    with pytest.raises(aiosmrt.ServiceError) as caught:
+        await stage.client.invoke_endpoint_async(endpoint_name="e", input_location=location)
+    assert "https://bucket.example/key?****" in str(caught.value)
+    assert "hidden-0" not in str(caught.value)
