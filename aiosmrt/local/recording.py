@@ -21,6 +21,7 @@ from aiosmrt.threads import run_in_thread
 
 __all__ = ["Recorder", "RecordingBackend"]
 
+_FAILURES = (0, *range(300, 600))  # the statuses of a container that `model_error` takes
 _BESIDE = ("custom_attributes", "closed_session_id", "invoked_production_variant")
 
 
@@ -30,6 +31,11 @@ def pack(data: bytes) -> str | dict[str, str]:
         return data.decode()
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(data).decode()}
+
+
+def _pack_text(text: str) -> str:
+    """Write words as a script has them, which takes no half of a surrogate pair."""
+    return text.encode(errors="replace").decode()
 
 
 class Recorder:
@@ -123,16 +129,18 @@ class _Taking:
 
     def describe_refusal(self, error: ServiceError) -> dict[str, object]:
         """Give a step that fails like this before any part."""
-        if isinstance(error, ModelError) and error.original_status_code is not None:
-            said = {"status": error.original_status_code, "message": error.original_message}
+        if isinstance(error, ModelError) and error.original_status_code in _FAILURES:
+            message = _pack_text(error.original_message)
+            said = {"status": error.original_status_code, "message": message}
             return {"model_error": {**said, **self._match()}}
         if self._request.operation == "InvokeEndpointAsync":
             # By then it was queued: what comes of it is a failure file, and no refusal.
-            told = {"status": error.status, "message": f"{error.code}: {error.message}"}
-            return {"model_error": {**told, **self._match()}}
+            message = _pack_text(f"{error.code}: {error.message}")
+            return {"model_error": {"status": error.status, "message": message, **self._match()}}
         if self._streams and error.code in STREAM_ERRORS:
             return self._describe_break(error, {})
-        refusal = {"code": error.code, "message": error.message, "status": error.status}
+        message = _pack_text(error.message)
+        refusal = {"code": error.code, "message": message, "status": error.status}
         return {"answer": {"error": refusal, **self._match()}}
 
     def describe_failure(self, head: ModelResponse, error: ServiceError) -> dict[str, object]:
@@ -146,7 +154,7 @@ class _Taking:
         return self._request.operation == "InvokeEndpointWithResponseStream"
 
     def _describe_break(self, error: ServiceError, content: dict[str, object]) -> dict[str, object]:
-        told = {"after": len(self._parts), "message": error.message}
+        told = {"after": len(self._parts), "message": _pack_text(error.message)}
         options = {**told, **self._match(), **content}
         if isinstance(error, InternalStreamFailure):
             return {"internal_stream_failure": options}

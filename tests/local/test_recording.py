@@ -224,6 +224,43 @@ async def test_a_request_is_known_again_whatever_its_body(tmp_path: Path, body: 
         endpoint.assert_complete()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiosmrt.ModelError("too long", status=424, fields={"OriginalStatusCode": 200}),
+        aiosmrt.ModelError("no words", status=424, fields={"OriginalStatusCode": 500}),
+        aiosmrt.ModelError("half", fields={"OriginalStatusCode": 500, "OriginalMessage": "\ud83d"}),
+        aiosmrt.ServiceError("half \ud83d", code="ValidationError", status=400),
+        aiosmrt.ModelStreamError("half \ud83d"),
+    ],
+    ids=str,
+)
+async def test_any_failure_can_be_followed(tmp_path: Path, error: aiosmrt.ServiceError) -> None:
+    path = tmp_path / "recorded.json"
+
+    def fail(request: InvocationRequest) -> object:
+        raise error
+
+    async def ask(endpoint: LocalEndpoint) -> list[str]:
+        seen = []
+        async with endpoint.client(retry=aiosmrt.RetryPolicy(mode="off")) as client:
+            with pytest.raises(aiosmrt.ServiceError) as caught:
+                await client.invoke_endpoint(endpoint_name="e", body=b"x")
+            seen.append(caught.value.code)
+            with pytest.raises(aiosmrt.ServiceError) as caught:
+                await client.invoke_endpoint_with_response_stream(endpoint_name="e", body=b"x")
+            seen.append(caught.value.code)
+        return seen
+
+    async with LocalEndpoint(fail) as endpoint:
+        endpoint.record(to=path)
+        original = await ask(endpoint)
+    async with LocalEndpoint(strict=True) as endpoint:
+        endpoint.follow(path)
+        assert await ask(endpoint) == original
+        endpoint.assert_complete()
+
+
 async def test_an_invocation_is_known_again_by_what_is_at_its_location(tmp_path: Path) -> None:
     path = tmp_path / "recorded.json"
 
