@@ -24,7 +24,7 @@ from aiosmrt.local.exchange import Exchange
 from aiosmrt.local.invocation import find_operation, read_arrival, read_invocation
 from aiosmrt.local.invocation_queue import InvocationQueue
 from aiosmrt.local.limits import Backend, LimitedBackend, ServiceLimits
-from aiosmrt.local.model import InvocationRequest, Model
+from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.openai_route import OpenAIRoute, find_openai_route
 from aiosmrt.local.played_backend import PlayedBackend
 from aiosmrt.local.python_model import PythonModel
@@ -66,14 +66,9 @@ class Stage(Shown):
     sessions: Sessions
     limits: ServiceLimits | None
 
-    def find(self, play: Play, rule: Model | None) -> Backend:
-        """Give what answers a request as a step has it.
-
-        Args:
-            play: the step's.
-            rule: what answers where the step does not say, before the backend.
-        """
-        content = play.content or rule
+    def find(self, play: Play) -> Backend:
+        """Give what answers a request as a step has it."""
+        content = play.content
         if content is None and self.built_in and play.needs_parts:
             position = 1 if play.fault is None else play.fault.position
             content = recite(max(position, len(play.delays)))
@@ -191,10 +186,11 @@ class Dispatcher(Shown):
         play = self._find_play(exchange, request)
         if play.refusal is not None:
             raise adopt_error(play.refusal, request.endpoint_name)
+        if play.needs_rule:
+            play = play.happen_to(self.steps.find_rule(request))
         if await self._end_early(exchange, play):
             return
-        needed = play.needs_parts and play.content is None
-        backend = self.stage.find(play, self.steps.find_rule(request) if needed else None)
+        backend = self.stage.find(play)
         recorder = self.steps.recorder
         if recorder is not None and play == Play():
             backend = RecordingBackend(backend, recorder)

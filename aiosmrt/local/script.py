@@ -226,8 +226,8 @@ class Script:
         """Reset the connection (RST).
 
         Args:
-            at: `connect`, as soon as there is a connection; else as for `hang`, and the request
-                was received whole.
+            at: `connect`, as soon as there is a connection (of TLS: its handshake is over by then);
+                else as for `hang`, and the request was received whole.
             options: the fields of `AnswerOptions`; `times` alone where it is `connect`.
         """
         if at == "connect":

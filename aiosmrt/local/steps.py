@@ -97,6 +97,21 @@ class Play:
         """Whether it does something to the parts of an answer."""
         return self.fault is not None or self.split is not None or bool(self.delays)
 
+    @property
+    def needs_rule(self) -> bool:
+        """Whether it does that to what answers as a rule: not where it is in place of an answer."""
+        early = self.fault is not None and self.fault.position == 0
+        return self.needs_parts and self.content is None and not early
+
+    def happen_to(self, rule: Play) -> Play:
+        """Give what comes of it where it says no content, and happens to what answers as a rule."""
+        return attrs.evolve(
+            rule,
+            fault=self.fault or rule.fault,
+            delays=self.delays or rule.delays,
+            split=self.split or rule.split,
+        )
+
 
 @attrs.define(eq=False)
 class Step:
@@ -213,15 +228,15 @@ class Steps:
                     return None
             return None
 
-    def find_rule(self, request: InvocationRequest) -> Model | None:
+    def find_rule(self, request: InvocationRequest) -> Play:
         """Give what is answered as a rule: by the first step that does not come to an end."""
         with self._lock:
             for step in self._steps:
                 rules = not step.limited and step.play.content is not None
                 if rules and not step.match.explain(request):
                     step.serve()
-                    return step.play.content
-            return None
+                    return step.play
+            return Play()
 
     def refuse(self, request: InvocationRequest) -> str:
         """Take note of a request that there is no step for, and say so in a line."""

@@ -341,6 +341,16 @@ async def test_a_fault_happens_to_what_is_answered_as_a_rule(endpoint: LocalEndp
         assert await _stream(served) == ([b"a", b"b"], None)
 
 
+async def test_a_rule_keeps_its_pace_and_its_own_faults(endpoint: LocalEndpoint) -> None:
+    endpoint.cut(2, stream=PARTS, pace=[0.0, 0.2], times=None)
+    endpoint.split(1)
+    began = time.perf_counter()
+    parts, error = await _stream(endpoint)
+    assert parts == [PARTS[0][:1], PARTS[0][1:2]]
+    assert isinstance(error, aiosmrt.StreamConnectionLost)
+    assert time.perf_counter() - began >= 0.2
+
+
 async def test_a_failure_of_the_model_goes_before_the_fault(endpoint: LocalEndpoint) -> None:
     def fail(request: InvocationRequest) -> object:
         def parts() -> Any:
