@@ -123,7 +123,7 @@ class Dispatcher(Shown):
             failure = InternalFailure("The local endpoint failed; its log says why.", status=500)
             await self._refuse(exchange, failure)
         finally:
-            ended = exchange.response.status if exchange.response.prepared else "no answer"
+            ended = exchange.status or "no answer"
             told = f"{exchange.step}, {ended}" if exchange.step else ended
             path = to_line(exchange.path)
             logger.info("%s %s: %s [%s]", exchange.method, path, told, exchange.request_id)

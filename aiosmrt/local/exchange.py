@@ -28,6 +28,7 @@ from aiosmrt.local.answers import (
 from aiosmrt.local.authorization import SignedRequest, read_scope
 from aiosmrt.local.model import InvocationRequest
 from aiosmrt.local.openai_route import encode_openai_error, find_openai_route
+from aiosmrt.local.raw_answer import RawAnswer
 from aiosmrt.local.steps import Page
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 from aiosmrt.value import Shown
@@ -54,6 +55,7 @@ class Exchange(Shown):
     request_id: str = attrs.field(init=False, factory=lambda: str(uuid.uuid4()))
     response: web.StreamResponse = attrs.field(init=False)
     step: str = attrs.field(init=False, default="")
+    _begun: int | None = attrs.field(init=False, default=None)
 
     @response.default
     def _make_response(self) -> web.StreamResponse:
@@ -68,6 +70,20 @@ class Exchange(Shown):
         """The service's time."""
         offset = datetime.timedelta(seconds=self.clock_offset)
         return datetime.datetime.now(datetime.UTC) + offset
+
+    @property
+    def status(self) -> int | None:
+        """The status of the answer, `None` while no head has gone out."""
+        return self.response.status if self.response.prepared else self._begun
+
+    async def begin_raw(
+        self, headers: Mapping[str, str], length: int | None, status: int = 200
+    ) -> RawAnswer:
+        """Send the head of an answer that is written byte by byte; without a length in chunks."""
+        wire = RawAnswer(self.request)
+        await wire.begin({**self.response.headers, **headers}, length, status)
+        self._begun = status
+        return wire
 
     @property
     def method(self) -> str:

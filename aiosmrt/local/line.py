@@ -142,7 +142,7 @@ def read_line(
     if operation is not None:
         operations = _find_operation(name, operation, operations)
         if operations[0] in S3_OPERATIONS:
-            _check_s3(name, operations[0], options)
+            _check_s3(name, operations[0], options, play)
     if times is not None:
         check_count("times", times, 1)
     changes: dict[str, Any] = {}
@@ -200,7 +200,9 @@ def _find_operation(name: str, operation: object, possible: tuple[str, ...]) -> 
     return (found,)
 
 
-def _check_s3(name: str, operation: str, options: Mapping[str, object]) -> None:
+def _check_s3(name: str, operation: str, options: Mapping[str, object], play: Play) -> None:
+    if operation.startswith("Head") and play.fault is not None and play.fault.position > 0:
+        raise ConfigurationError(f"{name}(): an answer to {operation} is its head, and no body")
     if beside := [option for option in options if option not in _BARE]:
         raise ConfigurationError(f"{name}() with {', '.join(beside)} means nothing to {operation}")
     on = options.get("on")

@@ -137,7 +137,10 @@ def _read_option(name: str, value: Any) -> object:  # noqa: ANN401 - whatever a 
     if name == "stream" and isinstance(value, list):
         return [_unpack(part) for part in value]
     if name == "on" and isinstance(value, Mapping):
-        return {member: _read_option(str(member), wanted) for member, wanted in value.items()}
+        return {
+            member: _unpack(wanted) if member == "body" else wanted
+            for member, wanted in value.items()
+        }
     # Elsewhere it is a document of somebody's own.
     return _unpack(value) if name == "body" else value
 

@@ -33,12 +33,11 @@ async def send_struck(
         ServiceError: from the parts of a whole answer, and the first of a stream; nothing was sent.
         ConnectionError: the client hung up.
     """
-    wire = RawAnswer(exchange.request)
     if request.operation == INVOKE_ENDPOINT_WITH_RESPONSE_STREAM.name:
-        await _stream(exchange, request, answer, fault, wire)
+        await _stream(exchange, request, answer, fault)
         return
     parts = [encode_value(part) async for part in answer.parts]
-    await _send_whole(wire, 200, _write_head(exchange, request, answer, None), parts, fault)
+    await _send_whole(exchange, 200, _write_head(request, answer, None), parts, fault)
 
 
 async def send_struck_object(exchange: Exchange, answer: S3Answer, fault: Fault) -> None:
@@ -47,26 +46,24 @@ async def send_struck_object(exchange: Exchange, answer: S3Answer, fault: Fault)
     Raises:
         ConnectionError: the client hung up.
     """
-    headers = {**exchange.response.headers, **answer.headers}
-    parts = [] if exchange.method == "HEAD" else [answer.body]
-    await _send_whole(RawAnswer(exchange.request), answer.status, headers, parts, fault)
+    await _send_whole(exchange, answer.status, answer.headers, [answer.body], fault)
 
 
 async def _send_whole(
-    wire: RawAnswer, status: int, headers: Mapping[str, str], parts: list[bytes], fault: Fault
+    exchange: Exchange, status: int, headers: Mapping[str, str], parts: list[bytes], fault: Fault
 ) -> None:
     # Where the fault strikes behind all that there is, something has to be missing.
     before, whole = (sum(map(len, some)) for some in (parts[: fault.position - 1], parts))
-    await wire.begin(headers, max(whole, before + 1), status)
+    wire = await exchange.begin_raw(headers, max(whole, before + 1), status)
     await _play(wire, _iterate(parts), fault, b"")
 
 
 async def _stream(
-    exchange: Exchange, request: InvocationRequest, answer: Answer, fault: Fault, wire: RawAnswer
+    exchange: Exchange, request: InvocationRequest, answer: Answer, fault: Fault
 ) -> None:
     # Before a first part that never comes there is a head.
     part = None if fault.position == 1 else await anext(answer.parts, None)
-    await wire.begin(_write_head(exchange, request, answer, part), None)
+    wire = await exchange.begin_raw(_write_head(request, answer, part), None)
     framed = request.has_frames
     last = b"".join(encode_part(b"")) if framed else b""
     try:
@@ -79,13 +76,13 @@ async def _stream(
 
 
 def _write_head(
-    exchange: Exchange, request: InvocationRequest, answer: Answer, part: bytes | str | None
+    request: InvocationRequest, answer: Answer, part: bytes | str | None
 ) -> dict[str, str]:
     content_type = answer.head.content_type or name_content_type(part)
     written = write_headers(request, answer.head, content_type)
     if not request.has_frames:
         written["Content-Type"] = content_type
-    return {**exchange.response.headers, **written}
+    return written
 
 
 async def _play(wire: RawAnswer, frames: AsyncGenerator[bytes], fault: Fault, last: bytes) -> None:

@@ -393,9 +393,14 @@ async def test_the_log_names_the_step(
 ) -> None:
     caplog.set_level("INFO", "aiosmrt.local")
     endpoint.cut(1, text="a")
-    await _stream(endpoint)
+    endpoint.hang("first_part", text="a")
+    endpoint.reset(text="a")
+    for _ in range(3):
+        await _stream(endpoint, timeout=aiosmrt.Timeout(first_byte=0.1))
+    await asyncio.sleep(0.05)  # the server sees that the client has left
     logged = [record.getMessage() for record in caplog.records]
-    assert any(re.search(r"POST /endpoints/e/.*: cut\(after=1", line) for line in logged)
+    for told in (r"cut\(after=1, .*\), 200 ", r"hang\(.*\), 200 ", r"reset\(.*\), no answer "):
+        assert any(re.search(rf"POST /endpoints/e/.*: {told}", line) for line in logged)
 
 
 async def test_the_openai_route_follows_the_script_as_far_as_it_has_frames(

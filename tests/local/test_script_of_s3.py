@@ -148,6 +148,8 @@ async def test_a_result_is_waited_for_through_what_s3_does() -> None:
         (lambda e: e.answer(text="x", operation="GetObject"), "answer.. with text means nothing"),
         (lambda e: e.cut(pace=1, operation="GetObject"), "cut.. with pace means nothing"),
         (lambda e: e.throttle(on="e", operation="GetObject"), "on must be an object's place"),
+        (lambda e: e.cut(operation="HeadObject"), "an answer to HeadObject is its head"),
+        (lambda e: e.hang("part 1", operation="HeadBucket"), "an answer to HeadBucket is its"),
         (lambda e: e.throttle(operation="GetObjects"), "did you mean 'GetObject'"),
     ],
 )
