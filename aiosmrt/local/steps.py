@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -56,9 +57,13 @@ class Match:
     ) -> list[str]:
         name = getattr(test, "__name__", "on")
         try:
-            return [] if test(request) else [f"{name}(request) says no"]
+            said = test(request)
         except Exception as error:  # noqa: BLE001 - whatever a test has not expected of a request
             return [f"{name}(request) raised {type(error).__name__}: {error}"]
+        if inspect.iscoroutine(said):  # which would be true
+            said.close()
+            return [f"{name}(request) is async, and gives no answer at once"]
+        return [] if said else [f"{name}(request) says no"]
 
 
 @attrs.frozen
@@ -301,7 +306,14 @@ class Steps:
             for request, _ in self._unexpected
             if (problems := step.match.explain(request))
         ]
-        return [min(nearest)[1]] if nearest else []
+        # A rule that stands before another one for the same requests leaves nothing to it.
+        before = self._steps[: self._steps.index(step)]
+        rules = [] if step.limited else [rule for rule in before if not rule.limited]
+        shadows = [rule for rule in rules if rule.served and rule.match == step.match]
+        return [
+            *([min(nearest)[1]] if nearest else []),
+            *(f"    the rule is {rule.show()}" for rule in shadows[:1]),
+        ]
 
 
 def _count(number: int, name: str) -> str:

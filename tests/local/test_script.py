@@ -524,3 +524,17 @@ async def test_what_is_signed_in_a_location_is_not_shown(stage: Stage) -> None:
         await stage.client.invoke_endpoint_async(endpoint_name="e", input_location=location)
     assert "https://bucket.example/key?****" in str(caught.value)
     assert "hidden-0" not in str(caught.value)
+
+
+async def test_a_rule_behind_another_is_told_which_one_that_is(stage: Stage) -> None:
+    stage.endpoint.answer(text="first", times=None)
+    stage.endpoint.answer(text="second", times=None)
+    assert (await stage.invoke()).text() == "first"
+    with pytest.raises(AssertionError, match=r"    the rule is answer\(text='first', times=None\)"):
+        stage.endpoint.assert_complete()
+
+
+async def test_a_function_that_gives_a_coroutine_says_neither_yes_nor_no(stage: Stage) -> None:
+    stage.endpoint.answer(text="x", on=lambda request: _ask_later(request))  # noqa: PLW0108 - so it hides
+    with pytest.raises(aiosmrt.ServiceError, match="is async, and gives no answer at once"):
+        await stage.invoke()
