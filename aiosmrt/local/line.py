@@ -201,8 +201,14 @@ def _find_operation(name: str, operation: object, possible: tuple[str, ...]) -> 
 
 
 def _check_s3(name: str, operation: str, options: Mapping[str, object], play: Play) -> None:
-    if operation.startswith("Head") and play.fault is not None and play.fault.position > 0:
+    position = 0 if play.fault is None else play.fault.position
+    if operation.startswith("Head") and position > 0:
         raise ConfigurationError(f"{name}(): an answer to {operation} is its head, and no body")
+    if position > 1:  # its length is told, so that nothing can be missing behind it
+        raise ConfigurationError(
+            f"{name}(): an answer to {operation} is one part: at='first_part', or of cut "
+            "inside='chunk' for half of it"
+        )
     if beside := [option for option in options if option not in _BARE]:
         raise ConfigurationError(f"{name}() with {', '.join(beside)} means nothing to {operation}")
     on = options.get("on")

@@ -65,7 +65,6 @@ def test_a_refusal_is_in_the_words_of_s3(
             urllib3.exceptions.ReadTimeoutError,
         ),
         (lambda e: e.cut(operation="GetObject"), urllib3.exceptions.ProtocolError),
-        (lambda e: e.cut(1, operation="GetObject"), urllib3.exceptions.ProtocolError),
         (lambda e: e.cut(inside="chunk", operation="GetObject"), urllib3.exceptions.ProtocolError),
     ],
 )
@@ -149,6 +148,8 @@ async def test_a_result_is_waited_for_through_what_s3_does() -> None:
         (lambda e: e.cut(pace=1, operation="GetObject"), "cut.. with pace means nothing"),
         (lambda e: e.throttle(on="e", operation="GetObject"), "on must be an object's place"),
         (lambda e: e.cut(operation="HeadObject"), "an answer to HeadObject is its head"),
+        (lambda e: e.cut(1, operation="GetObject"), "an answer to GetObject is one part: at="),
+        (lambda e: e.reset("part 2", operation="GetObject"), "is one part"),
         (lambda e: e.hang("part 1", operation="HeadBucket"), "an answer to HeadBucket is its"),
         (lambda e: e.throttle(operation="GetObjects"), "did you mean 'GetObject'"),
     ],
