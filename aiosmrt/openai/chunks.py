@@ -7,9 +7,9 @@ import time
 from typing import Final
 
 from aiosmrt.errors import AiosmrtError, ModelStreamError, PayloadError
+from aiosmrt.openai.deltas import DeltaWriter, is_more_than_text
 from aiosmrt.openai.invocation import CHAT, Invocation
 from aiosmrt.openai.template import ChunkTemplate
-from aiosmrt.openai.tool_calls import ToolCallNumbers, has_calls
 from aiosmrt.payload import (
     DONE,
     LARGE,
@@ -63,7 +63,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         self._reader: ChatDecoder | None = None  # of documents that are no chunks
         self._begun: set[int] = set()  # choices of which a chunk was made
         self._misfit = ""
-        self._calls = ToolCallNumbers()
+        self._deltas = DeltaWriter()
         self._template = ChunkTemplate()
         self._is_between = False  # whether what comes next is the beginning of an event
         self._has_ended = False
@@ -98,7 +98,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             self._data = _find_data(event)
             document = _parse(self._data)
             choices = self._complete(document)
-            if choices is None or not self._data or has_calls(choices):
+            if choices is None or not self._data or is_more_than_text(choices):
                 return False
             if find_failure(document, has_text=True) is not None:
                 return False
@@ -120,7 +120,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         """
         choices = self._complete(document)
         if choices is not None:
-            if self._calls.write(choices):
+            if self._deltas.write(choices):
                 self._data = ""  # it is another one now
             failure = find_failure(document, has_text=True)
             # The SDK knows a few reports itself, and would raise them without what is known here.

@@ -10,8 +10,8 @@ from aiosmrt.errors import AiosmrtError
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.openai.body import parse
 from aiosmrt.openai.chunks import choose_shape, name_reason, refuse_choices
+from aiosmrt.openai.deltas import write_calls
 from aiosmrt.openai.invocation import CHAT, EMBEDDINGS, Invocation
-from aiosmrt.openai.tool_calls import write_arguments
 from aiosmrt.payload import ChatMessage, find_failure
 from aiosmrt.redaction import Redacted
 from aiosmrt.tracebacks import hides_locals
@@ -57,7 +57,7 @@ def _read(
                 raise failure
             finally:
                 del failure  # else its traceback and it would hold each other
-        if isinstance(choices, list) and write_arguments(choices):
+        if isinstance(choices, list) and write_calls(choices):
             return json.dumps(document).encode()
         return response.body
     messages = response.chat(choose_shape(document, invocation.task))

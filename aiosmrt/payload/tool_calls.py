@@ -2,14 +2,15 @@
 
 A server should give each call an `index`, which all of its pieces have, and an `id` and a name in
 the first. Servers leave out the index, or the id; repeat id and name in each piece; make a new id
-for each; or give all calls the index 0.
+for each; give all calls the index 0; or count ids as numbers.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
@@ -24,6 +25,10 @@ __all__ = ["ToolCallReader"]
 T = TypeVar("T", dict[str, JSONValue], list[JSONValue])
 
 
+# What tells how deep arguments are: braces, and the strings in which they are none.
+_find_marks: Final = re.compile(r'["{}]|\\.?', re.DOTALL).findall
+
+
 @attrs.define
 class _Known:
     """What was said of a call so far."""
@@ -31,20 +36,43 @@ class _Known:
     number: int
     id: str = ""
     name: str = ""
-    begun: bool = False  # whether there are arguments
-    depth: int = 0  # braces that are open in them, as if none were in strings
+    has_many_ids: bool = False
+    has_arguments: bool = False
+    unread: list[str] = attrs.field(factory=list)  # of them, what is behind the below
+    depth: int = 0  # braces that are open
+    in_string: bool = False
 
-    def add(self, arguments: str) -> None:
-        """Take note of a piece of the arguments."""
-        self.begun = self.begun or bool(arguments)
-        self.depth += arguments.count("{") - arguments.count("}")
+    def is_whole(self) -> bool:
+        """Tell whether the arguments are there to their end; each of them is looked at once."""
+        arguments = "".join(self.unread)
+        marks = _find_marks(arguments)
+        # Of an escape sequence, the character may be still to come.
+        self.unread = ["\\"] if marks and marks[-1] == "\\" else []
+        for mark in marks:
+            if mark == '"':
+                self.in_string = not self.in_string
+            elif not self.in_string and mark in "{}":
+                self.depth += 1 if mark == "{" else -1
+        return self.has_arguments and not self.depth and not self.in_string
 
-    def is_another(self, call_id: str, name: str) -> bool:
-        """Tell whether a piece of the same index is the beginning of another call."""
+    def is_another(self, call_id: str, name: str, arguments: str, *, has_place: bool) -> bool:
+        """Tell whether a piece that may be of this call is the beginning of another.
+
+        Args:
+            call_id: of the piece, under which this call is not known; empty without one.
+            name: of the piece; empty without one.
+            arguments: of the piece.
+            has_place: whether the server numbers the calls.
+        """
         # Not by the id alone, which may be new in each piece, nor by both: a name may be repeated.
-        if not (name and call_id and self.id) or call_id == self.id:
+        if not name:
             return False
-        return name != self.name or (self.begun and not self.depth)
+        if not (call_id and self.id):
+            return bool(self.name) and not has_place
+        if name != self.name:
+            return True
+        # Where each piece has an id of its own, the last one may have nothing else.
+        return self.is_whole() and (bool(arguments.strip()) or not self.has_many_ids)
 
 
 class ToolCallReader:
@@ -75,32 +103,26 @@ class ToolCallReader:
             members = _expect(call, dict, "a tool call")
             function = members.get("function")
             function = {} if function is None else _expect(function, dict, "a function")
-            call_id = replace_halves(_read_text(members.get("id"), "id"))
+            call_id = replace_halves(_read_id(members.get("id")))
             name = replace_halves(_read_text(function.get("name"), "name"))
             index = position if is_whole else members.get("index")
             arguments = _read_arguments(function.get("arguments"))
-            known = self._find(index, call_id, name)
-            known.add(arguments)
-            yield ToolCall(known.number, call_id, name, arguments)
+            known = self._find(index, call_id, name, arguments)
+            yield _note(known, call_id, name, arguments)
 
-    def _find(self, index: JSONValue, call_id: str, name: str) -> _Known:
+    def _find(self, index: JSONValue, call_id: str, name: str, arguments: str) -> _Known:
         """Give the call that a piece belongs to."""
         place = index if isinstance(index, int) and not isinstance(index, bool) else None
-        call: _Known | None
-        if place is not None:
-            call = self._by_index.get(place)
-            if call is not None and call.is_another(call_id, name):
-                call = None
-        elif call_id:
-            call = self._by_id.get(call_id)
-        elif name and self._last is not None and self._last.name:
+        by_id = self._by_id.get(call_id)
+        call = (by_id or self._last) if place is None else self._by_index.get(place)
+        if (
+            call is not None
+            and call is not by_id
+            and call.is_another(call_id, name, arguments, has_place=place is not None)
+        ):
             call = None
-        else:
-            call = self._last
         if call is None:
             call = self._begin(place)
-        call.id = call.id or call_id
-        call.name = call.name or name
         if place is not None:
             self._by_index[place] = call
         if call_id:
@@ -117,6 +139,20 @@ class ToolCallReader:
         return _Known(number)
 
 
+def _note(known: _Known, call_id: str, name: str, arguments: str) -> ToolCall:
+    """Give what a piece says of its call that was not said before, and take note of it."""
+    piece = ToolCall(known.number, "" if known.id else call_id, name, arguments)
+    if name == known.name:
+        piece.name = ""
+    known.has_many_ids = known.has_many_ids or bool(known.id and call_id not in ("", known.id))
+    known.id = known.id or call_id
+    known.name = known.name or name
+    if arguments:
+        known.unread.append(arguments)
+        known.has_arguments = known.has_arguments or not arguments.isspace()
+    return piece
+
+
 def _read_arguments(value: JSONValue) -> str:
     """Give the text, in which a surrogate pair may be cut."""
     if not isinstance(value, dict):
@@ -125,6 +161,12 @@ def _read_arguments(value: JSONValue) -> str:
         return json.dumps(value)  # older releases of TGI write an object
     except RecursionError as error:
         raise InvalidJSON("the arguments of a tool call are nested too deeply") from error
+
+
+def _read_id(value: JSONValue) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # older releases of TGI count the calls
+    return _read_text(value, "id")
 
 
 def _read_text(value: JSONValue, what: str) -> str:

@@ -390,7 +390,7 @@ def test_a_chunk_beside_a_failure_is_given_before_it(
         ({"delta": {"tool_calls": ["f"]}}, "a tool call: a string, not an object"),
         ({"delta": {"tool_calls": [{"function": "f"}]}}, "a function: a string, not an object"),
         ({"delta": {"function_call": "f"}}, "a function: a string, not an object"),
-        ({"delta": {"tool_calls": [{"id": 7}]}}, "the id of a tool call: a number, not a string"),
+        ({"delta": {"tool_calls": [{"id": []}]}}, "the id of a tool call: an array, not a string"),
         ({"delta": {"tool_calls": [{"function": {"name": []}}]}}, "the name of a tool call"),
         ({"delta": {"tool_calls": [{"function": {"arguments": 1}}]}}, "the arguments of a tool"),
     ],

@@ -91,6 +91,51 @@ def test_names_that_are_repeated_beside_new_ids_are_of_one_call_until_it_is_whol
     ]
 
 
+@pytest.mark.parametrize("index", [{}, {"index": 0}, {"index": -1}])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['{"a": "', "}", '", "b": {}', "}"],
+        ['{"a": "\\', '"}', '\\\\"', "}"],
+        ['{"a": "', "{{", '"}'],
+        ["{", " }", " ", ""],
+    ],
+)
+def test_a_piece_each_of_which_has_an_id_and_the_name_is_of_one_call(
+    texts: list[str], index: dict[str, Any]
+) -> None:
+    # As vLLM up to 0.8 and TensorRT-LLM stream the call of a tool that was asked for by name.
+    pieces = [[_piece(text, "f", id=f"id-{n}", **index)] for n, text in enumerate(texts)]
+    assert _add(*pieces) == [(0, "id-0", "f", "".join(texts))]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}])
+def test_calls_of_one_tool_are_told_apart_whatever_is_in_their_strings(
+    index: dict[str, Any],
+) -> None:
+    texts = ['{"a": "{ \\""}', '{"a": "}"}', "{}"]
+    pieces = [[_piece(text, "f", id=f"id-{n}", **index)] for n, text in enumerate(texts)]
+    assert _add(*pieces) == [(n, f"id-{n}", "f", text) for n, text in enumerate(texts)]
+
+
+def test_pieces_say_once_what_is_said_of_a_call() -> None:
+    reader = ToolCallReader()
+    deltas: list[dict[str, JSONValue]] = [
+        {"tool_calls": [_piece(text, "f", index=0, id="a")]} for text in ("{", "}")
+    ]
+    said = [
+        [(call.id, call.name, call.arguments) for call in reader.read(delta, is_whole=False)]
+        for delta in deltas
+    ]
+    assert said == [[("a", "f", "{")], [("", "", "}")]]
+
+
+def test_an_id_may_be_a_number() -> None:
+    assert _add(_piece("{", "f", index=0, id=0), _piece("}", index=0, id=0)) == [
+        (0, "0", "f", "{}")
+    ]
+
+
 def test_calls_that_all_have_the_index_0_are_told_apart_by_id_and_name() -> None:
     assert _add(
         [_piece("[]", "f", index=0, id="a")],

@@ -7,8 +7,8 @@ import pytest
 
 from aiosmrt.errors import InvalidJSON
 from aiosmrt.openai.chunks import ChunkDecoder
+from aiosmrt.openai.deltas import DeltaWriter, is_more_than_text
 from aiosmrt.openai.invocation import Invocation
-from aiosmrt.openai.tool_calls import ToolCallNumbers, has_calls
 from aiosmrt.service import INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 
 if TYPE_CHECKING:
@@ -52,8 +52,21 @@ FORMS: dict[str, list[object]] = {
         [_begin("sub", '{"b": 2}', index=0, id="2")],
     ],
     "as an older TGI": [
-        _begin("add", {"a": 1}, index=0, id="1"),
-        _begin("sub", {"b": 2}, index=1, id="2"),
+        _begin("add", {"a": 1}, index=0, id=1),
+        _begin("sub", {"b": 2}, index=1, id=2),
+    ],
+    "with an id in each piece": [
+        [_begin("add", '{"a"', index=0, id="1")],
+        [_go_on(": 1}", index=0, id="1")],
+        [_begin("sub", '{"b"', index=0, id="2")],
+        [_go_on(": 2}", index=0, id="2")],
+    ],
+    "with a new id and the name in each piece": [
+        [_begin("add", '{"a"', index=-1, id="1")],
+        [_begin("add", ": 1}", index=-1, id="3")],
+        [_begin("sub", '{"b"', index=-1, id="2")],
+        [_begin("sub", ": 2}", index=-1, id="4")],
+        [_begin("sub", "", index=-1, id="5")],
     ],
 }
 
@@ -78,24 +91,51 @@ async def test_the_sdk_adds_up_what_any_container_streams(
     assert calls is not None
     said = [(call.function.name, json.loads(call.function.arguments)) for call in calls]
     assert said == [("add", {"a": 1}), ("sub", {"b": 2})]
+    ids = [None, None] if form == "without an index or an id" else ["1", "2"]
+    assert [call.id for call in calls] == ids
 
 
 @pytest.mark.asyncio
 async def test_arguments_of_a_whole_answer_are_text(talk: StartTalk, chats: type[Chats]) -> None:
-    message = {"role": "assistant", "tool_calls": [_begin("add", {"a": 1}, id="1")]}
+    message = {
+        "role": "assistant",
+        "tool_calls": [_begin("add", {"a": 1}, id=1)],
+        "function_call": {"name": "sub", "arguments": {"b": 2}},
+    }
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
     async with talk(lambda _: {**chats.whole(""), "choices": [choice]}) as there:
         completion = await there.say()
     (call,) = completion.choices[0].message.tool_calls
     assert (call.id, call.function.name, call.function.arguments) == ("1", "add", '{"a": 1}')
+    assert completion.choices[0].message.function_call.arguments == '{"b": 2}'
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_role_that_is_in_each_chunk_is_said_once(
+    together: bool, talk: StartTalk, chats: type[Chats]
+) -> None:
+    def write(index: int, text: str, reason: str | None = None) -> bytes:
+        chunk = chats.chunk(text, reason, role="assistant")
+        return chats.event({**chunk, "choices": [{**chunk["choices"][0], "index": index}]})
+
+    ends = [write(index, "c", "stop") for index in (0, 1)]
+    sent = [*(write(index, text) for text in "ab" for index in (0, 1)), *ends, chats.DONE]
+    async with (
+        talk(lambda _: iter([b"".join(sent)] if together else sent)) as there,
+        there.ai.chat.completions.stream(**chats.ASK, n=2) as stream,
+    ):
+        completion = await stream.get_final_completion()
+    messages = [choice.message for choice in completion.choices]
+    assert [(message.role, message.content) for message in messages] == [("assistant", "abc")] * 2
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_numbered_is_not_changed(form: str) -> None:
-    numbers, again = ToolCallNumbers(), ToolCallNumbers()
+    numbers, again = DeltaWriter(), DeltaWriter()
     for calls in json.loads(json.dumps(FORMS[form])):
         choices = _choose(calls)
-        assert has_calls(choices)
+        assert is_more_than_text(choices)
         is_changed = numbers.write(choices)
         assert not (is_changed and form == "as it should be")
         written = json.dumps(choices)
@@ -106,15 +146,15 @@ def test_what_is_numbered_is_not_changed(form: str) -> None:
 def test_choices_have_numbers_of_their_own() -> None:
     one, two = _choose([_begin("add")]), _choose([_begin("sub")])
     choices = [*one, {**two[0], "index": 1}]
-    assert ToolCallNumbers().write(choices)
+    assert DeltaWriter().write(choices)
     assert [choice["delta"]["tool_calls"][0]["index"] for choice in choices] == [0, 0]
 
 
 @pytest.mark.parametrize("delta", [{}, {"tool_calls": None}, {"tool_calls": []}, None, "a"])
 def test_without_calls_there_is_nothing_to_write(delta: object) -> None:
     choices: list[Any] = [{"index": 0, "delta": delta}, {"index": 1, "text": "a"}, None]
-    assert not has_calls(choices)
-    assert not ToolCallNumbers().write(choices)
+    assert not is_more_than_text(choices)
+    assert not DeltaWriter().write(choices)
 
 
 def test_pieces_are_taken_once_however_they_come(chats: type[Chats]) -> None:
@@ -125,12 +165,19 @@ def test_pieces_are_taken_once_however_they_come(chats: type[Chats]) -> None:
         chats.event({**chats.chunk(), "choices": _choose(calls)})
         for calls in ([begin], [{**begin, "id": "2"}])
     ]
+    written = [
+        sent[0],
+        chats.event(
+            {**chats.chunk(), "choices": _choose([_go_on('{"a": {', type="function", index=0)])}
+        ),
+    ]
     for split in (sent, [b"".join(sent)]):
         decoder = ChunkDecoder(invocation, None, "chatcmpl-7")
         decoder.receive(chats.event(chats.chunk("a")))
-        assert b"".join(value for data in split for value in decoder.receive(data)) == b"".join(
-            sent
-        )
+        given = b"".join(value for data in split for value in decoder.receive(data))
+        assert [json.loads(event[6:]) for event in given.split(b"\n\n")[:-1]] == [
+            json.loads(event[6:]) for event in written
+        ]
 
 
 def test_what_is_no_call_is_placed(chats: type[Chats]) -> None:
