@@ -93,10 +93,11 @@ def answer(
         theirs = metadata.headers.items()
         headers |= {name: value for name, value in theirs if name.startswith(_AMAZON)}
         headers["x-request-id"] = metadata.request_id or ""
-    content: dict[str, Any] = {"content" if whole else "stream": body}
     family = find_family(request)
+    # What is whole is read by the client, too, which takes the time till then.
+    stream = family.ByteStream(body) if whole else body
     made: Response = family.Response(
-        200, headers=_encode(headers, family), request=request, **content
+        200, headers=_encode(headers, family), request=request, stream=stream
     )
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from aiosmrt.errors import AiosmrtError, ModelStreamError, PayloadError
@@ -23,7 +24,15 @@ from aiosmrt.payload import (
 )
 from aiosmrt.value import JSONValue
 
-__all__ = ["ChunkDecoder", "NoChoices", "choose_shape", "name_reason", "refuse_choices"]
+__all__ = [
+    "ChunkDecoder",
+    "NoChoices",
+    "build_usage",
+    "choose_shape",
+    "name_reason",
+    "refuse_choices",
+    "write_reason",
+]
 
 _DATA: Final = b"data: "
 
@@ -134,7 +143,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         """Give the choices of a chunk, None of another document.
 
         Within a stream servers leave out what has nothing in it: the delta of an end, the choices
-        of a usage. The SDK's users rely on both.
+        of a usage. The SDK's users rely on both, and on OpenAI's words for an end.
         """
         if not isinstance(document, dict):
             return None
@@ -148,6 +157,8 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         for choice in choices:
             if not isinstance(choice, dict):
                 return None
+            if write_reason(choice):
+                self._data = ""
             if choice.get(name) is None:
                 if name not in choice and not (self._over and choice.get("finish_reason")):
                     return None
@@ -197,7 +208,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         built = self._head | {name: raw[name] for name in self._head if name in raw}
         built |= {"object": self._head["object"], "choices": [choice]}
         if chunk.usage is not None:
-            built["usage"] = dict(chunk.usage)
+            built["usage"] = build_usage(chunk.usage)
         return built
 
     def _flush(self) -> list[bytes]:
@@ -265,7 +276,7 @@ def refuse_choices(invocation: Invocation, document: JSONValue) -> None:
     """
     if invocation.choices > 1 and not _has_choices(document):
         raise NoChoices(
-            f"n={invocation.choices} was asked for, and what the container sends holds one answer:"
+            f"{invocation.choices} answers were asked for, and what the container sends holds one:"
             " ask for each by itself"
         )
 
@@ -273,6 +284,24 @@ def refuse_choices(invocation: Invocation, document: JSONValue) -> None:
 def name_reason(reason: str | None) -> str | None:
     """Give OpenAI's word for why an answer has ended."""
     return reason and _REASONS.get(reason, reason)
+
+
+def write_reason(choice: dict[str, JSONValue]) -> bool:
+    """Write OpenAI's word for why a choice has ended, and tell whether it was another."""
+    reason = choice.get("finish_reason")
+    if not isinstance(reason, str) or reason not in _REASONS:
+        return False
+    choice["finish_reason"] = _REASONS[reason]
+    return True
+
+
+def build_usage(usage: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+    """Give what was counted with its sum, which OpenAI has and other shapes leave to the reader."""
+    counted = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    match counted:
+        case (int(asked), int(said)):
+            return {"total_tokens": asked + said, **usage}
+    return {**usage}
 
 
 def _has_choices(document: JSONValue) -> bool:

@@ -90,7 +90,7 @@ class Invocation(Value):
         task: `chat/completions`, `completions` or `embeddings`.
         operation: whole, or as a stream.
         model: the name that the request has for it.
-        choices: how many answers are asked for.
+        choices: how many answers are asked for, to all prompts together.
         parameters: of the operation.
     """
 
@@ -192,14 +192,24 @@ def _build(
     timeout = _read_timeout(request)
     if timeout is not None:
         parameters["timeout"] = timeout
-    choices = asked.get("n")
     return Invocation(
         task=task,
         operation=operation,
         model=model if isinstance(model, str) else "",
-        choices=choices if isinstance(choices, int) else 1,
+        choices=_count_choices(asked),
         parameters=parameters,
     )
+
+
+@hides_locals
+def _count_choices(asked: dict[str, Any]) -> int:
+    each = asked.get("n")
+    each = each if isinstance(each, int) else 1
+    prompts = asked.get("prompt")
+    # A list of numbers is one prompt, of tokens.
+    if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
+        return each * len(prompts)
+    return each
 
 
 @hides_locals

@@ -9,7 +9,13 @@ import time
 from aiosmrt.errors import AiosmrtError
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.openai.body import parse
-from aiosmrt.openai.chunks import choose_shape, name_reason, refuse_choices
+from aiosmrt.openai.chunks import (
+    build_usage,
+    choose_shape,
+    name_reason,
+    refuse_choices,
+    write_reason,
+)
 from aiosmrt.openai.deltas import write_calls
 from aiosmrt.openai.invocation import CHAT, EMBEDDINGS, Invocation
 from aiosmrt.payload import ChatMessage, find_failure
@@ -47,22 +53,37 @@ def _read(
     invocation: Invocation, response: InvokeEndpointResponse, read: Redacted[JSONValue]
 ) -> bytes:
     document = read.value
-    choices = document.get("choices") if isinstance(document, dict) else None
-    named = isinstance(choices, list)
-    if named or (document is not None and invocation.task == EMBEDDINGS):
+    choices = _find_choices(document, "message" if invocation.task == CHAT else "text")
+    if choices is not None or (document is not None and invocation.task == EMBEDDINGS):
         # That a choice has ended early is seen in it.
-        failure = find_failure(document, has_text=named, by_reason=False)
+        failure = find_failure(document, has_text=choices is not None, by_reason=False)
         if failure is not None:
             try:
                 raise failure
             finally:
                 del failure  # else its traceback and it would hold each other
-        if isinstance(choices, list) and write_calls(choices):
+        if _write(choices or []):
             return json.dumps(document).encode()
         return response.body
     messages = response.chat(choose_shape(document, invocation.task))
     refuse_choices(invocation, document)
     return json.dumps(_build(invocation, response, messages)).encode()
+
+
+def _find_choices(document: JSONValue, name: str) -> list[dict[str, JSONValue]] | None:
+    """Give the choices of OpenAI's answer, None of another: each has what it says in a member."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    if not isinstance(choices, list):
+        return None
+    named = [choice for choice in choices if isinstance(choice, dict)]
+    named = [choice for choice in named if choice.get(name) is not None]
+    return named if len(named) == len(choices) else None
+
+
+def _write(choices: list[dict[str, JSONValue]]) -> bool:
+    """Write choices as the SDK's users read them, and tell whether they were otherwise."""
+    changed = [write_reason(choice) for choice in choices]
+    return write_calls([*choices]) or any(changed)
 
 
 def _build(
@@ -77,7 +98,7 @@ def _build(
         "choices": [_build_choice(message, is_chat=is_chat) for message in messages],
     }
     if messages[0].usage is not None:
-        built["usage"] = dict(messages[0].usage)
+        built["usage"] = build_usage(messages[0].usage)
     return built
 
 

@@ -169,7 +169,7 @@ def test_tokens_become_chunks(framing: str, decoding: type[Decoding], chats: typ
     texts = [chunk["choices"][0]["delta"]["content"] for chunk in chunks]
     reasons = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
     assert (texts, reasons) == (["Hel", "lö", ""], [None, None, "stop"])
-    assert chunks[-1]["usage"] == {"prompt_tokens": 5, "completion_tokens": 3}
+    assert chunks[-1]["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
 
 
 def test_tokens_become_pieces_of_a_completion(decoding: type[Decoding], chats: type[Chats]) -> None:
@@ -235,6 +235,15 @@ def test_an_end_needs_a_reason_for_each_choice(
     assert error is None
 
 
+def test_an_end_has_the_reason_that_openai_names(
+    decoding: type[Decoding], chats: type[Chats]
+) -> None:
+    chunks = [chats.chunk("a"), chats.chunk("b", "eos_token")]
+    events, error = decode(decoding, making(), b"".join(map(chats.event, chunks)))
+    assert error is None
+    assert [chunk["choices"][0]["finish_reason"] for chunk in read(events)] == [None, "stop"]
+
+
 def test_tokens_without_a_last_one_are_no_answer(
     decoding: type[Decoding], chats: type[Chats]
 ) -> None:
@@ -248,7 +257,7 @@ def test_several_answers_are_refused_where_there_is_one(
 ) -> None:
     events, error = decode(decoding, making(choices=3), b"".join(map(chats.line, _TOKENS)))
     assert (events, type(error)) == (b"", NoChoices)
-    assert "n=3 " in str(error)
+    assert "3 answers were asked for" in str(error)
 
 
 @pytest.mark.parametrize(

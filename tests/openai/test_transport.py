@@ -408,3 +408,29 @@ async def test_a_client_of_the_other_family_takes_the_same_transport(chats: type
                 ai = openai.AsyncOpenAI(api_key="x", base_url="http://any/v1", http_client=browser)
                 stream = await ai.chat.completions.create(**chats.ASK, stream=True)
                 assert len([chunk async for chunk in stream]) == 2
+
+
+@pytest.mark.parametrize("prompt", [["x", "y"], [[1, 2], [3]], "x", [1, 2]])
+async def test_an_end_needs_a_reason_for_each_prompt(
+    prompt: Any, talk: StartTalk, chats: type[Chats]
+) -> None:
+    chunk = {**chats.chunk(), "choices": [{"index": 0, "text": "a", "finish_reason": "stop"}]}
+    texts: list[str] = []
+    expected: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if prompt in (["x", "y"], [[1, 2], [3]]):
+        expected = pytest.raises(aiosmrt.TruncatedStream, match="each of 2 choices")
+    async with talk(lambda _: iter([chats.event(chunk)])) as there:
+        with expected:
+            async for piece in await there.ai.completions.create(
+                model="", prompt=prompt, stream=True
+            ):
+                texts += [choice.text for choice in piece.choices]
+    assert texts == ["a"]
+
+
+async def test_the_sdk_can_tell_how_long_it_took(talk: StartTalk, chats: type[Chats]) -> None:
+    async with talk(lambda _: chats.whole("a")) as there:
+        raw = await there.ai.chat.completions.with_raw_response.create(**chats.ASK)
+        assert raw.elapsed.total_seconds() > 0
+        models = await there.ai.models.with_raw_response.list()
+        assert models.elapsed.total_seconds() > 0

@@ -48,7 +48,7 @@ async def test_a_generated_text_becomes_a_completion(
         written = await there.ai.completions.create(model="asked", prompt="x")
         assert (written.object, written.model) == ("text_completion", "asked")
         assert written.choices[0].text == "Hello"
-        with pytest.raises(openai.BadRequestError, match="n=2 was asked for"):
+        with pytest.raises(openai.BadRequestError, match="2 answers were asked for"):
             await there.say(n=2)
 
 
@@ -94,6 +94,29 @@ async def test_what_is_no_answer_is_an_error_that_tells_of_its_call(
     assert (error.operation, error.endpoint_name) == ("InvokeEndpoint", "llm")
     assert error.may_have_run
     assert (len(error.attempts), bool(error.request_id)) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "choice", [{"text": "a"}, {"message": None}, {}, None, {"message": {"content": "a"}}]
+)
+async def test_choices_that_say_nothing_of_what_was_asked_are_no_answer(
+    choice: object, talk: StartTalk
+) -> None:
+    async with talk(lambda _: {"choices": [choice]}) as there:
+        if choice != {"message": {"content": "a"}}:
+            with pytest.raises(aiosmrt.PayloadError):
+                await there.say()
+        if choice != {"text": "a"}:
+            with pytest.raises(aiosmrt.PayloadError):
+                await there.ai.completions.create(model="", prompt="x")
+
+
+async def test_an_end_has_the_reason_that_openai_names(talk: StartTalk, chats: type[Chats]) -> None:
+    answer = chats.whole("a")
+    answer["choices"][0]["finish_reason"] = "eos_token"  # as TGI 2.0 does
+    async with talk(lambda _: answer) as there:
+        completion = await there.say()
+    assert completion.choices[0].finish_reason == "stop"
 
 
 async def test_embeddings_of_another_shape_are_left_to_the_sdk(talk: StartTalk) -> None:
