@@ -112,6 +112,4 @@ def _build_choice(message: ChatMessage, *, is_chat: bool) -> JSONValue:
     said = message.to_dict()
     if message.reasoning:
         said["reasoning_content"] = message.reasoning
-    if message.refusal:
-        said["refusal"] = message.refusal
     return {**choice, "message": said}

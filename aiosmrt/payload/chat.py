@@ -124,6 +124,8 @@ class ChatMessage(Value):
         The reasoning is left out: models are not to see it again.
         """
         message: dict[str, JSONValue] = {"role": "assistant", "content": self.text}
+        if self.refusal:
+            message["refusal"] = self.refusal
         if self.tool_calls:
             message["content"] = self.text or None
             message["tool_calls"] = [

@@ -124,7 +124,10 @@ class _Generation:
         return self.find_reason(choice) if text is None else text
 
     def find_reason(self, choice: JSONValue) -> JSONValue:
-        return _get(_get(choice, "details"), "finish_reason")
+        reason = _get(_get(choice, "details"), "finish_reason")
+        # LMI upon vLLM writes the number of the token that ended a whole answer; TGI has a word.
+        is_token = isinstance(reason, int) and not isinstance(reason, bool)
+        return "eos_token" if is_token else reason
 
     def find_usage(self, document: JSONValue) -> dict[str, JSONValue] | None:
         for choice in self.find_choices(document):

@@ -50,6 +50,8 @@ def test_malformed_arguments_are_placed(arguments: str, offset: int, words: str)
 def test_a_message_goes_back_to_the_model() -> None:
     said = ChatMessage(0, "Zwölf", "hm", "", (), "stop", None)
     assert said.to_dict() == {"role": "assistant", "content": "Zwölf"}
+    refused = ChatMessage(0, "", "hm", "no", (), "stop", None)
+    assert refused.to_dict() == {"role": "assistant", "content": "", "refusal": "no"}
     asked = ChatMessage(0, "", "hm", "", (_call("{}"),), "tool_calls", None)
     assert asked.to_dict() == {
         "role": "assistant",

@@ -217,6 +217,16 @@ def test_a_reason_to_end(ending: JSONValue, reason: str) -> None:
     assert decoder.finish() == []
 
 
+@pytest.mark.parametrize("shape", ["tgi", "lmi"])
+def test_the_token_that_ended_an_answer_is_a_reason(shape: str) -> None:
+    # As LMI upon vLLM writes it.
+    whole: dict[str, JSONValue] = {"generated_text": "a", "details": {"finish_reason": 128009}}
+    documents: list[JSONValue] = [whole, [whole]]
+    for document in documents:
+        (message,) = _add(_decode(document, shape=shape))
+        assert (message.text, message.finish_reason) == ("a", "eos_token")
+
+
 def test_a_message_behind_a_stream_is_not_given_again() -> None:
     # As some servers close a stream with all of it.
     chunks = _decode(
