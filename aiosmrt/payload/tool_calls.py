@@ -36,7 +36,7 @@ class _Known:
     number: int
     id: str = ""
     name: str = ""
-    has_many_ids: bool = False
+    announced: tuple[str, str] | None = None  # id and name of another one, if it comes
     has_arguments: bool = False
     unread: list[str] = attrs.field(factory=list)  # of them, what is behind the below
     depth: int = 0  # braces that are open
@@ -55,24 +55,35 @@ class _Known:
                 self.depth += 1 if mark == "{" else -1
         return self.has_arguments and not self.depth and not self.in_string
 
-    def is_another(self, call_id: str, name: str, arguments: str, *, has_place: bool) -> bool:
+    def is_another(self, piece: ToolCall, *, has_place: bool) -> bool:
         """Tell whether a piece that may be of this call is the beginning of another.
 
         Args:
-            call_id: of the piece, under which this call is not known; empty without one.
-            name: of the piece; empty without one.
-            arguments: of the piece.
+            piece: whose id is none that this call is known by.
             has_place: whether the server numbers the calls.
         """
         # Not by the id alone, which may be new in each piece, nor by both: a name may be repeated.
-        if not name:
+        if not piece.name:
             return False
-        if not (call_id and self.id):
-            return bool(self.name) and not has_place
-        if name != self.name:
+        if not (piece.id and self.id) and (has_place or not self.name):
+            return False
+        if piece.name != self.name:
             return True
-        # Where each piece has an id of its own, the last one may have nothing else.
-        return self.is_whole() and (bool(arguments.strip()) or not self.has_many_ids)
+        # Where calls have ids, what has none is no beginning.
+        return bool(piece.id or not self.id) and self.is_whole()
+
+    def add(self, piece: ToolCall) -> None:
+        """Take note of a piece, and leave in it what was not said before."""
+        piece.index = self.number
+        if piece.name == self.name:
+            piece.name = ""
+        if self.id:
+            piece.id = ""
+        self.id = self.id or piece.id
+        self.name = self.name or piece.name
+        if piece.arguments:
+            self.unread.append(piece.arguments)
+            self.has_arguments = self.has_arguments or not piece.arguments.isspace()
 
 
 class ToolCallReader:
@@ -106,27 +117,34 @@ class ToolCallReader:
             call_id = replace_halves(_read_id(members.get("id")))
             name = replace_halves(_read_text(function.get("name"), "name"))
             index = position if is_whole else members.get("index")
-            arguments = _read_arguments(function.get("arguments"))
-            known = self._find(index, call_id, name, arguments)
-            yield _note(known, call_id, name, arguments)
+            piece = ToolCall(0, call_id, name, _read_arguments(function.get("arguments")))
+            self._find(index, piece).add(piece)
+            yield piece
 
-    def _find(self, index: JSONValue, call_id: str, name: str, arguments: str) -> _Known:
+    def _find(self, index: JSONValue, piece: ToolCall) -> _Known:
         """Give the call that a piece belongs to."""
         place = index if isinstance(index, int) and not isinstance(index, bool) else None
-        by_id = self._by_id.get(call_id)
+        by_id = self._by_id.get(piece.id)
         call = (by_id or self._last) if place is None else self._by_index.get(place)
-        if (
-            call is not None
-            and call is not by_id
-            and call.is_another(call_id, name, arguments, has_place=place is not None)
-        ):
-            call = None
+        if call is not None:
+            says_more = bool(piece.arguments.strip())
+            if call is not by_id and call.is_another(piece, has_place=place is not None):
+                if says_more or piece.name != call.name:
+                    call = None
+                else:
+                    # Another call of the tool, or the last piece of this one, where each has an id
+                    # and the name: that is told by what comes next, or does not.
+                    call.announced = piece.id, piece.name
+                    piece.id = piece.name = ""
+            elif call.announced is not None and says_more:
+                piece.id, piece.name = call.announced
+                call = None
         if call is None:
             call = self._begin(place)
         if place is not None:
             self._by_index[place] = call
-        if call_id:
-            self._by_id[call_id] = call
+        if piece.id:
+            self._by_id[piece.id] = call
         self._last = call
         return call
 
@@ -137,20 +155,6 @@ class ToolCallReader:
         self._numbers.add(number)
         self._next = max(self._next, number + 1)
         return _Known(number)
-
-
-def _note(known: _Known, call_id: str, name: str, arguments: str) -> ToolCall:
-    """Give what a piece says of its call that was not said before, and take note of it."""
-    piece = ToolCall(known.number, "" if known.id else call_id, name, arguments)
-    if name == known.name:
-        piece.name = ""
-    known.has_many_ids = known.has_many_ids or bool(known.id and call_id not in ("", known.id))
-    known.id = known.id or call_id
-    known.name = known.name or name
-    if arguments:
-        known.unread.append(arguments)
-        known.has_arguments = known.has_arguments or not arguments.isspace()
-    return piece
 
 
 def _read_arguments(value: JSONValue) -> str:

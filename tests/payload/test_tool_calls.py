@@ -83,11 +83,10 @@ def test_the_first_of_many_ids_counts() -> None:
 
 def test_names_that_are_repeated_beside_new_ids_are_of_one_call_until_it_is_whole() -> None:
     pieces = [("{", "a"), ('"a": {}', "b"), ("}", "c"), ("{}", "d"), ("", "e"), ("", "f")]
-    # The last two are not told apart: nothing says that the first of them is whole.
+    # Of the last two, nothing says that they are calls.
     assert _add(*([_piece(text, "f", index=0, id=call_id)] for text, call_id in pieces)) == [
         (0, "a", "f", '{"a": {}}'),
         (1, "d", "f", "{}"),
-        (2, "e", "f", ""),
     ]
 
 
@@ -99,6 +98,7 @@ def test_names_that_are_repeated_beside_new_ids_are_of_one_call_until_it_is_whol
         ['{"a": "\\', '"}', '\\\\"', "}"],
         ['{"a": "', "{{", '"}'],
         ["{", " }", " ", ""],
+        ["{}", ""],
     ],
 )
 def test_a_piece_each_of_which_has_an_id_and_the_name_is_of_one_call(
@@ -116,6 +116,32 @@ def test_calls_of_one_tool_are_told_apart_whatever_is_in_their_strings(
     texts = ['{"a": "{ \\""}', '{"a": "}"}', "{}"]
     pieces = [[_piece(text, "f", id=f"id-{n}", **index)] for n, text in enumerate(texts)]
     assert _add(*pieces) == [(n, f"id-{n}", "f", text) for n, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}])
+@pytest.mark.parametrize("again", [{}, {"id": "b"}, {"id": "b", "name": "f"}])
+def test_a_call_of_the_same_tool_may_begin_without_arguments(
+    index: dict[str, Any], again: dict[str, Any]
+) -> None:
+    assert _add(
+        [_piece("{}", "f", id="a", **index)],
+        [_piece("", "f", id="b", **index)],
+        [_piece("{", **{**index, **again})],
+        [_piece("}", **{**index, **again})],
+    ) == [(0, "a", "f", "{}"), (1, "b", "f", "{}")]
+
+
+@pytest.mark.parametrize("ids", [[{"id": "a"}, {}, {}, {}], [{}, {}, {}, {}]])
+def test_names_that_are_repeated_alone_are_of_one_call_until_it_is_whole(
+    ids: list[dict[str, Any]],
+) -> None:
+    texts = ["", "{", '"a": "}"', "}"]
+    first = [[_piece(text, "f", **members)] for text, members in zip(texts, ids, strict=True)]
+    (call,) = _add(*first)
+    assert call == (0, ids[0].get("id", ""), "f", "".join(texts))
+    # Where calls have ids, another one has, too.
+    begin = {"id": "b"} if ids[0] else {}
+    assert [said[3] for said in _add(*first, [_piece("{}", "f", **begin)])] == [call[3], "{}"]
 
 
 def test_pieces_say_once_what_is_said_of_a_call() -> None:
