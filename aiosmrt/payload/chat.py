@@ -24,9 +24,9 @@ class ToolCall(Value):
 
     Attributes:
         index: of the call, counts from 0; pieces of one call have the same.
-        id: what the answer to the call names it by; empty where the server, or this piece, has
-            none.
-        name: of the tool; empty in a piece that does not say it.
+        id: what the answer to the call names it by; empty where the server has none, and in a
+            piece behind the one that says it.
+        name: of the tool; empty in a piece behind the one that says it.
         arguments: JSON text, of which a piece may end anywhere.
     """
 
