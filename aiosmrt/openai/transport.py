@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import weakref
-from typing import Unpack
+from typing import NoReturn, Unpack
 
-from aiosmrt.errors import AiosmrtError
+from aiosmrt.errors import AiosmrtError, ConfigurationError
 from aiosmrt.openai.answer import Parts, answer, refuse
 from aiosmrt.openai.chunks import ChunkDecoder
 from aiosmrt.openai.errors import NotServed, join, wrap
@@ -66,6 +66,15 @@ class SageMakerTransport(AsyncBaseTransport):
             return refusal
         except Exception as error:
             raise wrap(error, request) from error
+
+    def handle_request(self, request: Request) -> NoReturn:
+        """Refuse a request of the SDK's other client, which would ask for it again otherwise.
+
+        Raises:
+            ConfigurationError: always; it is an `openai.APIConnectionError`, too.
+        """
+        text = "SageMakerTransport is asynchronous: it is for AsyncOpenAI, with an AsyncClient"
+        raise join(ConfigurationError(text), request)
 
     async def _answer(self, request: Request) -> Response:
         task = find_task(request)

@@ -434,3 +434,16 @@ async def test_the_sdk_can_tell_how_long_it_took(talk: StartTalk, chats: type[Ch
         assert raw.elapsed.total_seconds() > 0
         models = await there.ai.models.with_raw_response.list()
         assert models.elapsed.total_seconds() > 0
+
+
+async def test_a_client_that_would_block_is_refused(talk: StartTalk, chats: type[Chats]) -> None:
+    def ask(transport: Any) -> None:
+        blocking = openai.DefaultHttpxClient(transport=transport)
+        ai = openai.OpenAI(api_key="k", base_url="http://x", http_client=blocking)
+        with pytest.raises(aiosmrt.ConfigurationError, match="AsyncOpenAI") as caught:
+            ai.chat.completions.create(**chats.ASK)
+        assert isinstance(caught.value, openai.APIConnectionError)
+
+    async with talk(lambda _: chats.whole("a")) as there:
+        await asyncio.to_thread(ask, SageMakerTransport(there.client, endpoint_name="llm"))
+        assert not there.endpoint.requests
