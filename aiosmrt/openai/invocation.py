@@ -68,9 +68,10 @@ CHAT: Final = "chat/completions"
 EMBEDDINGS: Final = "embeddings"
 _SERVED: Final = "POST chat/completions, completions and embeddings, and GET models"
 # Whatever the base URL is.
-_match_task = re.compile(
-    r"(?:/.*?)??/(chat/completions|completions|embeddings|models(?:/.+)?)/?"
-).fullmatch
+_TASKS: Final = {
+    "POST": re.compile(r"(?:/.*?)??/(chat/completions|completions|embeddings)/?"),
+    "GET": re.compile(r"(?:/.*?)??/(models(?:/.+)?)/?"),
+}
 
 # The parameters by their headers, in lower case, those of either operation.
 _PARAMETERS: Final = {
@@ -121,11 +122,11 @@ def find_task(request: Request) -> str:
     Raises:
         NotServed: an endpoint does not do it.
     """
-    found = _match_task(request.url.path)
-    task = found[1] if found else ""
-    if found and request.method == ("GET" if task.startswith("models") else "POST"):
-        return task
     path = request.url.path
+    pattern = _TASKS.get(request.method)
+    found = pattern and pattern.fullmatch(path)
+    if found:
+        return found[1]
     hint = "; use chat.completions" if path.rstrip("/").endswith("/responses") else ""
     raise NotServed(
         f"{request.method} {path} is not served: a SageMaker endpoint has {_SERVED}{hint}"

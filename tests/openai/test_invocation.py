@@ -24,12 +24,13 @@ def test_a_route_has_every_parameter_but_what_a_request_says() -> None:
     assert set(Route.__annotations__) == named
 
 
-@pytest.mark.parametrize("base", ["", "/v1", "/openai/v1"])
+@pytest.mark.parametrize("base", ["", "/v1", "/openai/v1", "/models", "/a/models/b"])
 @pytest.mark.parametrize("task", ["chat/completions", "completions", "embeddings"])
 def test_a_path_is_known_by_its_end(base: str, task: str) -> None:
     assert find_task(Request("POST", f"http://any{base}/{task}")) == task
-    assert find_task(Request("GET", f"http://any{base}/models")) == "models"
-    assert find_task(Request("GET", f"http://any{base}/models/a/b")) == "models/a/b"
+    if "/models" not in base:  # else a model might have that name
+        assert find_task(Request("GET", f"http://any{base}/models")) == "models"
+        assert find_task(Request("GET", f"http://any{base}/models/a/b")) == "models/a/b"
 
 
 @pytest.mark.parametrize(
