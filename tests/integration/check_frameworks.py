@@ -154,13 +154,16 @@ async def test_text_is_shown_as_it_comes(answer: Answer, book: Book) -> None:
     assert sorted({*lines}) == ["begin: wait", "ended: wait", "shown"]
 
 
+@pytest.mark.parametrize("said", ["weather", "old weather"])
 @pytest.mark.asyncio
-async def test_a_tool_is_called_and_its_answer_told(answer: Answer, book: Book) -> None:
+async def test_a_tool_is_called_once_and_its_answer_told(
+    said: str, answer: Answer, book: Book
+) -> None:
     shown: list[str] = []
-    tokens = await answer("weather", shown.append)
+    tokens = await answer(said, shown.append)
     assert "".join(shown).split() == ["sunny", "in", "Paris"]
     assert tokens == 14
-    assert book.read() == ["begin: weather", "ended: weather", "begin: tool", "ended: tool"]
+    assert book.read() == [f"begin: {said}", f"ended: {said}", "begin: tool", "ended: tool"]
 
 
 @pytest.mark.asyncio

@@ -13,6 +13,25 @@ from aiosmrt.local import InvocationRequest, ModelFailure
 
 _HEAD = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 _USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+_ARGUMENTS = ('{"ci', 'ty": "Pa', 'ris"}', "")
+
+
+def _call(arguments: str, name: str | None = None, **members: object) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"tool_calls": [{"index": 0, "type": "function", "function": function, **members}]}
+
+
+_CALLS = {
+    "weather": [
+        {"role": "assistant", **_call("", "get_weather", id="call-1")},
+        *map(_call, _ARGUMENTS),
+    ],
+    # As vLLM up to 0.8 does, and with the role in each chunk, as TGI has it.
+    "old weather": [
+        {"role": "assistant", **_call(piece, "get_weather", id=f"call-{number}")}
+        for number, piece in enumerate(_ARGUMENTS)
+    ],
+}
 
 
 async def model(request: InvocationRequest) -> object:
@@ -33,12 +52,9 @@ async def model(request: InvocationRequest) -> object:
 async def _stream(said: str, words: str, *, wants_usage: bool) -> AsyncIterator[str]:
     how = "stopped"
     try:
-        if said == "weather":
-            function = {"name": "get_weather", "arguments": ""}
-            call: dict[str, Any] = {"index": 0, "id": "call-1", "type": "function"}
-            yield _write({"role": "assistant", "tool_calls": [{**call, "function": function}]})
-            for piece in ('{"ci', 'ty": "Pa', 'ris"}'):
-                yield _write({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
+        if said in _CALLS:
+            for delta in _CALLS[said]:
+                yield _write(delta)
             yield _write({}, "tool_calls")
         else:
             yield _write({"role": "assistant", "content": ""})
