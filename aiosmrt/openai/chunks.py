@@ -71,6 +71,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         self._over: dict[int, bool] = {}  # whether a choice has ended
         self._reader: ChatDecoder | None = None  # of documents that are no chunks
         self._begun: set[int] = set()  # choices of which a chunk was made
+        self._ended: set[int] = set()  # those of which the last one was
         self._misfit = ""
         self._deltas = DeltaWriter()
         self._template = ChunkTemplate()
@@ -186,17 +187,17 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         if chunks:
             self._reader = reader  # what has no chunk says nothing of the shape of what has one
             refuse_choices(self._invocation, document)
-        values += [_encode(json.dumps(self._build(chunk))) for chunk in chunks]
+        values += [_encode(json.dumps(self._build(chunk, reader))) for chunk in chunks]
         if not chunks and not self._misfit:
             names = ", ".join(document) if isinstance(document, dict) else "no members"
             self._misfit = f"the container's documents are no chunks of OpenAI's: they have {names}"
         return failure
 
-    def _build(self, chunk: ChatChunk) -> dict[str, JSONValue]:
-        choice: dict[str, JSONValue] = {
-            "index": chunk.index,
-            "finish_reason": name_reason(chunk.finish_reason),
-        }
+    def _build(self, chunk: ChatChunk, reader: ChatDecoder) -> dict[str, JSONValue]:
+        choice: dict[str, JSONValue] = {"index": chunk.index, "finish_reason": None}
+        if reader.is_over(chunk.index) and chunk.index not in self._ended:
+            choice["finish_reason"] = name_reason(chunk.finish_reason)
+            self._ended.add(chunk.index)
         if self._is_chat:
             # The role comes once: the SDK adds up all that comes again.
             begins = chunk.index not in self._begun
@@ -207,15 +208,24 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         raw = chunk.raw if isinstance(chunk.raw, dict) else {}
         built = self._head | {name: raw[name] for name in self._head if name in raw}
         built |= {"object": self._head["object"], "choices": [choice]}
-        if chunk.usage is not None:
-            built["usage"] = build_usage(chunk.usage)
+        usage = build_usage(chunk.usage)
+        if usage is not None:
+            built["usage"] = usage
         return built
 
     def _flush(self) -> list[bytes]:
         if self._has_ended or not self._is_proven():
             return []
         self._has_ended = True
-        return [_encode(DONE)]
+        # By the mark alone, maybe: OpenAI has a reason, too, without which some wait for one.
+        running = [index for index, is_over in self._over.items() if not is_over]
+        return [*map(self._end, running), _encode(DONE)]
+
+    def _end(self, index: int) -> bytes:
+        """Give the last chunk of a choice of which the container has sent none."""
+        delta: dict[str, JSONValue] = {"delta": {}} if self._is_chat else {"text": ""}
+        choice: JSONValue = {"index": index, "finish_reason": name_reason(None), **delta}
+        return _encode(json.dumps({**self._head, "choices": [choice]}))
 
     def _is_proven(self) -> bool:
         if self._is_misfit():
@@ -281,9 +291,12 @@ def refuse_choices(invocation: Invocation, document: JSONValue) -> None:
         )
 
 
-def name_reason(reason: str | None) -> str | None:
-    """Give OpenAI's word for why an answer has ended."""
-    return reason and _REASONS.get(reason, reason)
+def name_reason(reason: str | None) -> str:
+    """Give OpenAI's word for why an answer has ended; it has one for each end.
+
+    Who reads a stream by a framework would lose the text where there is none.
+    """
+    return _REASONS.get(reason, reason) if reason else "stop"
 
 
 def write_reason(choice: dict[str, JSONValue]) -> bool:
@@ -295,13 +308,16 @@ def write_reason(choice: dict[str, JSONValue]) -> bool:
     return True
 
 
-def build_usage(usage: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
-    """Give what was counted with its sum, which OpenAI has and other shapes leave to the reader."""
-    counted = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    match counted:
-        case (int(asked), int(said)):
-            return {"total_tokens": asked + said, **usage}
-    return {**usage}
+def build_usage(usage: Mapping[str, JSONValue] | None) -> dict[str, JSONValue] | None:
+    """Give what was counted as OpenAI has it, with the sum; None where a part was not counted.
+
+    Its readers add up all three.
+    """
+    usage = usage or {}
+    asked, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not (isinstance(asked, int) and isinstance(said, int)):
+        return None
+    return {"total_tokens": asked + said, **usage}
 
 
 def _has_choices(document: JSONValue) -> bool:

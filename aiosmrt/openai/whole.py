@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 
-from aiosmrt.errors import AiosmrtError
+from aiosmrt.errors import AiosmrtError, PayloadError
 from aiosmrt.models import InvokeEndpointResponse
 from aiosmrt.openai.body import parse
 from aiosmrt.openai.chunks import (
@@ -65,9 +65,24 @@ def _read(
         if _write(choices or []):
             return json.dumps(document).encode()
         return response.body
-    messages = response.chat(choose_shape(document, invocation.task))
+    messages = _read_messages(invocation, response, document)
     refuse_choices(invocation, document)
     return json.dumps(_build(invocation, response, messages)).encode()
+
+
+def _read_messages(
+    invocation: Invocation, response: InvokeEndpointResponse, document: JSONValue
+) -> tuple[ChatMessage, ...]:
+    try:
+        return response.chat(choose_shape(document, invocation.task))
+    except PayloadError as error:
+        if document is not None or type(error) is not PayloadError:
+            raise
+        # A stream, of no chunks: of tokens, maybe.
+        for shape in ("tgi", "lmi"):
+            with contextlib.suppress(PayloadError):
+                return response.chat(shape)
+        raise
 
 
 def _find_choices(document: JSONValue, name: str) -> list[dict[str, JSONValue]] | None:
@@ -97,8 +112,9 @@ def _build(
         "model": invocation.model,
         "choices": [_build_choice(message, is_chat=is_chat) for message in messages],
     }
-    if messages[0].usage is not None:
-        built["usage"] = build_usage(messages[0].usage)
+    usage = build_usage(messages[0].usage)
+    if usage is not None:
+        built["usage"] = usage
     return built
 
 

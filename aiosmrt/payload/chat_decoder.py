@@ -80,6 +80,11 @@ class ChatDecoder(ModelDocumentDecoder[ChatChunk]):
         choices = self._choices.values()
         return self._is_marked or (bool(choices) and all(choice.is_over for choice in choices))
 
+    def is_over(self, index: int) -> bool:
+        """Tell whether a choice has ended, be there a reason or not."""
+        known = self._choices.get(index)
+        return known is not None and known.is_over
+
     def read(self, document: JSONValue, values: list[ChatChunk]) -> ModelStreamError | None:
         """Add the chunks in a document, and give the failure that it reports.
 

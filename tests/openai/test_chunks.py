@@ -147,8 +147,15 @@ def test_the_marker_comes_once_and_last(decoding: type[Decoding], chats: type[Ch
         events, error = decode(decoding, making(), sent)
         assert error is None
         assert read(events) == [chats.chunk("a"), chats.chunk(reason="length"), usage]
-    # Without a reason to end, the marker is as good.
-    assert decode(decoding, making(), one + chats.DONE) == (one + chats.DONE, None)
+    # Without a reason to end, the marker is as good, and there is one.
+    for task, chunk in (
+        ("chat/completions", chats.chunk("a")),
+        ("completions", {"choices": [{"index": 0, "text": "a", "finish_reason": ""}]}),
+    ):
+        events, error = decode(decoding, making(task), chats.event(chunk) + chats.DONE)
+        assert error is None
+        first, last = read(events)
+        assert (first, last["choices"][0]["finish_reason"]) == (chunk, "stop")
 
 
 def test_json_lines_of_chunks_become_events(decoding: type[Decoding], chats: type[Chats]) -> None:

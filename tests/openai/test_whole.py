@@ -60,7 +60,10 @@ async def test_a_stream_that_came_as_a_body_becomes_a_completion(
     chunks = [
         chats.chunk("Hel", reasoning="hm"),
         chats.chunk("lo", tool_calls=[call]),
-        {**chats.chunk(reason="tool_calls"), "usage": {"prompt_tokens": 1}},
+        {
+            **chats.chunk(reason="tool_calls"),
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2},
+        },
     ]
     async with talk(lambda _: b"".join(map(chats.event, chunks))) as there:
         completion = await there.say()
@@ -68,7 +71,44 @@ async def test_a_stream_that_came_as_a_body_becomes_a_completion(
     assert (choice.message.content, choice.message.reasoning_content) == ("Hello", "hm")
     assert choice.message.tool_calls[0].function.name == "add"
     assert choice.finish_reason == "tool_calls"
-    assert completion.usage.prompt_tokens == 1
+    assert completion.usage.to_dict() == {
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "total_tokens": 3,
+    }
+
+
+async def test_tokens_that_came_as_a_body_become_a_completion(
+    talk: StartTalk, chats: type[Chats]
+) -> None:
+    tokens: list[dict[str, Any]] = [
+        {"token": {"text": "Hel"}},
+        {"token": {"text": "lo"}, "generated_text": "Hello"},
+    ]
+    for write in (chats.line, chats.event):
+        async with talk(lambda _, write=write: b"".join(map(write, tokens))) as there:
+            completion = await there.say()
+        assert completion.choices[0].message.content == "Hello"
+        async with talk(lambda _, write=write: write(tokens[0])) as there:
+            with pytest.raises(aiosmrt.TruncatedStream):
+                await there.say()
+
+
+@pytest.mark.parametrize("details", [None, {"generated_tokens": 2}, {"finish_reason": 7}])
+async def test_an_end_has_a_reason_and_what_was_counted_in_part_is_left_out(
+    details: object, talk: StartTalk, chats: type[Chats]
+) -> None:
+    answer = {"generated_text": "a", "details": details}
+    async with talk(lambda _: json.dumps(answer)) as there:
+        completion = await there.say()
+    assert (completion.choices[0].finish_reason, completion.usage) == ("stop", None)
+    tokens = {"token": {"text": "a"}, **answer}
+    async with talk(lambda _: iter([chats.line({"token": {"text": "b"}}), chats.line(tokens)])) as (
+        there
+    ):
+        chunks = await there.stream()
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None, "stop"]
+    assert [chunk.usage for chunk in chunks] == [None, None]
 
 
 @pytest.mark.parametrize(
