@@ -198,10 +198,10 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         if reader.is_over(chunk.index) and chunk.index not in self._ended:
             choice["finish_reason"] = name_reason(chunk.finish_reason)
             self._ended.add(chunk.index)
+        begins = chunk.index not in self._begun
+        self._begun.add(chunk.index)
         if self._is_chat:
             # The role comes once: the SDK adds up all that comes again.
-            begins = chunk.index not in self._begun
-            self._begun.add(chunk.index)
             choice["delta"] = {**({"role": "assistant"} if begins else {}), **_build_delta(chunk)}
         else:
             choice["text"] = chunk.text
@@ -219,6 +219,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         self._has_ended = True
         # By the mark alone, maybe: OpenAI has a reason, too, without which some wait for one.
         running = [index for index, is_over in self._over.items() if not is_over]
+        running += self._begun - self._ended
         return [*map(self._end, running), _encode(DONE)]
 
     def _end(self, index: int) -> bytes:

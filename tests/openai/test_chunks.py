@@ -156,6 +156,10 @@ def test_the_marker_comes_once_and_last(decoding: type[Decoding], chats: type[Ch
         assert error is None
         first, last = read(events)
         assert (first, last["choices"][0]["finish_reason"]) == (chunk, "stop")
+        events, error = decode(decoding, making(task), chats.event(_TOKENS[0]) + chats.DONE)
+        assert error is None
+        reasons = [chunk["choices"][0]["finish_reason"] for chunk in read(events)]
+        assert reasons == [None, "stop"]
 
 
 def test_json_lines_of_chunks_become_events(decoding: type[Decoding], chats: type[Chats]) -> None:
