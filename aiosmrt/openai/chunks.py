@@ -219,7 +219,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         self._has_ended = True
         # By the mark alone, maybe: OpenAI has a reason, too, without which some wait for one.
         running = [index for index, is_over in self._over.items() if not is_over]
-        running += self._begun - self._ended
+        running += self._begun - self._ended - self._over.keys()
         return [*map(self._end, running), _encode(DONE)]
 
     def _end(self, index: int) -> bytes:

@@ -168,6 +168,16 @@ def test_json_lines_of_chunks_become_events(decoding: type[Decoding], chats: typ
     assert (read(events), error) == (chunks, None)
 
 
+def test_a_usage_in_front_ends_nothing(decoding: type[Decoding], chats: type[Chats]) -> None:
+    counted = {"prompt_tokens": 3, "completion_tokens": 0}
+    sent = [{"choices": None, "usage": counted}, chats.chunk("a"), chats.chunk(reason="length")]
+    events, error = decode(decoding, making(), b"".join(map(chats.event, sent)) + chats.DONE)
+    assert error is None
+    chunks = read(events)
+    reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+    assert (reasons, chunks[0]["usage"]["total_tokens"]) == ([None, None, "length"], 3)
+
+
 @pytest.mark.parametrize("framing", ["lines", "events"])
 def test_tokens_become_chunks(framing: str, decoding: type[Decoding], chats: type[Chats]) -> None:
     write = chats.line if framing == "lines" else chats.event
