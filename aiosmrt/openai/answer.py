@@ -29,6 +29,8 @@ _AMAZON: Final = "x-amzn-"  # what tells of the variant, of a session, of custom
 _REFUSALS: Final = range(400, 600)  # of HTTP's statuses
 _SERVER_ERROR: Final = 500  # and above
 
+_PIECE: Final = 16 * 1024  # bytes that are given at once, or little more
+
 
 class Refusal:
     """A response whose error is raised with all that it knows."""
@@ -70,13 +72,26 @@ class Parts:
             first, self._first = self._first, None
             return first
         try:
-            return await self._chunks.__anext__()
+            return await self._receive()
         except AiosmrtError as error:
             raise join(error, self._request) from error.__cause__
         except StopAsyncIteration:
             raise
         except Exception as error:
             raise wrap(error, self._request) from error
+
+    async def _receive(self) -> bytes:
+        """Give what is there in one piece: each costs the SDK and its client a few coroutines."""
+        pieces = [await anext(self._chunks)]
+        size = len(pieces[0])
+        while size < _PIECE and self._stream._has_parts:  # noqa: SLF001 - of this very package
+            try:
+                piece = await anext(self._chunks)
+            except (AiosmrtError, StopAsyncIteration):
+                break  # it is raised again, behind what was sound
+            pieces.append(piece)
+            size += len(piece)
+        return b"".join(pieces)
 
     async def aclose(self) -> None:
         """Stop the model, where it is not at its end."""

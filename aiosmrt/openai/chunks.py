@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiosmrt.errors import AiosmrtError, ModelStreamError, PayloadError
-from aiosmrt.openai.deltas import DeltaWriter, is_more_than_text
+from aiosmrt.openai.deltas import DeltaWriter, cut_role, is_more_than_text
 from aiosmrt.openai.invocation import CHAT, Invocation
 from aiosmrt.openai.template import ChunkTemplate
 from aiosmrt.payload import (
@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 _DATA: Final = b"data: "
+
+_decode_json: Final[Callable[[str], tuple[JSONValue, int]]] = json.JSONDecoder().raw_decode
 
 # What servers call OpenAI's `stop`.
 _REASONS: Final = {"eos_token": "stop", "stop_sequence": "stop"}
@@ -85,8 +87,12 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             PayloadError: the payload is no answer of a model, or `NoChoices`.
             ModelStreamError: the model server reported a failure.
         """
-        if self._is_between and self._fault is None and self._goes_on(data):
-            return [data] if data else []
+        if self._is_between and self._fault is None:
+            if not data:
+                self._skip(0, 0)  # or it raises what was wrong before
+                return []
+            if (passed := self._pass_on(data)) is not None:
+                return [passed]
         values = super().receive(data)
         if data:
             self._is_between = (
@@ -94,28 +100,38 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             )
         return [b"".join(values)] if values else values
 
-    def _goes_on(self, data: bytes) -> bool:
-        """Tell whether bytes are whole events that are passed on as they are, and take note of it.
+    def _pass_on(self, data: bytes) -> bytes | None:
+        """Give what is passed on for whole events that are as most are, and take note of them.
 
-        Most are, and are looked at without what events of all kinds need.
+        They are looked at without what events of all kinds need. None where one is another.
         """
         *events, rest = data.split(b"\n\n")
         if rest:
-            return False
+            return None
+        passed: list[bytes] = []
         for event in events:
-            if self._template.fits(event):
-                continue
-            self._data = _find_data(event)
-            document = _parse(self._data)
-            choices = self._complete(document)
-            if choices is None or not self._data or is_more_than_text(choices):
-                return False
-            if find_failure(document, has_text=True) is not None:
-                return False
-            if not self._note(choices):
-                self._template.learn(event, document)
+            written = self._template.write(event) or self._write_usual(event)
+            if written is None:
+                return None
+            passed.append(written)
         self._skip(len(events), len(data))
-        return True
+        return data if passed == events else b"\n\n".join(passed) + b"\n\n"
+
+    def _write_usual(self, event: bytes) -> bytes | None:
+        """Give what is passed on for a chunk of a text; None for another event."""
+        self._data = _find_data(event)
+        document = _parse(self._data)
+        choices = self._complete(document)
+        if choices is None or not self._data or find_failure(document, has_text=True) is not None:
+            return None
+        written = event
+        if is_more_than_text(choices):
+            if not self._deltas.drop_roles(choices):
+                return None
+            written = cut_role(event) or _DATA + json.dumps(document).encode()
+        if not self._note(choices):
+            self._template.learn(event, written)
+        return written
 
     def _read_event(self, event: ServerSentEvent, values: list[bytes]) -> ModelStreamError | None:
         # A break is white space there, and a mark in front is none of JSON.
@@ -260,12 +276,12 @@ def _find_data(event: bytes) -> str:
 
 
 def _parse(data: str) -> JSONValue:
-    """Parse what may be no JSON: that is None."""
+    """Parse what may be no JSON, or have blanks around it: that is None."""
     try:
-        document: JSONValue = json.loads(data)
+        document, end = _decode_json(data)
     except (ValueError, RecursionError):
         return None
-    return document
+    return document if end == len(data) else None
 
 
 def _encode(data: str) -> bytes:

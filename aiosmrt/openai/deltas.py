@@ -9,21 +9,38 @@ and its id as a number.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from aiosmrt.payload import ToolCall, ToolCallReader
 from aiosmrt.value import JSONValue
 
-__all__ = ["DeltaWriter", "is_more_than_text", "write_calls"]
+__all__ = ["DeltaWriter", "cut_role", "is_more_than_text", "write_calls"]
 
-_MORE: Final = ("role", "tool_calls", "function_call")
+_CALLS: Final = ("tool_calls", "function_call")
+_MORE: Final = frozenset(("role", *_CALLS))
+
+
+# A string's own quotation marks would be escaped, so this is a member with its name.
+_cut_role = re.compile(rb'"role": ?"assistant", ?|, ?"role": ?"assistant"').sub
+
+
+def cut_role(chunk: bytes) -> bytes | None:
+    """Give a chunk, as JSON, without its role; None where it is not plain to see where that is."""
+    if chunk.count(b'"role"') != 1 or b"\\u" in chunk:  # a name may be escaped
+        return None
+    cut = _cut_role(b"", chunk, 1)
+    return cut if len(cut) < len(chunk) else None
 
 
 def is_more_than_text(choices: list[JSONValue]) -> bool:
     """Tell whether the choices of a chunk have what a `DeltaWriter` may change."""
-    deltas = (_get(choice, "delta") for choice in choices)
-    return any(delta.get(name) for delta in deltas for name in _MORE)
+    for choice in choices:
+        delta = _get(choice, "delta")
+        if not _MORE.isdisjoint(delta) and any(map(delta.get, _MORE)):
+            return True
+    return False
 
 
 def write_calls(choices: list[JSONValue]) -> bool:
@@ -55,10 +72,19 @@ class DeltaWriter:
         changed = [self._write(place, choice) for place, choice in enumerate(choices)]
         return any(changed)
 
+    def drop_roles(self, choices: list[JSONValue]) -> bool:
+        """Drop roles that were said, and tell whether all is done by that: else nothing is."""
+        deltas = [_get(choice, "delta") for choice in choices]
+        said = [_find_index(place, choice) in self._begun for place, choice in enumerate(choices)]
+        if not all(said) or any(delta.get(name) for delta in deltas for name in _CALLS):
+            return False
+        for delta in deltas:
+            delta.pop("role", None)
+        return True
+
     def _write(self, place: int, choice: JSONValue) -> bool:
         delta = _get(choice, "delta")
-        index = choice.get("index") if isinstance(choice, dict) else None
-        index = index if isinstance(index, int) else place
+        index = _find_index(place, choice)
         changed = False
         if delta.get("role"):
             if index in self._begun:
@@ -69,6 +95,11 @@ class DeltaWriter:
             reader = self._readers.setdefault(index, ToolCallReader())
             return _write_pieces(delta, reader) or changed
         return _write_arguments(_get(delta, "function_call")) or changed
+
+
+def _find_index(place: int, choice: JSONValue) -> int:
+    index = choice.get("index") if isinstance(choice, dict) else None
+    return index if isinstance(index, int) else place
 
 
 def _write_pieces(delta: dict[str, JSONValue], reader: ToolCallReader) -> bool:

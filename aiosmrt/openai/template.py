@@ -30,39 +30,41 @@ class ChunkTemplate:
 
     def __init__(self) -> None:
         self._before = self._behind = b""
+        self._written: tuple[bytes, bytes] | None = None  # of those, what is passed on
         self._misses = 0
 
-    def fits(self, event: bytes) -> bool:
-        """Tell whether an event, without the blank line at its end, is as the one that was learned.
+    def write(self, event: bytes) -> bytes | None:
+        """Give what is passed on for an event that is as the one that was learned.
 
-        It is none where its text is no UTF-8.
+        Args:
+            event: without the blank line at its end. Where its text is no UTF-8 it is no such one.
         """
         before, behind = self._before, self._behind
         if not (before and event.startswith(before) and event.endswith(behind)):
-            return False
+            return None
         if len(event) < len(before) + len(behind):
-            return False  # they share a quotation mark, maybe
+            return None  # they share a quotation mark, maybe
         text = event[len(before) : len(event) - len(behind)]
         self._misses = 0
-        return (text.isascii() or _is_utf8(text)) and _is_inside(text) is not None
+        if not (text.isascii() or _is_utf8(text)) or _is_inside(text) is None:
+            return None
+        return event if self._written is None else text.join(self._written)
 
-    def learn(self, event: bytes, document: JSONValue) -> None:
+    def learn(self, event: bytes, written: bytes) -> None:
         """Take an event that says nothing beside a text of its only choice.
 
         Args:
             event: its only line, which begins with `data: `.
-            document: what is in it.
+            written: what is passed on for it.
         """
-        if self._misses == _MISSES:
+        if self._misses == _MISSES or _find_text(event) is None:
             return
-        found = _find_text(event)
-        if found is None or not event.startswith(_DATA):
-            return
-        before, behind = event[: found.start(2)], event[found.end(2) :]
         self._misses += 1
-        # As the parser has it: nothing else, such as a name that is there twice, depends on it.
-        if _parse(before + behind) == _remove_text(document, found[1].decode()):
-            self._before, self._behind = before, behind
+        split = _split(event)
+        given = split if written is event else _split(written)
+        if split is not None and given is not None:
+            self._before, self._behind = split
+            self._written = None if given is split else given
 
 
 def _is_utf8(text: bytes) -> bool:
@@ -71,6 +73,17 @@ def _is_utf8(text: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _split(event: bytes) -> tuple[bytes, bytes] | None:
+    """Give what is before the text of a chunk and behind it, if all that is said is beside it."""
+    found = _find_text(event)
+    if found is None or not event.startswith(_DATA):
+        return None
+    before, behind = event[: found.start(2)], event[found.end(2) :]
+    # As the parser has it: nothing else, such as a name that is there twice, depends on it.
+    is_all = _parse(before + behind) == _remove_text(_parse(event), found[1].decode())
+    return (before, behind) if is_all else None
 
 
 def _parse(event: bytes) -> JSONValue:

@@ -135,8 +135,7 @@ class View(Generic[T]):
                 data = None
             else:
                 data = part.bytes
-                self._unwatched += len(data)
-                if self._unwatched > self._slice_length:
+                if self._is_due(len(data)):
                     self._rest.append(memoryview(data))
                     continue
             try:
@@ -166,13 +165,27 @@ class View(Generic[T]):
         self.drop()
         await self._close()
 
+    def _is_due(self, size: int) -> bool:
+        """Tell whether a part is to be taken in slices, or others are to run before."""
+        self._unwatched += size
+        if self._unwatched <= self._slice_length:
+            return False
+        if size > self._slice_length or self._is_time():
+            return True
+        self._unwatched = size
+        return False
+
+    def _is_time(self) -> bool:
+        """Tell whether others have waited long enough."""
+        return time.monotonic() - self._ran_at > _TURN
+
     async def _take_slice(self) -> bytes:
         """Let others run if it is time, and give the next bytes of a part."""
         rest = self._rest[-1]
         if isinstance(rest, LargeDocument):
             await self._take_steps(rest)
             return b""  # the decoder has it
-        if time.monotonic() - self._ran_at > _TURN:
+        if self._is_time():
             await self._let_others_run()
             self._ran_at = time.monotonic()
         if not self._rest:  # somebody has closed the stream meanwhile
@@ -187,7 +200,7 @@ class View(Generic[T]):
     async def _take_steps(self, document: LargeDocument) -> None:
         """Let others run between the steps of a document."""
         for _ in document.steps:
-            if time.monotonic() - self._ran_at > _TURN:
+            if self._is_time():
                 await self._let_others_run()
                 self._ran_at = time.monotonic()
                 if not self._rest:  # somebody has closed the stream meanwhile

@@ -4,10 +4,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aiosmrt.errors import InvalidJSON
 from aiosmrt.openai.chunks import ChunkDecoder
-from aiosmrt.openai.deltas import DeltaWriter, is_more_than_text
+from aiosmrt.openai.deltas import DeltaWriter, cut_role, is_more_than_text
 from aiosmrt.openai.invocation import Invocation
 from aiosmrt.service import INVOKE_ENDPOINT_WITH_RESPONSE_STREAM
 
@@ -128,6 +130,31 @@ async def test_a_role_that_is_in_each_chunk_is_said_once(
         completion = await stream.get_final_completion()
     messages = [choice.message for choice in completion.choices]
     assert [(message.role, message.content) for message in messages] == [("assistant", "abc")] * 2
+
+
+@given(
+    st.sampled_from([" ", ""]),
+    st.sampled_from(["role", "r\u006fle"]),
+    st.recursive(
+        st.sampled_from([None, "role", "assistant", '"role": "assistant", ', "é", "\\"]),
+        lambda value: st.dictionaries(st.sampled_from(["role", "x", "logprobs"]), value),
+    ),
+    st.permutations(["content", "role", "x"]),
+)
+def test_a_role_is_cut_from_the_text_of_a_chunk_or_not_at_all(
+    blank: str, name: str, other: object, members: list[str]
+) -> None:
+    values = {"content": "a", "role": "assistant", "x": other}
+    document = {"choices": [{"delta": {member: values[member] for member in members}}]}
+    text = json.dumps(document, separators=(f",{blank}", f":{blank}"), ensure_ascii=False)
+    if name != "role":
+        text = text.replace('"role"', '"\\u0072ole"', 1)  # which one says the same
+    cut = cut_role(text.encode())
+    if cut is not None:
+        del document["choices"][0]["delta"]["role"]
+        assert json.loads(cut) == document
+    elif other is None and name == "role":
+        pytest.fail("it was plain to see")
 
 
 @pytest.mark.parametrize("form", FORMS)

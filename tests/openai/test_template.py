@@ -28,21 +28,27 @@ def write(text: str, **changed: Any) -> bytes:
     return f"data: {json.dumps({**CHUNK, 'choices': [said]})}".encode()
 
 
+def write_plainly(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "replace")
+
+
 def learn(event: bytes) -> ChunkTemplate:
     template = ChunkTemplate()
-    template.learn(event, json.loads(event.removeprefix(b"data: ")))
+    template.learn(event, event)
     return template
+
+
+def fits(template: ChunkTemplate, event: bytes) -> bool:
+    written = template.write(event)
+    assert written in (None, event)
+    return written is not None
 
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_text_fits(text: str) -> None:
     template = learn(write("first"))
-    assert template.fits(write(text))
-    assert template.fits(
-        write("?").replace(
-            b"?", json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "replace")
-        )
-    )
+    assert fits(template, write(text))
+    assert fits(template, write("?").replace(b"?", write_plainly(text)))
 
 
 @pytest.mark.parametrize("name", ["content", "reasoning", "reasoning_content"])
@@ -50,7 +56,7 @@ def test_what_a_model_thinks_fits_as_what_it_says(name: str) -> None:
     first, other = (
         write("", delta={"role": "assistant", "content": "", name: text}) for text in ("a", "b")
     )
-    assert learn(first).fits(other)
+    assert fits(learn(first), other)
 
 
 @given(st.binary(max_size=40), st.integers(0, 40), st.integers(0, 40))
@@ -58,7 +64,7 @@ def test_what_fits_differs_in_its_text_alone(noise: bytes, begin: int, length: i
     event = write("first")
     place = event.index(b"first") - 20 + begin
     changed = event[:place] + noise + event[place + length :]
-    if learn(event).fits(changed):
+    if fits(learn(event), changed):
         document = json.loads(changed.decode().removeprefix("data: "))
         assert isinstance(document["choices"][0]["delta"].pop("content"), str)
         assert document == {**CHUNK, "choices": [{**CHUNK["choices"][0], "delta": {}}]}
@@ -69,7 +75,7 @@ def test_what_fits_differs_in_its_text_alone(noise: bytes, begin: int, length: i
     [b'"', b"\\", b"\\x", b"\\u12", b"\n", b"\0", b"\xff", b'", "error": "x', b"\xed\xa0\x80"],
 )
 def test_what_is_no_text_fits_not(text: bytes) -> None:
-    assert not learn(write("first")).fits(write("first").replace(b"first", text))
+    assert not fits(learn(write("first")), write("first").replace(b"first", text))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ def test_what_is_no_text_fits_not(text: bytes) -> None:
     ],
 )
 def test_another_document_fits_not(event: bytes) -> None:
-    assert not learn(write("first")).fits(event)
+    assert not fits(learn(write("first")), event)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +106,7 @@ def test_another_document_fits_not(event: bytes) -> None:
     ],
 )
 def test_what_has_not_one_text_is_not_learned(event: bytes) -> None:
-    template = ChunkTemplate()
-    document = json.loads(event[event.index(b"{") :])
-    template.learn(event, document)
-    assert not template.fits(event)
+    assert not fits(learn(event), event)
 
 
 def test_chunks_that_never_fit_are_not_learned_for_ever() -> None:
@@ -112,11 +115,23 @@ def test_chunks_that_never_fit_are_not_learned_for_ever() -> None:
     event = b""
     for number in range(100):
         event = write("a", index=number)
-        document = json.loads(event.removeprefix(b"data: "))
-        assert not template.fits(event)
-        template.learn(event, document)
-    assert not template.fits(event)
-    assert learn(event).fits(event)
+        assert not fits(template, event)
+        template.learn(event, event)
+    assert not fits(template, event)
+    assert fits(learn(event), event)
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_what_was_cut_from_one_is_cut_from_all(text: str) -> None:
+    with_role, without = (
+        [write("?", delta={**role, "content": "?"}).replace(b"?", told) for told in texts]
+        for role in ({"role": "assistant"}, {})
+        for texts in [(b"first", write_plainly(text))]
+    )
+    template = ChunkTemplate()
+    template.learn(with_role[0], without[0])
+    assert [template.write(event) for event in with_role] == without
+    assert template.write(without[0]) is None
 
 
 def test_a_fault_behind_chunks_that_were_not_parsed_is_placed(chats: type[Chats]) -> None:
