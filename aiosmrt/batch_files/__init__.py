@@ -23,6 +23,7 @@ from aiosmrt.batch_files.report import write_report
 from aiosmrt.batch_files.s3_content import S3Content
 from aiosmrt.batch_files.store import Files, Store, open_store
 from aiosmrt.batch_files.tables import ArrowInput, ParquetInput
+from aiosmrt.batch_files.whole_file import open_whole
 
 __all__ = [
     "FORMATS",
@@ -49,6 +50,7 @@ __all__ = [
     "check_input",
     "choose_format",
     "open_store",
+    "open_whole",
     "read_message",
     "refuse_repeated",
     "write_report",

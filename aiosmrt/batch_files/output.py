@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Container
 from typing import Final
 
 import attrs
 
-from aiosmrt.batch_files.append_file import sync_folder
 from aiosmrt.batch_files.input_row import parse_json
 from aiosmrt.batch_files.output_line import Record, read_line
+from aiosmrt.batch_files.whole_file import open_whole
 from aiosmrt.errors import ParameterError
 
 __all__ = [
@@ -124,13 +123,8 @@ def drop_rows(path: str, dropped: Container[int]) -> None:
     Raises:
         OSError: the new one cannot be written.
     """
-    part = f"{path}.part"
-    with open(path, "rb") as old, open(part, "wb") as new:  # noqa: PTH123 - as above
+    with open(path, "rb") as old, open_whole(path) as new:  # noqa: PTH123 - as above
         for line in old:
             record = read_line(line)
             if record is not None and choose_status(record) not in dropped:
                 new.write(line)
-        new.flush()
-        os.fsync(new.fileno())
-    os.replace(part, path)  # noqa: PTH105 - as above
-    sync_folder(path)

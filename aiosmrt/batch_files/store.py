@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from aiosmrt.batch_files.append_file import AppendFile, Reserve, sync_folder
+from aiosmrt.batch_files.append_file import AppendFile, Reserve
 from aiosmrt.batch_files.inputs import Input
 from aiosmrt.batch_files.journal import History, Journal
 from aiosmrt.batch_files.output import (
@@ -22,6 +22,7 @@ from aiosmrt.batch_files.output import (
     read_output,
 )
 from aiosmrt.batch_files.output_line import Record
+from aiosmrt.batch_files.whole_file import open_whole
 from aiosmrt.errors import ParameterError
 
 __all__ = ["Files", "Store", "open_store"]
@@ -164,19 +165,8 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)  # noqa: PTH108 - a name, as the user has it
             return 0
-        part = f"{path}.part"
-        try:
-            with open(part, "wb") as file:  # noqa: PTH123 - as above
-                rows.copy(_Failed(self.statuses), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)  # noqa: PTH105 - as above
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, error.filename or path) from None
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(part)  # noqa: PTH108 - as above
-        sync_folder(path)
+        with open_whole(path) as file:
+            rows.copy(_Failed(self.statuses), file)
         return count
 
     def close(self) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import filecmp
 import os
 import shutil
 import sys
 from collections.abc import Callable
-from typing import BinaryIO, Final
+from io import BufferedReader
+from typing import Final
 
 import attrs
 
@@ -24,6 +24,7 @@ from aiosmrt.batch_files import (
     LocalFile,
     ParquetInput,
     S3Content,
+    open_whole,
 )
 from aiosmrt.errors import ParameterError
 
@@ -87,7 +88,7 @@ class _Stream:
 
     path: str
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BufferedReader:
         """Open it where it is."""
         if self.path != "-":
             return open(self.path, "rb")  # noqa: PTH123 - as above
@@ -116,22 +117,14 @@ def keep_input(given: str, path: str, *, resumes: bool, begun: bool) -> None:
     kept = resumes and os.path.exists(path)  # noqa: PTH110 - as above
     if kept and given == "-" and sys.stdin is not None and sys.stdin.isatty():
         return  # nobody is to type it again
-    part = f"{path}.part"
-    try:
-        with _Stream(given).open() as source, open(part, "wb") as target:  # noqa: PTH123 - as above
+    with _Stream(given).open() as source:
+        if kept and not source.peek():
+            return
+        with open_whole(path) as target:
             shutil.copyfileobj(source, target, 1 << 20)
             target.flush()
-            os.fsync(target.fileno())
-        if kept and os.path.getsize(part) == 0:  # noqa: PTH202 - as above
-            return
-        if kept and begun and not filecmp.cmp(part, path, shallow=False):
-            raise ParameterError(
-                f"this run is another one: {path} has what the input was, and it gives something "
-                "else. Go on with what it was, or choose another output"
-            )
-        os.replace(part, path)  # noqa: PTH105 - as above
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or path) from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(part)  # noqa: PTH108 - as above
+            if kept and begun and not filecmp.cmp(target.name, path, shallow=False):
+                raise ParameterError(
+                    f"this run is another one: {path} has what the input was, and it gives "
+                    "something else. Go on with what it was, or choose another output"
+                )
