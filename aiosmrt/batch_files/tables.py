@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
+import os
+import threading
 from collections.abc import Container, Generator, Iterator
-from typing import Any, BinaryIO, ClassVar, Final
+from typing import Any, BinaryIO, ClassVar, Final, TypeVar
 
 import attrs
 
 from aiosmrt.batch_files.input_row import InputRow, RowReader
-from aiosmrt.batch_files.inputs import Content, is_done
+from aiosmrt.batch_files.inputs import LocalFile, is_done
 from aiosmrt.errors import ConfigurationError, ParameterError
 
 __all__ = ["ArrowInput", "ParquetInput"]
 
+T = TypeVar("T")
+
 _ROWS: Final = 1024  # that are in memory at a time
+
+# A thread that is in pyarrow when the interpreter ends would abort the process: the end waits until
+# it is out, and none comes in any more.
+_inside: Final = threading.RLock()
+atexit.register(_inside.acquire)
 
 
 @attrs.frozen
@@ -27,7 +37,7 @@ class _Table:
     """
 
     name: str
-    content: Content
+    content: LocalFile
     _arrow: Any = attrs.field(init=False, factory=lambda: _import("pyarrow"))
 
     def read(
@@ -42,15 +52,15 @@ class _Table:
         with self._open_batches() as (schema, batches):
             if len(set(schema.names)) < len(schema.names):
                 raise ParameterError(f"{self.name}: two columns have one name")
-            for batch in batches:
-                for index, value in enumerate(batch.to_pylist(), begin):
+            for values in _step(map(_read_rows, batches)):
+                for index, value in enumerate(values, begin):
                     if is_done(done, index, self.name):
                         continue
                     try:
                         yield reader.read(index, f"{self.name}: row {index}", value)
                     except ParameterError as error:
                         yield error
-                begin += batch.num_rows
+                begin += len(values)
 
     def digest(self) -> str:
         """Give that of the content."""
@@ -59,7 +69,11 @@ class _Table:
     def copy(self, chosen: Container[int], target: BinaryIO) -> None:
         """Write some of the rows, with the types that they have."""
         index = 0
-        with self._open_batches() as (schema, batches), self._open_writer(target, schema) as write:
+        with (
+            _inside,
+            self._open_batches() as (schema, batches),
+            self._open_writer(target, schema) as write,
+        ):
             for batch in batches:
                 here = [row for row in range(batch.num_rows) if index + row in chosen]
                 index += batch.num_rows
@@ -69,16 +83,23 @@ class _Table:
     @contextlib.contextmanager
     def _open_batches(self) -> Generator[tuple[Any, Iterator[Any]]]:
         """Give the schema, and the rows in batches."""
-        with contextlib.closing(self.content.open()) as file:
+        path = os.fsencode(self.content.path)
+        # Arrow reads a file of its own: one of Python's would be in its threads, too. Python's says
+        # why there is none.
+        with self.content.open(), self._arrow.OSFile(path) as file:
             try:
-                yield self._read_batches(file)
-            except self._arrow.ArrowException as error:
+                with _inside:
+                    found = self._read_batches(file)
+                yield found
+            except (self._arrow.ArrowException, OSError) as error:
+                if getattr(error, "errno", None) is not None:  # of a file, and not of what is in it
+                    raise
                 raise ParameterError(f"{self.name}: {error}") from None
 
-    def _read_batches(self, file: BinaryIO) -> tuple[Any, Iterator[Any]]:
+    def _read_batches(self, file: Any) -> tuple[Any, Iterator[Any]]:  # noqa: ANN401 - pyarrow is not typed
         raise NotImplementedError
 
-    def _open_writer(self, target: BinaryIO, schema: Any) -> Any:  # noqa: ANN401 - pyarrow is not typed
+    def _open_writer(self, target: BinaryIO, schema: Any) -> Any:  # noqa: ANN401 - as above
         raise NotImplementedError
 
 
@@ -88,7 +109,7 @@ class ParquetInput(_Table):
 
     suffix: ClassVar[str] = ".parquet"
 
-    def _read_batches(self, file: BinaryIO) -> tuple[Any, Iterator[Any]]:
+    def _read_batches(self, file: Any) -> tuple[Any, Iterator[Any]]:  # noqa: ANN401 - as above
         opened = _import("pyarrow.parquet").ParquetFile(file)
         return opened.schema_arrow, opened.iter_batches(_ROWS)
 
@@ -104,7 +125,7 @@ class ArrowInput(_Table):
 
     suffix: ClassVar[str] = ".arrow"
 
-    def _read_batches(self, file: BinaryIO) -> tuple[Any, Iterator[Any]]:
+    def _read_batches(self, file: Any) -> tuple[Any, Iterator[Any]]:  # noqa: ANN401 - as above
         ipc = _import("pyarrow.ipc")
         try:
             opened = ipc.open_file(file)
@@ -124,6 +145,38 @@ class ArrowInput(_Table):
     def _open_writer(self, target: BinaryIO, schema: Any) -> Generator[Any]:  # noqa: ANN401 - as above
         with _import("pyarrow.ipc").new_file(target, schema) as writer:
             yield writer.write_batch
+
+
+def _step(values: Iterator[T]) -> Iterator[T]:
+    while True:
+        with _inside:
+            value = next(values, None)
+        if value is None:
+            return
+        yield value
+
+
+def _read_rows(batch: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - as above
+    columns = [_read_values(column) for column in batch.columns]
+    return [
+        dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)
+    ]
+
+
+def _read_values(column: Any) -> list[Any]:  # noqa: ANN401 - as above
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):
+        # Such as nanoseconds, which Python's times have not. Most rows do not send them.
+        return [_read_value(scalar) for scalar in column]
+    return values
+
+
+def _read_value(scalar: Any) -> Any:  # noqa: ANN401 - as above
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return scalar  # which JSON has not, either
 
 
 def _import(name: str) -> Any:  # noqa: ANN401 - pyarrow is not typed

@@ -74,12 +74,9 @@ def open_input(path: str, kind: str, find_s3: Callable[[], S3]) -> Input:
         return FileInput.of_folder(path)
     if kind == "paths":
         return FileInput.of_list(name, content)
-    kinds: dict[str, Callable[[str, Content], Input]] = {
-        "csv": CSVInput,
-        "parquet": ParquetInput,
-        "arrow": ArrowInput,
-    }
-    return kinds.get(kind, JSONLinesInput)(name, content)
+    if kind in ("parquet", "arrow"):
+        return (ParquetInput if kind == "parquet" else ArrowInput)(name, LocalFile(path))
+    return (CSVInput if kind == "csv" else JSONLinesInput)(name, content)
 
 
 @attrs.frozen

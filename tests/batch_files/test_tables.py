@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,3 +102,50 @@ def test_a_copy_of_nothing_is_a_table_without_rows(tmp_path: Path) -> None:
     target = io.BytesIO()
     rows.copy(set(), target)
     assert parquet.read_table(io.BytesIO(target.getvalue())).num_rows == 0
+
+
+def test_a_column_that_python_cannot_hold_hinders_only_rows_that_send_it(tmp_path: Path) -> None:
+    nanoseconds = pa.array([1, 2000], pa.timestamp("ns"))
+    parquet.write_table(pa.table({"at": nanoseconds, "text": ["a", "b"]}), tmp_path / "t")
+    rows = ParquetInput("t", LocalFile(str(tmp_path / "t")))
+    found = [row for row in rows.read(RowReader(body="text")) if isinstance(row, InputRow)]
+    assert [row.body for row in found] == ["a", "b"]
+    with pytest.raises(ParameterError) as raised:
+        check_input(rows, RowReader())
+    assert raised.value.problems[0].startswith("t: row 0: the body cannot be written as JSON: ")
+
+
+def test_content_that_is_damaged_is_told_with_the_file(tmp_path: Path) -> None:
+    _make("parquet", tmp_path / "t")
+    content = bytearray((tmp_path / "t").read_bytes())
+    content[100:4000] = b"\xff" * 3900
+    (tmp_path / "t").write_bytes(content)
+    with pytest.raises(ParameterError, match="^t: Corrupt"):
+        check_input(ParquetInput("t", LocalFile(str(tmp_path / "t"))), RowReader(body="body"))
+
+
+READING = """
+import sys, threading, time
+from aiosmrt.batch_files import ArrowInput, LocalFile, ParquetInput, RowReader
+
+rows = {"parquet": ParquetInput, "stream": ArrowInput}[sys.argv[1]]("t", LocalFile("t"))
+reads = threading.Event()
+
+def read():
+    while True:
+        for row in rows.read(RowReader("body")):
+            reads.set()
+
+threading.Thread(target=read, daemon=True).start()
+reads.wait()
+"""
+
+
+@pytest.mark.parametrize("kind", ["parquet", "stream"])
+def test_a_process_that_ends_while_a_table_is_read_is_not_aborted(
+    kind: str, tmp_path: Path
+) -> None:
+    _make(kind, tmp_path / "t")
+    for _ in range(3):
+        command = [sys.executable, "-c", READING, kind]
+        assert subprocess.run(command, cwd=tmp_path, timeout=60, check=False).returncode == 0
