@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import BinaryIO, ClassVar, Final, Protocol
+from typing import BinaryIO, ClassVar, Final, NoReturn, Protocol
 
 import attrs
 
@@ -304,12 +304,17 @@ class FileInput:
 
 
 def _walk(folder: str) -> Iterator[tuple[str, str]]:
-    for above, folders, files in os.walk(folder):
+    for above, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith("."):
                 path = os.path.join(above, name)  # noqa: PTH118 - of very many
                 yield path, path
+
+
+def _refuse(error: OSError) -> NoReturn:
+    # Its rows would be left out, and nobody told.
+    raise ParameterError(f"{error.filename}: it cannot be read: {error.strerror}")
 
 
 def _read_paths(content: Content, name: str) -> Iterator[tuple[str, str]]:

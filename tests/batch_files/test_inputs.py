@@ -213,6 +213,15 @@ def test_files_that_cannot_be_rows_are_told(folder: Path) -> None:
     ]
 
 
+def test_a_folder_that_cannot_be_read_is_told_and_not_left_out(folder: Path) -> None:
+    rows = FileInput.of_folder(str(folder)).read(RowReader())
+    next(rows)
+    (folder / "sub" / "c").unlink()
+    (folder / "sub").rmdir()
+    with pytest.raises(ParameterError, match="/sub: it cannot be read: No such file"):
+        list(rows)
+
+
 def test_a_path_that_is_there_twice_is_a_key_that_is(folder: Path) -> None:
     rows = FileInput.of_list("f.paths", Bytes(f"{folder}/a.bin\n".encode() * 2))
     (problem,) = _find_problems(rows)

@@ -120,7 +120,7 @@ def test_content_that_is_damaged_is_told_with_the_file(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "t").read_bytes())
     content[100:4000] = b"\xff" * 3900
     (tmp_path / "t").write_bytes(content)
-    with pytest.raises(ParameterError, match="^t: Corrupt"):
+    with pytest.raises(ParameterError, match=r"^t: Corrupt"):
         check_input(ParquetInput("t", LocalFile(str(tmp_path / "t"))), RowReader(body="body"))
 
 
