@@ -27,6 +27,7 @@ _QUEUED: Final = 1000  # which costs listings alone, and no connection
 _SHAPES: Final = ("openai-chat", "openai-completion", "tgi", "lmi")
 _RETRIED: Final = ("not-run", "all")
 _ELSEWHERE: Final = ("body", "endpoint_name", "headers", "input_location", "json", "timeout")
+_OUTPUTS: Final = ("filename", "inference_id")  # after either of which an output is called
 # Seconds, where nothing else is asked for (the service model's words on the two).
 _SERVICE_WAITS: Final = {"request_ttl_seconds": 21_600, "invocation_timeout_seconds": 900}
 _SLACK: Final = 60  # seconds from the end of the work to what S3 shows
@@ -186,8 +187,8 @@ def fix_parameters(arguments: argparse.Namespace, operation: Operation) -> dict[
         name = name.replace("-", "_")
         if name in _ELSEWHERE:
             raise ParameterError(f"--param {name}: it has another place than this one")
-        if name == "filename":
-            raise ParameterError("--param filename: the outputs of all rows would be one file")
+        if name in _OUTPUTS and "filename" in operation.parameters:
+            raise ParameterError(f"--param {name}: the outputs of all rows would be one file")
         try:
             check_names(operation, {name})
         except TypeError as error:

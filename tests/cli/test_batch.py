@@ -441,6 +441,7 @@ def test_too_many_failures_stop_a_run(run: Run, folder: Path) -> None:
         (("--param", "accept=a\nb"), "no row can be sent: accept contains CR, LF"),
         (("--endpoint-name", "a/b"), "no row can be sent: endpoint_name must match"),
         (("--operation", "invoke-async", "--param", "filename=x"), "would be one file"),
+        (("--operation", "invoke-async", "--param", "inference_id=x"), "would be one file"),
         (("--body-path", "a["), "--body-path 'a[' is no JMESPath expression"),
         (("--max-in-flight", "0"), "'0' is neither auto nor a whole number of 1 or more"),
         (("--max-in-flight", "auto", "--operation", "invoke-async"), "give a number"),
