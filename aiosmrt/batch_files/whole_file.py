@@ -21,17 +21,17 @@ def open_whole(path: str) -> Generator[BinaryIO]:
     Raises:
         OSError: it cannot be written.
     """
-    path = os.path.realpath(path)  # a link stays one
-    part = f"{path}.part"
+    place = os.path.realpath(path)  # a link stays one
+    part = f"{place}.part"
     try:
         with open(part, "wb") as file:  # noqa: PTH123 - a name, as the user has it
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)  # noqa: PTH105 - as above
+        os.replace(part, place)  # noqa: PTH105 - as above
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or path) from None
     finally:
         with contextlib.suppress(OSError):
             os.unlink(part)  # noqa: PTH108 - as above
-    sync_folder(path)
+    sync_folder(place)
