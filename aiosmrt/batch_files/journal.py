@@ -24,7 +24,7 @@ import attrs
 from aiosmrt.batch_files.append_file import AppendFile, Reserve, sync_folder
 from aiosmrt.errors import ParameterError
 
-__all__ = ["History", "Journal"]
+__all__ = ["History", "Journal", "has_head"]
 
 _NAME: Final = "aiosmrt batch journal"
 _HEAD: Final = f'{{"{_NAME}": '.encode()
@@ -48,6 +48,16 @@ class History:
     again: int = 0
     kept: int = 0
     damaged: int = 0
+
+
+def has_head(path: str) -> bool:
+    """Tell whether a journal has its first line, which says whose it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123 - a name, as the user has it
+        return file.readline().endswith(b"\n")
 
 
 class Journal:
@@ -80,7 +90,7 @@ class Journal:
             OSError: it cannot be read or written.
         """
         history = History(bytearray(rows))
-        with open(self._file.path, "rb") as file:  # noqa: PTH123 - as its sibling
+        with open(self._file.path, "rb") as file:  # noqa: PTH123 - as above
             head = file.readline()
             if not head.endswith(b"\n"):
                 # It ends with the first line, before which nothing was sent.

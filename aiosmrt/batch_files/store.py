@@ -12,7 +12,7 @@ import attrs
 
 from aiosmrt.batch_files.append_file import AppendFile, Reserve
 from aiosmrt.batch_files.inputs import Input
-from aiosmrt.batch_files.journal import History, Journal
+from aiosmrt.batch_files.journal import History, Journal, has_head
 from aiosmrt.batch_files.output import (
     MAY_HAVE_RUN,
     NOT_DONE,
@@ -220,8 +220,7 @@ def open_store(
     if not resume:
         files.refuse_existing()
     # A journal has its first line before there is an output.
-    has_journal = files.journal in there and os.path.getsize(files.journal) > 0  # noqa: PTH202 - as above
-    if files.output in there and not has_journal:
+    if files.output in there and not (files.journal in there and has_head(files.journal)):
         raise ParameterError(
             f"{files.output} has no journal ({files.journal}), so that nothing is known of the run "
             "that has made it: choose another output"

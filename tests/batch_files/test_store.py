@@ -159,7 +159,7 @@ def test_what_exists_is_not_written_over(files: Files, name: str) -> None:
 
 def test_an_output_without_its_journal_and_a_journal_without_its_output(stopped: Files) -> None:
     output, journal = Path(stopped.output), Path(stopped.journal)
-    kept = output.read_bytes()
+    kept, head = output.read_bytes(), journal.read_bytes().partition(b"\n")[0]
     output.unlink()
     with pytest.raises(ParameterError, match=r"out\.jsonl is gone, but not .*journal: restore"):
         _open(stopped)
@@ -169,10 +169,11 @@ def test_an_output_without_its_journal_and_a_journal_without_its_output(stopped:
         _open(stopped)
     assert output.read_bytes() == kept
     assert not journal.exists()
-    journal.touch()
-    with pytest.raises(ParameterError, match=r"out\.jsonl has no journal"):
-        _open(stopped)
-    assert output.read_bytes() == kept
+    for size in range(len(head) + 1):
+        journal.write_bytes(head[:size])
+        with pytest.raises(ParameterError, match=r"out\.jsonl has no journal"):
+            _open(stopped)
+        assert (output.read_bytes(), journal.read_bytes()) == (kept, head[:size])
 
 
 def test_a_folder_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
