@@ -90,6 +90,7 @@ class Store:
         again: rows that were begun again after a run that was stopped, in all runs.
         lost: rows that were in flight when the last run was stopped.
         damaged: lines of the journal that say nothing.
+        is_broken_off: whether rows that failed are not to be written any more.
     """
 
     files: Files
@@ -97,6 +98,7 @@ class Store:
     again: int
     lost: frozenset[int]
     damaged: int
+    is_broken_off: bool = attrs.field(default=False, init=False)
     _output: AppendFile
     _journal: Journal
     _reserve: Reserve
@@ -158,6 +160,7 @@ class Store:
 
         Raises:
             OSError, ParameterError: the input cannot be read, or the file not be written.
+            InterruptedError: it was broken off.
         """
         count = sum(self.statuses.count(status) for status in _FAILED)
         path = self.files.failed
@@ -166,8 +169,12 @@ class Store:
                 os.unlink(path)  # noqa: PTH108 - a name, as the user has it
             return 0
         with open_whole(path) as file:
-            rows.copy(_Failed(self.statuses), file)
+            rows.copy(_Failed(self, path), file)
         return count
+
+    def break_off(self) -> None:
+        """Have `write_failed`, in another thread, write no further row, and leave nothing."""
+        self.is_broken_off = True
 
     def close(self) -> None:
         """Close the files. Idempotent."""
@@ -182,14 +189,18 @@ _FAILED: Final = (NOT_RUN, MAY_HAVE_RUN)
 class _Failed(Container[int]):
     """The rows that failed, without a list of them."""
 
-    def __init__(self, statuses: bytearray) -> None:
-        self._statuses = statuses
+    def __init__(self, store: Store, path: str) -> None:
+        self._store = store
+        self._path = path
 
     def __contains__(self, row: object) -> bool:
+        if self._store.is_broken_off:
+            raise InterruptedError(errno.EINTR, "broken off before it was whole", self._path)
+        statuses = self._store.statuses
         # An input that was changed may have more rows than it had.
-        if not isinstance(row, int) or row >= len(self._statuses):
+        if not isinstance(row, int) or row >= len(statuses):
             return False
-        return self._statuses[row] in _FAILED
+        return statuses[row] in _FAILED
 
 
 def open_store(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
+import errno
 import functools
 import hashlib
 import os
@@ -41,6 +42,7 @@ from aiosmrt.cli.batch_input import is_read_once, keep_input, open_input
 from aiosmrt.cli.batch_places import check_place, refuse_overlaps
 from aiosmrt.cli.batch_progress import Retries, count, show_progress
 from aiosmrt.cli.batch_stop import take_signals, was_refused
+from aiosmrt.cli.batch_upload import store_output
 from aiosmrt.cli.terminal import complain, warn
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import RetryPolicy
@@ -56,10 +58,10 @@ __all__ = ["batch"]
 _FAILED, _USAGE, _UNWRITTEN, _STOPPED = 1, 2, 3, 130
 _RETRIED: Final = {None: None, "not-run": (NOT_RUN,), "all": (NOT_RUN, MAY_HAVE_RUN)}
 _PATIENT: Final = RetryPolicy(max_attempts=30, throttle_base_delay=0.1, quota=None)  # as `map`
-_LARGEST_UPLOAD: Final = 256 << 20  # bytes, all of which are in memory meanwhile
 _CONNECTIONS: Final = 100  # as a client has by default
 _MOST: Final = 500  # calls where nobody has said how many; a process may open 1,024 files
 _AT_ONCE: Final = 64  # rows that are read together
+_PATIENCE: Final = 1.0  # seconds for a thread that is to break off, and may wait for a server
 
 
 def batch(arguments: argparse.Namespace, options: dict[str, Any], operation: Operation) -> int:
@@ -136,7 +138,9 @@ class _Run:
         options["hooks"] = Hooks(on_retry=self._note_retry)
         self._total: int | None = None
         self._signals = 0
+        self._react: Callable[[], object] = lambda: None  # to a signal
         self._is_unwritten = False  # what stands beside the output
+        self._is_broken_off = False  # that, by a signal
 
     def gather(self) -> None:
         """Have what can be read once in a file, where there is one beside which it can be."""
@@ -167,7 +171,7 @@ class _Run:
             try:
                 status = await self._send(client, rows, store)
                 if self._upload and self._figures.done == self._total:
-                    await self._store_output(s3, self._upload)
+                    await store_output(self._output, s3, self._upload)
                 return status
             finally:
                 await run_in_thread(store.close)
@@ -241,8 +245,9 @@ class _Run:
             lines = f"{count(store.damaged, 'line')} of {store.files.journal}"
             are = "is" if store.damaged == 1 else "are"
             warn(f"{lines} {are} damaged: more rows may run twice than is told")
-        fault = await self._carry_out(job, client)
-        return await self._conclude(job, rows, store, fault)
+        with take_signals(self._take_signal):
+            fault = await self._carry_out(job, client)
+            return await self._conclude(job, rows, store, fault)
 
     def _make_request(self, row: InputRow) -> Request:
         request: Any = {**self._fixed, "body": row.body}  # a TypedDict cannot be built from parts
@@ -250,6 +255,9 @@ class _Run:
             request.setdefault("content_type", row.content_type)
         made: Request = request
         return made
+
+    def _take_signal(self) -> None:
+        self._react()
 
     async def _carry_out(self, job: Job, client: SageMakerRuntimeClient) -> BaseException | None:
         """Run a job until it is done or stopped; give what has stopped it."""
@@ -281,9 +289,9 @@ class _Run:
 
         task = asyncio.create_task(job.run(begin))
         showing = asyncio.create_task(show_progress(job, self._total, self._retries))
+        self._react = react
         try:
-            with take_signals(react):
-                await asyncio.wait([task])
+            await asyncio.wait([task])
         finally:
             task.cancel()
             showing.cancel()
@@ -314,10 +322,11 @@ class _Run:
             )
         tell_fault(fault, job)
         if store is not None:
-            await self._write_beside(functools.partial(store.write_failed, rows))
+            work = functools.partial(store.write_failed, rows)
+            await self._write_beside(store.files.failed, work, store)
         listed = figures.failed > 0 and not self._is_unwritten
         if self._arguments.report is not None:
-            await self._write_beside(self._write_report)
+            await self._write_beside(self._arguments.report, self._write_report, store)
         summarize(job, self._total, store)
         if store is not None and listed:
             warn(f"the rows that failed are in {store.files.failed}")
@@ -330,16 +339,33 @@ class _Run:
             return _UNWRITTEN
         if fault is not None:
             return _USAGE if isinstance(fault, ParameterError) else _FAILED
-        if left:
+        if left or self._is_broken_off:
             return _STOPPED
         if self._is_unwritten:
             return _UNWRITTEN
         return _FAILED if self._figures.failed else 0
 
-    async def _write_beside(self, work: Callable[[], object]) -> None:
-        """Write what stands beside the output; where it cannot be, that stops nothing else."""
+    async def _write_beside(
+        self, path: str, work: Callable[[], object], store: Store | None
+    ) -> None:
+        """Write what stands beside the output; where it cannot be, that stops nothing else.
+
+        A signal breaks it off: nothing is under way any more.
+        """
+        task = asyncio.create_task(run_in_thread(work))
+
+        def react() -> None:
+            self._is_broken_off = True
+            if store is not None:
+                store.break_off()
+            asyncio.get_running_loop().call_later(_PATIENCE, task.cancel)
+
+        self._react = react
         try:
-            await run_in_thread(work)
+            await asyncio.wait([task])
+            if task.cancelled():
+                raise InterruptedError(errno.EINTR, "broken off before it was whole", path)
+            task.result()
         except OSError as error:
             self._is_unwritten = True
             anew = "" if self._is_pipe else "; --resume writes it anew"
@@ -363,24 +389,6 @@ class _Run:
                 file.write(page)
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
-
-    async def _store_output(self, s3: S3, location: S3Location) -> None:
-        size, body = await run_in_thread(self._read_output)
-        if size > _LARGEST_UPLOAD:
-            raise ParameterError(
-                f"{self._output} has {size} bytes, of which {_LARGEST_UPLOAD} can be stored at "
-                f"once: aws s3 cp {self._output} {location}"
-            )
-        try:
-            await s3.put(location, body, "application/x-ndjson")
-        except AiosmrtError:
-            warn(f"{self._output} has all of it; the same command stores it with --resume")
-            raise
-        warn(f"{self._output} is stored as {location}")
-
-    def _read_output(self) -> tuple[int, bytes]:
-        with open(self._output, "rb") as file:  # noqa: PTH123 - a name
-            return os.fstat(file.fileno()).st_size, file.read(_LARGEST_UPLOAD)
 
 
 def _open_pipe(path: str) -> Pipe:

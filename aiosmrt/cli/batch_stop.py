@@ -17,7 +17,7 @@ _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows does not have the l
 
 
 @contextlib.contextmanager
-def take_signals(react: Callable[[], None]) -> Generator[None]:
+def take_signals(react: Callable[[], object]) -> Generator[None]:
     """Have `react` called on the running loop for each signal that asks to end."""
     loop = asyncio.get_running_loop()
 

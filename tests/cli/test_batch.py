@@ -508,6 +508,32 @@ def test_what_cannot_be_written_beside_the_output_hides_nothing(run: Run, folder
     assert len(_read()) == 1
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_ctrl_c_while_failed_rows_are_written_leaves_them_to_the_next_run(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    over = threading.Event()
+
+    def copy(_: object, chosen: collections.abc.Container[int], __: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        while not over.wait(0.01):  # where it waits, for a server that does not answer
+            assert waits or 0 in chosen
+
+    _write("rows.jsonl", {"id": "u", "fail": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr("aiosmrt.batch_files.JSONLinesInput.copy", copy)
+        patch.setattr("aiosmrt.cli.batch._PATIENCE", 0.1)
+        status, said = run(*FILES, "--report", "report.html")
+        over.set()
+    assert status == 130
+    assert "out.failed.jsonl: broken off before it was whole; --resume writes it anew" in said
+    assert "1 of 1 rows done, 1 failed" in said
+    assert Path("report.html").exists()
+    assert waits or not Path("out.failed.jsonl.part").exists()
+    assert run(*FILES, "--resume")[0] == 1
+    assert [row["id"] for row in _read("out.failed.jsonl")] == ["u"]
+
+
 def test_an_input_that_gives_fewer_rows_than_it_had_is_told(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
