@@ -82,6 +82,9 @@ class Rows:
         except StopIteration:
             self.drop()
             return None
+        except StopAsyncIteration as error:
+            # As Python has it of generators: it would be the end of the outcomes.
+            raise RuntimeError("the inputs raised StopAsyncIteration") from error
         index = self._pulled
         self._pulled = index + 1
         if given.__class__ is tuple and len(given) == _PAIR:

@@ -215,6 +215,18 @@ async def test_what_the_inputs_raise_comes_behind_what_was_in_flight(
         await anext(batch)
 
 
+async def test_inputs_that_leak_the_end_of_others_are_not_at_their_end(
+    client: SageMakerRuntimeClient,
+) -> None:
+    def rows() -> Iterator[Row]:
+        yield from _ask_all("a", "b")
+        raise StopAsyncIteration
+
+    came, error = await _collect(client.map(rows()))
+    assert sorted(came) == ["a", "b"]
+    assert isinstance(error, RuntimeError)
+
+
 async def test_an_unknown_keyword_stops_the_batch(client: SageMakerRuntimeClient) -> None:
     rows: list[Any] = [*_ask_all("a", "b"), {"endpoint_nam": "e"}, *_ask_all("c")]
     came, error = await _collect(client.map(rows, max_in_flight=3))
