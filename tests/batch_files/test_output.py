@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,18 @@ def test_a_line_says_what_was_written() -> None:
 @pytest.mark.parametrize("line", [b"", b"{}\n", b"\n", LINES[0][:-1], LINES[0][1:], b"\0" * 9])
 def test_another_line_is_none_of_ours(line: bytes) -> None:
     assert read_line(line) is None
+
+
+def test_a_long_key_takes_no_more_memory_than_it_has() -> None:
+    line = write_line(
+        Record(0, 1e9, 0.1, None, 1, None), "\u00e9" * 100_000, None, b'"response": 1'
+    )
+    tracemalloc.start()
+    try:
+        assert read_line(line) is not None
+        assert tracemalloc.get_traced_memory()[1] < len(line)
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_became_of_each_row_is_read(path: Path) -> None:
