@@ -157,10 +157,8 @@ def _step(values: Iterator[T]) -> Iterator[T]:
 
 
 def _read_rows(batch: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - as above
-    columns = [_read_values(column) for column in batch.columns]
-    return [
-        dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)
-    ]
+    names, columns = batch.schema.names, map(_read_values, batch.columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _read_values(column: Any) -> list[Any]:  # noqa: ANN401 - as above
