@@ -20,6 +20,7 @@ __all__ = ["ArrowInput", "ParquetInput"]
 
 T = TypeVar("T")
 
+_MAGIC: Final = b"ARROW1"  # with which a file begins, and no stream
 _ROWS: Final = 1024  # that are in memory at a time
 
 # A thread that is in pyarrow when the interpreter ends would abort the process: the end waits until
@@ -75,10 +76,13 @@ class _Table:
             self._open_writer(target, schema) as write,
         ):
             for batch in batches:
-                here = [row for row in range(batch.num_rows) if index + row in chosen]
+                # Not by `take`, which does not know all types.
+                rows = range(batch.num_rows)
+                here = [batch.slice(row, 1) for row in rows if index + row in chosen]
                 index += batch.num_rows
                 if here:
-                    write(batch.take(self._arrow.array(here)))
+                    for few in self._arrow.Table.from_batches(here).combine_chunks().to_batches():
+                        write(few)
 
     @contextlib.contextmanager
     def _open_batches(self) -> Generator[tuple[Any, Iterator[Any]]]:
@@ -127,14 +131,16 @@ class ArrowInput(_Table):
 
     def _read_batches(self, file: Any) -> tuple[Any, Iterator[Any]]:  # noqa: ANN401 - as above
         ipc = _import("pyarrow.ipc")
-        try:
-            opened = ipc.open_file(file)
-        except self._arrow.ArrowInvalid:
-            file.seek(0)
+        if self._is_stream():
             opened = ipc.open_stream(file)
             return opened.schema, self._slice(opened)
+        opened = ipc.open_file(file)
         count = opened.num_record_batches
         return opened.schema, self._slice(map(opened.get_batch, range(count)))
+
+    def _is_stream(self) -> bool:
+        with self.content.open() as file:
+            return file.read(len(_MAGIC)) != _MAGIC
 
     def _slice(self, batches: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
         for batch in batches:
@@ -143,7 +149,9 @@ class ArrowInput(_Table):
 
     @contextlib.contextmanager
     def _open_writer(self, target: BinaryIO, schema: Any) -> Generator[Any]:  # noqa: ANN401 - as above
-        with _import("pyarrow.ipc").new_file(target, schema) as writer:
+        # As the input is: a file has one dictionary for all rows, and a stream may have several.
+        ipc = _import("pyarrow.ipc")
+        with (ipc.new_stream if self._is_stream() else ipc.new_file)(target, schema) as writer:
             yield writer.write_batch
 
 

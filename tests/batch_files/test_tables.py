@@ -61,6 +61,27 @@ def test_some_of_its_rows_are_a_table_of_the_same_types(kind: str, tmp_path: Pat
     assert [row.body for row in found] == [b"\x001", b"\x002000"]
 
 
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_rows_of_any_type_are_copied(kind: str, tmp_path: Path) -> None:
+    views = pa.array(["a", "b", "c"], pa.string_view())
+    batches = [
+        pa.record_batch({"view": views, "name": pa.array(names).dictionary_encode()})
+        for names in (["x", "y", "z"], ["z", "y", "x"] if kind == "stream" else ["x", "y", "z"])
+    ]
+    open_writer = pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file
+    with open_writer(str(tmp_path / "t"), batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    with (tmp_path / "u").open("wb") as target:
+        ArrowInput("t", LocalFile(str(tmp_path / "t"))).copy({1, 3, 5}, target)
+    open_reader = pa.ipc.open_stream if kind == "stream" else pa.ipc.open_file
+    with open_reader(str(tmp_path / "u")) as reader:
+        found = reader.read_all()
+    assert found.schema == batches[0].schema
+    assert found["view"].to_pylist() == ["b", "a", "c"]
+    assert found["name"].to_pylist() == (["y", "z", "x"] if kind == "stream" else ["y", "x", "z"])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_table_has_another_digest(kind: str, tmp_path: Path) -> None:
     rows = _make(kind, tmp_path / "t")
