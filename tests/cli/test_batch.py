@@ -657,6 +657,22 @@ def _put(endpoint: Endpoint, path: str, body: bytes = b"") -> None:
     urllib.request.urlopen(request, timeout=30).close()
 
 
+def test_ctrl_c_while_an_output_is_stored_says_how_to_go_on(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def put(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(60)
+
+    _write("rows.jsonl", {"id": "v"})
+    with monkeypatch.context() as patch:
+        patch.setattr("aiosmrt.async_inference.S3.put", put)
+        status, said = run("--input", "rows.jsonl", "--output", "s3://b/stopped.jsonl")
+    assert status == 130
+    assert "stopped.jsonl has all of it; the same command stores it with --resume" in said
+    assert run("--input", "rows.jsonl", "--output", "s3://b/stopped.jsonl", "--resume")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("view", "response"),
     [
