@@ -37,7 +37,8 @@ __all__ = [
     "refuse_listing",
 ]
 
-_LOCATION = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)/(.*)", re.DOTALL)
+# Keys are UTF-8, which has no halves of surrogate pairs: so Python reads arguments that are not.
+_LOCATION = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)/([^\ud800-\udfff]*)")
 # What a bucket must be called so that its name can be a host name; dots would break TLS.
 _HOSTABLE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _DENIED = (

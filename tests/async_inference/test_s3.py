@@ -222,7 +222,8 @@ def test_signatures_are_those_of_botocores_signer(
 def test_a_location_is_a_bucket_and_a_key() -> None:
     assert S3Location.parse("s3://b/a/b c?#\n.txt") == S3Location("b", "a/b c?#\n.txt")
     assert str(PLACE) == "s3://bucket/key"
-    for wrong in ("b/k", "https://b/k", "s3://b", "s3:///k", "s3://../k", "s3://b@evil/k", ""):
+    known = ("b/k", "https://b/k", "s3://b", "s3:///k", "s3://../k", "s3://b@evil/k", "")
+    for wrong in (*known, "s3://b/not\udcff"):
         with pytest.raises(ParameterError, match="no place in S3"):
             S3Location.parse(wrong)
 
