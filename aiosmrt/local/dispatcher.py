@@ -228,7 +228,8 @@ class Dispatcher(Shown):
                 raise adopt_s3_error(adopt_error(play.refusal, ""))
             if await self._end_early(exchange, play):
                 return
-            await asyncio.sleep(max(play.delays, default=0))  # it is one part
+            if play.delays:
+                await asyncio.sleep(max(play.delays))  # it is one part
             answer = await s3.answer(call)
         except ServiceError as error:
             answer = encode_s3_error(error, exchange.path, exchange.request_id)

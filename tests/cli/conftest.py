@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,21 @@ StartCommand: TypeAlias = Callable[..., subprocess.Popen[Any]]
 RunCommand: TypeAlias = Callable[..., subprocess.CompletedProcess[Any]]
 
 _FORKING = Path(__file__).with_name("forking.py")
+
+
+@pytest.fixture(autouse=True)
+def _no_signal_is_ignored() -> Iterator[None]:
+    """What a shell starts in its background ignores SIGINT, and what `nohup` starts SIGHUP."""
+    kept = [
+        (number, signal.signal(number, usual))
+        for number, usual in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGHUP, signal.SIG_DFL),
+        )
+    ]
+    yield
+    for number, before in kept:
+        signal.signal(number, before)
 
 
 class _Fork(subprocess.Popen[Any]):

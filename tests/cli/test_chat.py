@@ -280,24 +280,18 @@ def test_an_interrupt_that_does_not_end_a_wait_stops_an_answer() -> None:
     async def find_thread() -> int:
         return threading.get_ident()
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with _run_loop() as loop:
-            other = _run(loop, find_thread())
-            timer = threading.Timer(0.2, signal.pthread_kill, (other, signal.SIGINT))
-            timer.start()
-            with pytest.raises(asyncio.CancelledError):
-                _run(loop, asyncio.sleep(20))
-            timer.join()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with _run_loop() as loop:
+        other = _run(loop, find_thread())
+        timer = threading.Timer(0.2, signal.pthread_kill, (other, signal.SIGINT))
+        timer.start()
+        with pytest.raises(asyncio.CancelledError):
+            _run(loop, asyncio.sleep(20))
+        timer.join()
 
 
-# Takes the terminal on standard input for its own, and becomes the command. What a shell starts in
-# its background ignores SIGINT, and so does all that it starts.
+# Takes the terminal on standard input for its own, and becomes the command.
 _LOGIN = """
-import fcntl, os, signal, sys, termios
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
