@@ -12,7 +12,6 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -53,21 +52,11 @@ def test_the_list_has_every_example() -> None:
 async def test_the_agent_calls_its_tool(
     endpoint: LocalEndpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def model(request: InvocationRequest) -> object:
-        last = json.loads(request.body)["messages"][-1]
-        message: dict[str, Any] = {"role": "assistant", "content": f"It is {last['content']}."}
-        if last["role"] == "user":
-            function = {"name": "get_weather", "arguments": '{"city": "Oslo"}'}
-            call = {"id": "1", "type": "function", "function": function}
-            message = {"role": "assistant", "content": None, "tool_calls": [call]}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        document = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
-        return {**document, "choices": [choice]}
-
-    endpoint.answer(model=model, times=None)
+    _load("chat_script").script(endpoint)
     await _load("agent").main("llm", "Do I need a coat in Oslo?")
-    assert capsys.readouterr().out == "It is 4 °C and rain in Oslo.\n"
-    assert len(endpoint.requests) == 2
+    assert capsys.readouterr().out == "It rains in Oslo: take a coat.\n"
+    _, second = endpoint.requests
+    assert second.json["messages"][-1]["content"] == "4 °C and rain in Oslo"
 
 
 @pytest.mark.asyncio
@@ -110,10 +99,9 @@ async def test_asynchronous_answers_are_printed_by_the_names_of_their_files(
 def test_the_tests_of_the_chat_server_pass(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They serve it in a thread, which asks the endpoint of the plugin over sockets."""
-    for name in ("chat_server", "test_chat_server"):
-        pytester.makepyfile(**{name: (EXAMPLES / f"{name}.py").read_text()})
+    """Where they are, without the options of these tests."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     plugins = ("-p", "no:cacheprovider", "-p", "aiosmrt.pytest_plugin")
     # Apart, since a framework that is imported again in this process is a mix of two copies.
-    pytester.runpytest_subprocess(*plugins).assert_outcomes(passed=3)
+    tests = EXAMPLES / "test_chat_server.py"
+    pytester.runpytest_subprocess(*plugins, tests).assert_outcomes(passed=3)
