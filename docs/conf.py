@@ -22,7 +22,7 @@ extensions = [
 ]
 exclude_patterns = ["README.md"]
 
-# Docstrings write names as the README does; most of them are nothing that could be linked.
+# Docstrings write names as the README does; most of them could not be linked.
 default_role = "code"
 autodoc_class_signature = "separated"
 autodoc_default_options = {"members": True, "member-order": "bysource"}

@@ -42,7 +42,9 @@ def read_entries(kind: type) -> dict[str, str]:
 
 def describe_limits(shape: Shape) -> str:
     """Say what the service model states of a value."""
-    unit = {"string": "characters", "blob": "bytes", "stream": "bytes"}.get(shape.kind, "")
+    unit = {"string": "characters", "blob": "bytes", "stream": "bytes"}.get(
+        shape.kind, ""
+    )
     found = []
     if shape.min is not None and shape.max is not None:
         found.append(f"{shape.min:,} to {shape.max:,} {unit}".strip())
@@ -118,7 +120,9 @@ def print_help(command: str) -> Iterator[str]:
     """Give what `--help` of a command prints."""
     parser = build_parser()
     if command != "aiosmrt":
-        (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
+        (commands,) = (
+            a for a in parser._actions if isinstance(a, argparse._SubParsersAction)
+        )  # noqa: SLF001
         parser = commands.choices[command]
     parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=88)
     printed = io.StringIO()

@@ -16,7 +16,11 @@ from pathlib import Path
 # What is typed into the field; the page that is to come first; words of the answer there.
 QUESTIONS = [
     # limits, retries, options
-    ("How do I set a per-call limit?", "how-to/timeouts-and-retries", "is the parameter timeout"),
+    (
+        "How do I set a per-call limit?",
+        "how-to/timeouts-and-retries",
+        "is the parameter timeout",
+    ),
     ("per-call limit", "how-to/timeouts-and-retries", "is the parameter timeout"),
     ("timeout of one call", "how-to/call", "timeout= holds for one call"),
     (
@@ -24,14 +28,22 @@ QUESTIONS = [
         "how-to/timeouts-and-retries",
         "take the place of the client's, the others stay",
     ),
-    ("Why was my call not retried?", "how-to/timeouts-and-retries", "not_retried says in words"),
+    (
+        "Why was my call not retried?",
+        "how-to/timeouts-and-retries",
+        "not_retried says in words",
+    ),
     ("not retried", "how-to/timeouts-and-retries", "not_retried says in words"),
     ("quota", "how-to/timeouts-and-retries", "each endpoint name has 500 tokens"),
     ("What does None mean here?", "reference/options", "not said here: the environment"),
     ("None", "reference/options", "not said here: the environment"),
     ("how options meet", "reference/options", "a limit that was given wins"),
     ("with_options hooks", "how-to/telemetry", "with_options adds hooks"),
-    ("How many connections for 500 streams?", "operations/connections", "max_connections=500"),
+    (
+        "How many connections for 500 streams?",
+        "operations/connections",
+        "max_connections=500",
+    ),
     ("max_connections streams", "operations/connections", "max_connections=500"),
     ("warm_up", "reference/client", "warm_up"),
     # hooks
@@ -54,14 +66,26 @@ QUESTIONS = [
     ("agent", "how-to/agents", "aiosmrt.openai.connect"),
     ("batch", "how-to/batch", "aiosmrt batch"),
     # errors
-    ("secret in error message", "reference/errors", "repeats of a request's secrets is ****"),
+    (
+        "secret in error message",
+        "reference/errors",
+        "repeats of a request's secrets is ****",
+    ),
     ("what may strangers read", "operations/reading-an-error", "error.public_text"),
     ("may_have_run", "reference/errors", "whether the model may have done the work"),
     ("TruncatedStream", "reference/errors", "the stream was cut"),
     # the command
-    ("invoke-async standard input", "reference/cli", "- (the default) for standard input"),
+    (
+        "invoke-async standard input",
+        "reference/cli",
+        "- (the default) for standard input",
+    ),
     ("aiosmrt config", "how-to/command", "every setting and its source"),
-    ("config without a region", "how-to/command", "the error comes last, and all else is shown"),
+    (
+        "config without a region",
+        "how-to/command",
+        "the error comes last, and all else is shown",
+    ),
     # the local endpoint
     ("What may a local model return?", "how-to/testing", "a dict, list, number"),
     ("local model return", "how-to/testing", "a dict, list, number"),
@@ -81,7 +105,9 @@ QUESTIONS = [
 def read(page: Path) -> str:
     """Give the text of a page, with single spaces."""
     text = re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8"))
-    return re.sub(r"\s+", " ", html.unescape(text)).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    return re.sub(r"\s+", " ", html.unescape(text)).replace(
+        "\N{RIGHT SINGLE QUOTATION MARK}", "'"
+    )
 
 
 def main(built: Path) -> int:
@@ -98,7 +124,9 @@ def main(built: Path) -> int:
         check=True,
     )
     wrong = 0
-    for (query, page, words), found in zip(QUESTIONS, json.loads(done.stdout), strict=True):
+    for (query, page, words), found in zip(
+        QUESTIONS, json.loads(done.stdout), strict=True
+    ):
         is_answer = found == page and words in read(built / page / "index.html")
         if not is_answer:
             wrong += 1

@@ -21,10 +21,10 @@ def main(endpoint_name: str, source: str, target: str) -> None:
             fn_constructor_kwargs={"endpoint_name": endpoint_name, "max_in_flight": 32},
             compute=ray.data.ActorPoolStrategy(
                 size=2,  # clients, each in a process of its own
-                max_concurrent_calls_per_actor=4,  # batches: the next one fills its places
+                max_concurrent_calls_per_actor=4,  # batches: the next fills its places
             ),
             batch_size=256,
-            num_cpus=0.5,  # they wait; and actors that have all CPUs leave none to read with
+            num_cpus=0.5,  # they wait, and are to leave CPUs to read with
         )
         .write_json(target)
     )

@@ -136,12 +136,25 @@ def test_every_python_block_runs(
         assert re.search(expected, printed), (expected, printed)
 
 
+_WIDEST = 90  # columns that have room in a window of 1280 pixels, between the two lists
+
+
+def test_no_code_goes_out_of_sight() -> None:
+    """What a program prints goes on in the next line; what is typed does not."""
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        for kind, code in re.findall(r"^```(\S+).*?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            wide = [line for line in code.splitlines() if len(line) > _WIDEST]
+            assert kind == "text" or not wide, (page, wide)
+
+
 _PRINTED = {
     "README.md": [r"\{'ok': True\} [0-9a-f-]{36}\n", r"\n99 \{'ok': True\}\n", "\nthere was\n"],
     "docs/how-to/call.md": [r"\{'ok': True\} [0-9a-f-]{36}\n", "b'once'", "\n400 as asked"],
     "docs/how-to/streams.md": ["b'once'", "\nonce\nupon\n", '\nmessage {"choices"', "\na time\n"],
     "docs/how-to/sessions.md": [r"\n[0-9a-f-]{36} 20.+\nb'onceupon'\n"],
-    "docs/how-to/agents.md": ["\nthere was\nthere was\n", "\na whole answer\n"],
+    "docs/how-to/agents.md": ["\nthere was\nthere was\n"],
+    "docs/how-to/openai-route.md": ["\na whole answer\n"],
 }
 
 

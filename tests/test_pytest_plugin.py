@@ -18,6 +18,8 @@ Run: TypeAlias = Callable[..., pytest.RunResult]
 
 _OLD_BOTOCORE = "ignore:datetime.datetime.utcnow:DeprecationWarning"
 
+_ASYNCIO = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
+
 GUIDE = Path(__file__).parent.parent / "docs/how-to/testing.md"
 
 
@@ -114,7 +116,7 @@ def test_tests_of_every_kind_are_served(run: Run) -> None:
         def anyio_backend():
             return "asyncio"
         """,
-        *("-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function"),
+        *_ASYNCIO,
         *("-p", "anyio.pytest_plugin"),
     )
     result.assert_outcomes(passed=6)
@@ -352,10 +354,10 @@ def test_a_marker_that_says_something_else_is_refused(run: Run) -> None:
 
 def test_the_tests_in_the_guide_run(run: Run) -> None:
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```$", GUIDE.read_text())
-    tests = next(block for block in blocks if "(sagemaker_runtime" in block)
+    first, tests = (block for block in blocks if "sagemaker_runtime" in block)
     # As they are printed, and apart: pytest forgets the modules that a run imports, but packages
     # keep theirs, and the next run mixes two copies of a framework.
-    result = run(tests, apart=True)
-    result.assert_outcomes(passed=5)
+    run(first, *_ASYNCIO, apart=True).assert_outcomes(passed=1)
+    run(tests, apart=True).assert_outcomes(passed=5)
     faults = tests[tests.index("ANSWER") : tests.index("@pytest")].strip().splitlines()
     assert len(faults) <= 10

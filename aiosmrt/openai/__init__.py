@@ -3,7 +3,8 @@
 It needs the extra `aiosmrt[openai]`::
 
     ai = aiosmrt.openai.connect(client, endpoint_name="llm")
-    async for chunk in await ai.chat.completions.create(model="", messages=[...], stream=True):
+    ask = {"model": "", "messages": [...], "stream": True}
+    async for chunk in await ai.chat.completions.create(**ask):
         ...
 
 Requests are signed InvokeEndpoint calls, or response streams whose end is proven. The SDK asks no
