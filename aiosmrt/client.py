@@ -426,9 +426,9 @@ class SageMakerRuntimeClient:
                 rows together as by `wait_for_results`.
             max_in_flight: how many rows may be on their way at a time, those that are done and not
                 taken yet included. `"auto"` finds out how many calls the endpoint takes, up to
-                `max_connections`, together with all that call it in this way by this client: it
-                gives more as long as more answers come of it, and fewer where some are throttled or
-                latency rises. A throttled row then waits in its place, which is no retry.
+                `max_connections`: more as long as more answers come of it, and fewer where some are
+                throttled or latency rises. All batches of this client with `"auto"` share what is
+                found out. A throttled row then waits in its place, which is no retry.
             ordered: whether outcomes are given in the order of the inputs, not as they are there: a
                 row that is slow then holds up those behind it.
             max_failures: how many rows may fail, an int, or which share of them (of a hundred at

@@ -64,7 +64,7 @@ def _check_end(_: object, __: attrs.Attribute[datetime.datetime | None], value: 
 
 @attrs.frozen(eq=False, repr=False)
 class Credentials(Value):
-    """A key pair, for a session also its token; `expires_at` is an aware datetime or `None`.
+    """A key pair; temporary keys have a token, and an end.
 
     Attributes:
         access_key_id: the public half of the key pair.
@@ -96,7 +96,7 @@ def _check_limit(_: object, attribute: attrs.Attribute[float], value: object) ->
 class Timeout(Partial):
     """Time limits in seconds, `None` is no limit; each is named in the error it causes.
 
-    Limits that a call's, or a derived client's, was not given are those of the client.
+    A limit that is not given for a call, or for a derived client, is the client's.
 
     The service gives a model 60 seconds and advises a client to wait 70 (service model,
     InvokeEndpoint).

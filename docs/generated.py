@@ -120,9 +120,8 @@ def print_help(command: str) -> Iterator[str]:
     """Give what `--help` of a command prints."""
     parser = build_parser()
     if command != "aiosmrt":
-        (commands,) = (
-            a for a in parser._actions if isinstance(a, argparse._SubParsersAction)
-        )  # noqa: SLF001
+        actions = parser._actions  # noqa: SLF001
+        (commands,) = (a for a in actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
         parser = commands.choices[command]
     parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=88)
     printed = io.StringIO()

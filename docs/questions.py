@@ -1,4 +1,4 @@
-"""Ask the search of the built site what users ask, and see whether its first page answers.
+"""Ask the search of the built site what users ask: does its first page answer?
 
 `python docs/questions.py build/docs`; needs Node.js, for the search is a browser's.
 """

@@ -44,8 +44,7 @@ async def serve(
     Its URL, alone, is the first line on standard output once it answers. The arguments are those
     of `LocalEndpoint`, and two files: a script to follow, beside which nothing is answered unless
     there is a model or an upstream, and one to record answers in. Requests are not kept. Signals
-    are watched in the main thread only, and
-    only where the event loop can (not on Windows).
+    are watched in the main thread alone, and not on Windows, whose event loops cannot.
 
     Raises:
         ConfigurationError: contradicting arguments, or an address or a file that cannot be used.

@@ -72,7 +72,7 @@ class ChatChunk(Value):
     in two chunks become one character, and half of one alone becomes U+FFFD.
 
     Attributes:
-        index: of the choice, counts from 0, which is that of what is said of all choices, too.
+        index: of the choice, counts from 0; what is said of all choices has 0, too.
         text: a piece of the answer.
         reasoning: a piece of what the model thinks before it.
         refusal: a piece of why the model does not answer, which some servers do not call a text.
