@@ -156,7 +156,7 @@ class RetryPolicy(Value):
             lost connection: the model may then run, and cost, more than once.
         retry_model_error: the container's statuses, or a test, for which a `ModelError` is
             retried although the model ran.
-        quota: how many tokens retries on one endpoint may use up, 14 each and 5 after
+        quota: how many tokens retries on one endpoint may use up, 14 for each, 5 after
             throttling, before successes give them back; `None` is no limit.
         capacity_wait: seconds that a call waits for capacity that is being made: of a
             component that was scaled to zero, of a model that is being loaded; attempts

@@ -187,7 +187,7 @@ _FAILED: Final = (NOT_RUN, MAY_HAVE_RUN)
 
 
 class _Failed(Container[int]):
-    """The rows that failed, without a list of them."""
+    """The rows that failed, without a list of them; to ask for one is where copying breaks off."""
 
     def __init__(self, store: Store, path: str) -> None:
         self._store = store

@@ -156,6 +156,7 @@ class ArrowInput(_Table):
 
 
 def _step(values: Iterator[T]) -> Iterator[T]:
+    """Give values one by one, and hold the interpreter's end up while one is made, not between."""
     while True:
         with _inside:
             value = next(values, None)

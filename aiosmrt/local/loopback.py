@@ -29,7 +29,7 @@ class LoopbackGuard:
         allowed: names and addresses that are let through, and where these names lead to.
 
     Attributes:
-        refused: the places that were asked for in vain, each as often as it was.
+        refused: the places that were refused, one entry for each attempt.
     """
 
     def __init__(self, allowed: Collection[str] = ()) -> None:

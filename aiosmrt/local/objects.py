@@ -48,7 +48,7 @@ class StoredObject(Shown):
 
 
 class ObjectStore:
-    """Buckets of objects; a bucket springs into existence with its first object."""
+    """Buckets of objects; a bucket exists as soon as it has an object."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, dict[str, StoredObject]] = {}
@@ -58,7 +58,7 @@ class ObjectStore:
         return key in self._buckets.get(bucket, {})
 
     def make_bucket(self, bucket: str) -> None:
-        """Let an empty bucket exist; one that exists stays as it is."""
+        """Make an empty bucket; one that exists stays as it is."""
         self._buckets.setdefault(bucket, {})
 
     def find_buckets(self) -> list[str]:
@@ -66,7 +66,7 @@ class ObjectStore:
         return sorted(self._buckets)
 
     def delete_bucket(self, bucket: str) -> None:
-        """Have a bucket that is empty exist no longer.
+        """Delete an empty bucket.
 
         Raises:
             ServiceError: 404 NoSuchBucket; 409 BucketNotEmpty.
@@ -80,7 +80,7 @@ class ObjectStore:
         del self._buckets[bucket]
 
     def delete(self, location: str) -> None:
-        """Have an object exist no longer; one that does not exist is none.
+        """Delete an object; that there is none is no error.
 
         Raises:
             ServiceError: 404 NoSuchBucket; 400 InvalidURI.

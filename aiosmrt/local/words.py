@@ -100,5 +100,6 @@ def suggest(name: object, known: Iterable[str]) -> str:
 
     names = list(known)
     near = difflib.get_close_matches(str(name), names, n=1)
+    # Or it is a word of a longer name, as `session` is of `session_id`.
     near = near or [longer for longer in names if f"_{name}_" in f"_{longer}_"]
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -81,7 +81,7 @@ class ChatDecoder(ModelDocumentDecoder[ChatChunk]):
         return self._is_marked or (bool(choices) and all(choice.is_over for choice in choices))
 
     def is_over(self, index: int) -> bool:
-        """Tell whether a choice has ended, be there a reason or not."""
+        """Tell whether a choice has ended, with a reason or without."""
         known = self._choices.get(index)
         return known is not None and known.is_over
 

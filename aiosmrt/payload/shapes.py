@@ -31,7 +31,7 @@ class Shape(Protocol):
         """Give the number of a choice, None where it is its place among the others."""
 
     def find_holder(self, choice: JSONValue) -> JSONValue:
-        """Give what holds the text in a stream: it is there, be there a text or not."""
+        """Give what holds the text in a stream: it is there also where there is no text."""
 
     def find_text(self, choice: JSONValue) -> JSONValue:
         """Give the piece of text in a document of a stream."""
