@@ -76,10 +76,12 @@ class _S3File(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        if not self.closed:
-            # The loop is closed, and the connection with it; or it was never made.
-            with contextlib.suppress(RuntimeError, AttributeError):
-                self._loop.call_soon_threadsafe(self._found.close)
+        loop = getattr(self, "_loop", None)  # one whose constructor has failed is closed, too
+        if not self.closed and loop is not None:
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the loop is closed, and the connection with it
+                loop.call_soon_threadsafe(self._found.close)
         super().close()
 
 
