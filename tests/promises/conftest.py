@@ -55,7 +55,7 @@ def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
         response = web.StreamResponse()
 
         async def receive() -> MutableMapping[str, Any]:
-            await asyncio.Event().wait()  # aiohttp cancels this handler when the browser leaves
+            await asyncio.Event().wait()  # aiohttp cancels this when the browser leaves
             return {"type": "http.disconnect"}
 
         async def send(message: MutableMapping[str, Any]) -> None:
