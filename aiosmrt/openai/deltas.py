@@ -79,7 +79,8 @@ class DeltaWriter:
         if not all(said) or any(delta.get(name) for delta in deltas for name in _CALLS):
             return False
         for delta in deltas:
-            delta.pop("role", None)
+            if delta.get("role"):
+                del delta["role"]
         return True
 
     def _write(self, place: int, choice: JSONValue) -> bool:

@@ -62,9 +62,10 @@ class ChunkTemplate:
         self._misses += 1
         split = _split(event)
         given = split if written is event else _split(written)
-        if split is not None and given is not None:
-            self._before, self._behind = split
-            self._written = None if given is split else given
+        # Which text is found in either depends on how it is written.
+        if split is not None and given is not None and split[0] == given[0]:
+            _, self._before, self._behind = split
+            self._written = None if given is split else given[1:]
 
 
 def _is_utf8(text: bytes) -> bool:
@@ -75,15 +76,18 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _split(event: bytes) -> tuple[bytes, bytes] | None:
-    """Give what is before the text of a chunk and behind it, if all that is said is beside it."""
+def _split(event: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Give the name of the text of a chunk, and what is before it and behind it.
+
+    None where that is not all that is said beside it.
+    """
     found = _find_text(event)
     if found is None or not event.startswith(_DATA):
         return None
     before, behind = event[: found.start(2)], event[found.end(2) :]
     # As the parser has it: nothing else, such as a name that is there twice, depends on it.
     is_all = _parse(before + behind) == _remove_text(_parse(event), found[1].decode())
-    return (before, behind) if is_all else None
+    return (found[1], before, behind) if is_all else None
 
 
 def _parse(event: bytes) -> JSONValue:

@@ -87,7 +87,17 @@ _choice: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     optional={
         "index": st.sampled_from([0, 1, None]),
         "delta": st.sampled_from(
-            [{"content": "a"}, {"content": "b"}, {"content": None}, {}, None, {"tool_calls": [{}]}]
+            [
+                {"content": "a"},
+                {"content": "b"},
+                {"content": None},
+                {},
+                None,
+                {"role": "assistant", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": None},
+                {"tool_calls": [{}]},
+            ]
         ),
         "logprobs": st.sampled_from([None, {"content": [{"logprob": -0.5}]}]),
         "finish_reason": st.sampled_from([None, "", "stop", "error"]),
@@ -120,6 +130,12 @@ _event = st.one_of(
 
 @given(events=st.lists(_event, max_size=6))
 @example(events=[b"data: [DONE]", b"data: \xff"])
+@example(
+    events=[
+        b'data: {"choices": [{"delta": {"role": "assistant"}}, {"delta": {"role": "assistant"}}]}',
+        b'data: {"choices": [{"delta": {"role": "assistant"}}, {"delta": {"role": null}}]}',
+    ]
+)
 def test_events_that_come_alone_are_read_as_those_that_come_together(
     decoding: type[Decoding], events: list[bytes]
 ) -> None:
