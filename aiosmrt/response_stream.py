@@ -365,10 +365,9 @@ class ResponseStream:
         """Give the next part, `None` at the proven end."""
         return self._give() if self._payloads or await self._receive_parts() else None
 
-    @property
-    def _has_parts(self) -> bool:
-        """Whether the next part is there already."""
-        return bool(self._payloads)
+    def _take_ready(self) -> PayloadPart | None:
+        """Give the next part, `None` where it is not there yet."""
+        return self._give() if self._payloads else None
 
     def _give(self) -> PayloadPart:
         payload = self._payloads.pop()

@@ -14,7 +14,7 @@ from aiosmrt.models import ResponseMetadata
 from aiosmrt.openai.chunks import NoChoices
 from aiosmrt.openai.errors import NotServed, join, wrap
 from aiosmrt.openai.family import Request, Response, adopt, find_family
-from aiosmrt.payload import find_failure, replace_halves
+from aiosmrt.payload import View, find_failure, replace_halves
 from aiosmrt.response_stream import ResponseStream
 from aiosmrt.service import lacks_capacity
 from aiosmrt.tracebacks import drop_tracebacks
@@ -55,7 +55,7 @@ class Parts:
     def __init__(
         self,
         first: bytes | None,
-        chunks: AsyncIterator[bytes],
+        chunks: View[bytes],
         stream: ResponseStream,
         request: Request,
     ) -> None:
@@ -84,11 +84,8 @@ class Parts:
         """Give what is there in one piece: each costs the SDK and its client a few coroutines."""
         pieces = [await anext(self._chunks)]
         size = len(pieces[0])
-        while size < _PIECE and self._stream._has_parts:  # noqa: SLF001 - of this very package
-            try:
-                piece = await anext(self._chunks)
-            except (AiosmrtError, StopAsyncIteration):
-                break  # it is raised again, behind what was sound
+        take = self._stream._take_ready  # noqa: SLF001 - of this very package
+        while size < _PIECE and (piece := self._chunks.take_ready(take)) is not None:
             pieces.append(piece)
             size += len(piece)
         return b"".join(pieces)

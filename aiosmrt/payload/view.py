@@ -139,21 +139,44 @@ class View(Generic[T]):
                     self._rest.append(memoryview(data))
                     continue
             try:
-                values = self._decoder.finish() if data is None else self._decoder.receive(data)
+                self._decode(data)
             except AiosmrtError as error:
                 self._ask_again = False  # the stream repeats what was raised
                 self._rest.clear()
                 raise await self._fail(error) from error.__cause__
-            self._ended = data is None and not values
-            if values:
-                self._ready.extend(values)
-                self._ask_again = True
-                continue
-            self._ask_again = False
-            if self._stepping is not None and self._stepping.large is not None:
-                self._rest.append(self._stepping.large)
-                self._ended = False
         return self._ready.popleft()
+
+    def take_ready(self, take: Callable[[], Part | None]) -> T | None:
+        """Give the next value, None where it is not there, or would take long to decode.
+
+        Args:
+            take: gives the next part, `None` where it is to be waited for.
+        """
+        while not self._ready:
+            data = b""
+            if not self._ask_again:
+                if self._ended or self._rest or (part := take()) is None:
+                    return None
+                data = part.bytes
+                if self._is_due(len(data)):
+                    self._rest.append(memoryview(data))
+                    return None
+            try:
+                self._decode(data)
+            except AiosmrtError:
+                self._ask_again = True  # who waits for the next value is told, by the decoder again
+                return None
+        return self._ready.popleft()
+
+    def _decode(self, data: bytes | None) -> None:
+        """Decode the bytes of a part, or `None` for the proven end."""
+        values = self._decoder.finish() if data is None else self._decoder.receive(data)
+        self._ready.extend(values)
+        self._ask_again = bool(values)
+        self._ended = data is None and not values
+        if not values and self._stepping is not None and self._stepping.large is not None:
+            self._rest.append(self._stepping.large)
+            self._ended = False
 
     async def aclose(self) -> None:
         """Close the stream, as `ResponseStream.aclose` does. Idempotent.

@@ -67,6 +67,62 @@ async def test_parts_are_passed_on_as_they_come(talk: StartTalk, chats: type[Cha
         assert len([chunk async for chunk in stream]) == 2
 
 
+@pytest.mark.parametrize("behind", ["half a chunk", "a comment", "the marker"])
+async def test_a_chunk_waits_for_nothing_that_came_with_it(
+    behind: str, serve: Any, events: Any, connect: Any, chats: type[Chats]
+) -> None:
+    first, chunk, *_ = chats.stream("a", "b")
+    last = chats.event(chats.chunk("c", "stop"))
+    came, comes = {
+        "half a chunk": (last[:20], last[20:] + chats.DONE),
+        "a comment": (b": still there\n\n", last + chats.DONE),
+        "the marker": (chats.DONE, b": bye\n\n"),
+    }[behind]
+    go_on = asyncio.Event()
+    play = events.play(
+        events.head(),
+        events.chunk(events.part(first), events.part(chunk), events.part(came)),
+        go_on,
+        events.chunk(events.part(comes)) + events.END,
+    )
+    async with serve(play) as server, connect(server) as client:
+        ai = aiosmrt.openai.connect(client, endpoint_name="llm")
+        async with asyncio.timeout(5):
+            stream = await ai.chat.completions.create(**chats.ASK, stream=True)
+            texts = [(await anext(stream)).choices[0].delta.content for _ in "ab"]
+        go_on.set()
+        assert texts == ["a", "b"]
+        assert len([chunk async for chunk in stream]) == 1
+
+
+async def test_what_a_hook_raises_comes_behind_what_was_sound(
+    serve: Any, events: Any, connect: Any, chats: type[Chats]
+) -> None:
+    bursts = 0
+
+    def fail(_: object) -> None:
+        nonlocal bursts
+        bursts += 1
+        if bursts == 2:
+            raise ZeroDivisionError("mine")
+
+    first, chunk, *_ = chats.stream("a", "b")
+    go_on = asyncio.Event()
+    play = events.play(
+        events.head(),
+        events.chunk(*map(events.part, (first, chunk, chunk[:20]))),
+        go_on,
+        events.chunk(events.part(chunk[20:])),
+    )
+    async with serve(play) as server, connect(server, hooks=aiosmrt.Hooks(on_parts=fail)) as client:
+        ai = aiosmrt.openai.connect(client, endpoint_name="llm")
+        stream = await ai.chat.completions.create(**chats.ASK, stream=True)
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        assert [(await anext(stream)).choices[0].delta.content for _ in "ab"] == ["a", "b"]
+        with pytest.raises(openai.APIConnectionError, match="ZeroDivisionError: mine"):
+            await anext(stream)
+
+
 async def test_completions_and_embeddings_are_served_too(talk: StartTalk) -> None:
     def model(request: InvocationRequest) -> object:
         asked = json.loads(request.body)

@@ -60,6 +60,9 @@ class _Source:
         if self.left:
             self.fault = StreamClosed("closed before its end")
 
+    def take(self) -> PayloadPart | None:
+        return self.left.pop(0) if self.left else None
+
     def view(self, decoder: Decoder[T]) -> View[T]:
         return View(self.receive, decoder, self.fail, _let_others_run, self.close)
 
@@ -105,6 +108,31 @@ async def test_a_fault_behind_sound_values_does_not_wait_for_the_next_part() -> 
         with pytest.raises(InvalidJSON) as caught:
             await anext(view)
         assert caught.value is error
+
+
+@pytest.mark.asyncio
+async def test_what_is_there_is_given_without_waiting() -> None:
+    source = _Source(b"a\n", b"", b"b\nc", b"d\ne")
+    view = source.view(LineDecoder())
+    assert [view.take_ready(source.take) for _ in range(5)] == ["a", "b", "cd", None, None]
+    assert source.asked == 0  # not even for the end
+    source.left.append(PayloadPart(b"\n" + b"x" * LineDecoder.slice_length + b"\n"))
+    assert view.take_ready(source.take) is None  # which would take long
+    assert [len(line) for line in (await _collect(view))[0]] == [1, LineDecoder.slice_length]
+    assert view.take_ready(source.take) is None
+
+
+@pytest.mark.parametrize("payloads", [[b"a\n\xff\n"], [b"a\n", b"\xff\n"]])
+@pytest.mark.asyncio
+async def test_a_fault_of_what_is_there_is_raised_to_who_waits(payloads: list[bytes]) -> None:
+    source = _Source(*payloads, b"never asked for")
+    view = source.view(LineDecoder())
+    assert [view.take_ready(source.take) for _ in range(3)] == ["a", None, None]
+    for _ in range(2):
+        values, error = await _collect(view)
+        assert (values, type(error)) == ([], InvalidText)
+        assert error is source.fault
+    assert len(source.left) == 1
 
 
 @pytest.mark.asyncio
