@@ -47,7 +47,8 @@ def relay(
     throttling and 503 for a model, an endpoint or a client that is busy (both with `Retry-After`),
     504 for time limits, 500 for what this program lacks, 502 for all else; the body is
     `{"error": public_text}`. When the server cancels it, which is how a server stops, a last event
-    `error` says so, or browsers would ask again.
+    `error` says so, or browsers would ask again. HEAD, whose answer nobody reads, is not worth a
+    call: it is answered with the headers alone.
 
     Args:
         opening: what `invoke_endpoint_with_response_stream` gave, not opened yet.
@@ -98,13 +99,17 @@ class Relay:
         self._heartbeat = heartbeat if written.heartbeat else None
         self.headers = headers
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request of this scope.
 
         Raises:
             Exception: what a view or an observer raises that is no `AiosmrtError`.
         """
         answer = _Answer(self._format, self.headers, send)
+        if scope.get("method") == "HEAD":  # where a server takes GET, it takes this, too
+            self._opening._open = None  # noqa: SLF001 - of this very package; never to be opened
+            await answer.send_head(200)
+            return
         answering = asyncio.create_task(answer.write(self._opening))
         tasks = [answering, asyncio.create_task(_wait_until_left(receive))]
         if self._heartbeat is not None:
@@ -121,7 +126,7 @@ class Relay:
                 task.result()
         if answering.cancelled() or answering.exception() is not None:
             _log.debug("a browser left its relayed stream: the stream was closed")
-            await answer.leave()
+            await answer.send_head(_LEFT)  # a middleware may wait for it
 
 
 class _Left(Exception):
@@ -180,11 +185,11 @@ class _Answer:
                     await self._begin()
                     await self._send_body(self._format.heartbeat)
 
-    async def leave(self) -> None:
-        """Begin an answer that nobody reads: a middleware may wait for it."""
+    async def send_head(self, status: int) -> None:
+        """Give an answer without a body, if none has begun."""
         if not self._begun:
             with contextlib.suppress(_Left):
-                await self._begin(_LEFT)
+                await self._begin(status)
                 await self._end()
 
     async def break_off(self) -> None:

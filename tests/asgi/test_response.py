@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import subprocess
 import sys
@@ -141,6 +142,31 @@ async def test_a_get_of_a_page(
             assert response.headers["content-type"] == "text/event-stream"
             assert "content-length" not in response.headers
             assert await response.read() == b"data: a\n\nevent: done\ndata: \n\n"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("middleware", [[], [Middleware(_Passing)]])
+@pytest.mark.asyncio
+async def test_a_head_of_a_page_costs_no_call(
+    *, middleware: list[Middleware], serve: Serve, connect: Connect, events: Events
+) -> None:
+    """Starlette takes it wherever it takes GET; monitors and previews of links send it."""
+    async with serve(events.play(events.whole(b"a"))) as server, connect(server) as client:
+
+        async def chat(request: Request) -> RelayResponse:
+            return RelayResponse(events.open(client))
+
+        application = Starlette(routes=[Route("/", chat)], middleware=middleware)
+        async with (
+            _run(application) as (url, _),
+            aiohttp.ClientSession() as browser,
+            browser.head(url) as response,
+        ):
+            assert response.status == 200
+            assert response.headers["content-type"] == "text/event-stream"
+            assert await response.read() == b""
+        gc.collect()
+        assert server.requests == []
 
 
 @pytest.mark.parametrize("middleware", [[], [Middleware(_Passing)]])

@@ -70,7 +70,7 @@ def relay_by_aiohttp(client: aiosmrt.SageMakerRuntimeClient) -> web.Application:
         opening = client.invoke_endpoint_with_response_stream(
             endpoint_name="llm", body=await request.read()
         )
-        await aiosmrt.asgi.relay(opening)({}, receive, send)
+        await aiosmrt.asgi.relay(opening)({"method": request.method}, receive, send)
         return response
 
     application = web.Application()
