@@ -486,6 +486,8 @@ def _split_documents(text: str) -> list[str]:
 
 def _read(text: str) -> str | bytes:
     if text == "-":
+        if sys.__stdin__ is None:  # which is no empty body, to be paid for
+            raise OSError("standard input is closed")
         return sys.stdin.buffer.read()
     return Path(text[1:]).read_bytes() if text.startswith("@") else text
 

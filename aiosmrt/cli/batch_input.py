@@ -112,7 +112,7 @@ def keep_input(given: str, path: str, *, resumes: bool, begun: bool) -> None:
         OSError: it cannot be written.
     """
     kept = resumes and os.path.exists(path)  # noqa: PTH110 - as above
-    if kept and given == "-" and sys.stdin is not None and sys.stdin.isatty():
+    if kept and given == "-" and sys.stdin.isatty():
         return  # nobody is to type it again
     with _Stream(given).open() as source:
         if kept and not source.peek():

@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         to do), 2 for wrong usage, 3 when standard output could not be written.
     """
     # A process may be begun without them, and what is opened next would have their numbers.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the process ends
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115 - until the process ends
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - as above
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 - as above
     try:
         try:

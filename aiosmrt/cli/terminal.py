@@ -29,6 +29,10 @@ _FLAGS = {
     r"\bexpires_in\b": "--expires-in",
     r"\binput_location\b": "--input-location",
     r"\bbody(?= and --input-location)": "--body",
+    r"\bcall result\(\) again, or keep to_json\(\) for later": (
+        "wait on by `aiosmrt result` and the line above"
+    ),
+    r"\bAsyncInvocation\.to_json\(\) gives": "`aiosmrt invoke-async` prints",
     r"\binvoke_endpoint_with_response_stream\b": "`aiosmrt stream`",
     r"\binvoke_endpoint_async\b": "`aiosmrt invoke-async`",
 }

@@ -10,6 +10,7 @@ import sys
 import time
 
 from aiosmrt.async_inference import AsyncInvocation
+from aiosmrt.cli.terminal import name_flags
 from aiosmrt.plain_text import to_line
 
 __all__ = ["wait_for_output"]
@@ -50,7 +51,7 @@ class _Warnings(logging.Handler):
     """Prints what is logged, above the line that a terminal shows."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{_wipe()}aiosmrt: {to_line(record.getMessage())}\n")
+        sys.stderr.write(f"{_wipe()}aiosmrt: {to_line(name_flags(record.getMessage()))}\n")
 
 
 async def _show(location: str) -> None:

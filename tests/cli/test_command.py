@@ -402,6 +402,27 @@ def _show(start_command: StartCommand, *arguments: str, columns: int) -> str:
     return shown.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ("invoke --endpoint-name e", 2, "aiosmrt: OSError: standard input is closed\n"),
+        ("invoke-async --endpoint-name e", 2, "aiosmrt: OSError: standard input is closed\n"),
+        ("result -", 2, "aiosmrt: OSError: standard input is closed\n"),
+        ("chat --local", 0, ""),
+    ],
+)
+def test_an_input_that_is_closed_is_no_empty_body(arguments: str, status: int, said: str) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m aiosmrt {arguments} <&-",
+        shell=True,
+        env={**os.environ, **KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, said)
+
+
 def test_config_is_json_where_that_is_asked_for(run_command: RunCommand) -> None:
     done = run_command("config", "--json", "--region", "us-east-1", environment=KEYS)
     assert done.returncode == 0

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from aiosmrt import AsyncInferenceTimeout, RetryPolicy
+from aiosmrt import AsyncInferenceTimeout, ParameterError, RetryPolicy
+from aiosmrt.cli.terminal import complain
 from aiosmrt.cli.waiting import wait_for_output
 from aiosmrt.local import LocalEndpoint, StoredObject
 
@@ -61,9 +62,17 @@ async def test_who_gives_up_is_told_how_to_go_on(capsys: pytest.CaptureFixture[s
     async with LocalEndpoint() as endpoint, endpoint.client() as client:
         endpoint.objects.make_bucket("bucket")
         invocation = client.resume_async_invocation(json.dumps({"output_location": _OUTPUT}))
-        with pytest.raises(AsyncInferenceTimeout):
+        with pytest.raises(AsyncInferenceTimeout) as caught:
             await wait_for_output(invocation, 0)
     assert json.loads(capsys.readouterr().err)["output_location"] == _OUTPUT
+    complain(caught.value)
+    said = capsys.readouterr().err
+    assert "`aiosmrt result` and the line above" in said
+    assert "()" not in said  # no Python
+    with pytest.raises(ParameterError) as refused:
+        client.resume_async_invocation("nonsense")
+    complain(refused.value)
+    assert "what `aiosmrt invoke-async` prints" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -84,6 +93,6 @@ async def test_what_the_wait_puts_up_with_is_printed(
     told = [line for line in lines if "a look into S3 failed" in line]
     assert len(told) == 1
     assert told[0].rpartition("\x1b[K")[2].startswith("aiosmrt: ")
-    assert "s3_endpoint_url" in told[0]
+    assert "--s3-endpoint-url" in told[0]
     assert ("\x1b" in printed.getvalue()) is terminal
     assert logging.getLogger("aiosmrt").handlers == handlers
