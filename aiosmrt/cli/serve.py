@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from aiosmrt.client import SageMakerRuntimeClient
+from aiosmrt.errors import ParameterError
 from aiosmrt.local import ServiceLimits, load_certificate, load_model, make_certificate, serve
 
 __all__ = ["serve_endpoint"]
@@ -24,6 +25,8 @@ async def serve_endpoint(arguments: argparse.Namespace) -> None:
 def _find_tls(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> ssl.SSLContext | None:
     if arguments.tls_cert is not None:
         return load_certificate(arguments.tls_cert, arguments.tls_key)
+    if arguments.tls_key is not None:
+        raise ParameterError("--tls-key is of a certificate: give that one, too, by --tls-cert")
     if not arguments.tls:
         return None
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiosmrt-")))

@@ -58,7 +58,7 @@ class Listener:
             self._listening = await self._loop.create_server(
                 self._make_protocol, host, port, ssl=self._tls, backlog=_BACKLOG
             )
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:  # no port, or no name of a host
             raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
         found: tuple[str, int] = self._listening.sockets[0].getsockname()[:2]
         self._steps.changed = self._notice

@@ -403,6 +403,42 @@ def _show(start_command: StartCommand, *arguments: str, columns: int) -> str:
 
 
 @pytest.mark.parametrize(
+    ("encoding", "arguments", "given", "shown"),
+    [
+        ("cp1252", ["demo"], b"", b"checked twice. \\u2713"),
+        ("ascii", ["config", "--json", "--profile", "zw\xf6lf"], b"", b'"zw\\xf6lf"'),
+        ("utf-8:strict", ["chat", "--local"], b"zw\xf6lf", "You said: zw\ufffdlf".encode()),
+        ("latin-1", ["chat", "--local"], b"zw\xf6lf", "You said: zw\xf6lf".encode()),
+    ],
+)
+def test_what_a_locale_has_not_stops_nothing(
+    encoding: str, arguments: list[str], given: bytes, shown: bytes, tmp_path: Path
+) -> None:
+    profiles = tmp_path / "config"
+    profiles.write_text("[profile zw\xf6lf]\nregion = us-east-1\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "aiosmrt", *arguments],
+        env={
+            **os.environ,
+            **KEYS,
+            "PYTHONIOENCODING": encoding,
+            "PYTHONUTF8": "1",
+            "AWS_CONFIG_FILE": str(profiles),
+        },
+        input=given,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, shown in done.stdout) == (0, True), (done.stdout, done.stderr)
+
+
+def test_a_key_without_a_certificate_is_refused(run_command: RunCommand) -> None:
+    """It was served without TLS."""
+    done = run_command("serve", "--tls-key", "key.pem")
+    assert (done.returncode, b"--tls-cert" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         ("invoke --endpoint-name e", 2, "aiosmrt: OSError: standard input is closed\n"),

@@ -183,6 +183,14 @@ async def test_a_taken_port_is_named() -> None:
                 pytest.fail("two servers on one port")
 
 
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 65536), ("127.0.0.1", -1), ("a..b", 0)])
+@pytest.mark.asyncio
+async def test_a_place_that_is_none_is_named(host: str, port: int) -> None:
+    endpoint = LocalEndpoint(host=host, port=port)
+    with pytest.raises(ConfigurationError, match=f"cannot listen on {host} port {port}"):
+        await endpoint.__aenter__()
+
+
 def test_contradicting_arguments_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="exclude each other"):
         LocalEndpoint(lambda request: b"", upstream="http://127.0.0.1:8080")
