@@ -157,7 +157,8 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
         """Give the choices of a chunk, None of another document.
 
         Within a stream servers leave out what has nothing in it: the delta of an end, the choices
-        of a usage. The SDK's users rely on both, and on OpenAI's words for an end.
+        of a usage. The SDK's users rely on both, and on OpenAI's words for an end. Its `stream()`
+        passes over a chunk that is not called one; for TGI up to 2.0 it is a `text_completion`.
         """
         if not isinstance(document, dict):
             return None
@@ -178,6 +179,9 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
                     return None
                 choice[name] = {} if self._is_chat else ""
                 self._data = ""
+        if document.get("object") != self._head["object"]:
+            document["object"] = self._head["object"]
+            self._data = ""
         return choices
 
     def _note(self, choices: list[JSONValue]) -> bool:

@@ -73,12 +73,8 @@ def read(events: bytes) -> list[Any]:
 
 
 def test_chunks_are_passed_on_as_they_are(decoding: type[Decoding], chats: type[Chats]) -> None:
-    events = b"".join(
-        [
-            b'data: {"choices": [{"delta": {"content": "\\ud83d \xc3\xb6"}}],  "x":1.50}\n\n',
-            *chats.stream("b"),
-        ]
-    )
+    odd = b'{"choices": [{"delta": {"content": "\\ud83d \xc3\xb6"}}],  "x":1.50, "object": "%b"}'
+    events = b"data: " + odd % b"chat.completion.chunk" + b"\n\n" + b"".join(chats.stream("b"))
     assert decode(decoding, making(), events) == (events, None)
 
 
@@ -106,6 +102,7 @@ _choice: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 _document = st.fixed_dictionaries(
     {"choices": st.one_of(st.none(), st.lists(_choice, max_size=2), st.just([{"delta": {}}]))},
     optional={
+        "object": st.sampled_from(["chat.completion.chunk", "chat.completion.chunk", "other"]),
         "usage": st.sampled_from([None, {"total_tokens": 3}]),
         "error": st.sampled_from([None, "", {"message": "no GPU"}]),
     },
@@ -132,8 +129,11 @@ _event = st.one_of(
 @example(events=[b"data: [DONE]", b"data: \xff"])
 @example(
     events=[
-        b'data: {"choices": [{"delta": {"role": "assistant"}}, {"delta": {"role": "assistant"}}]}',
-        b'data: {"choices": [{"delta": {"role": "assistant"}}, {"delta": {"role": null}}]}',
+        f'data: {{"object": "chat.completion.chunk", "choices": {choices}}}'.encode()
+        for choices in (
+            '[{"delta": {"role": "assistant"}}, {"delta": {"role": "assistant"}}]',
+            '[{"delta": {"role": "assistant"}}, {"delta": {"role": null}}]',
+        )
     ]
 )
 def test_events_that_come_alone_are_read_as_those_that_come_together(
@@ -149,7 +149,11 @@ def test_what_says_nothing_is_left_out(decoding: type[Decoding], chats: type[Cha
     framed += b'data: {\ndata: "choices": []}\n\n' + chats.event(chats.chunk(reason="stop"))
     events, error = decode(decoding, making(), framed)
     assert error is None
-    assert read(events) == [chats.chunk("a"), {"choices": []}, chats.chunk(reason="stop")]
+    assert read(events) == [
+        chats.chunk("a"),
+        {"choices": [], "object": "chat.completion.chunk"},
+        chats.chunk(reason="stop"),
+    ]
 
 
 def test_the_marker_comes_once_and_last(decoding: type[Decoding], chats: type[Chats]) -> None:
@@ -166,7 +170,13 @@ def test_the_marker_comes_once_and_last(decoding: type[Decoding], chats: type[Ch
     # Without a reason to end, the marker is as good, and there is one.
     for task, chunk in (
         ("chat/completions", chats.chunk("a")),
-        ("completions", {"choices": [{"index": 0, "text": "a", "finish_reason": ""}]}),
+        (
+            "completions",
+            {
+                "object": "text_completion",
+                "choices": [{"index": 0, "text": "a", "finish_reason": ""}],
+            },
+        ),
     ):
         events, error = decode(decoding, making(task), chats.event(chunk) + chats.DONE)
         assert error is None
@@ -352,15 +362,15 @@ def test_what_an_end_or_a_usage_leaves_out_is_put_there(
             assert error is None
             assert read(events) == [
                 chats.chunk("a"),
-                {"choices": [{**end, "delta": {}}]},
-                {"choices": [], "usage": usage},
+                {"choices": [{**end, "delta": {}}], "object": "chat.completion.chunk"},
+                {"choices": [], "usage": usage, "object": "chat.completion.chunk"},
             ]
     said = {"choices": [{"index": 0, "text": "a", "finish_reason": None}]}
     ended = {"choices": [{"index": 0, "finish_reason": "stop"}]}
     data = b"".join(map(chats.line, [said, ended]))
     events, error = decode(decoding, making("completions"), data)
     assert error is None
-    assert read(events)[1] == {"choices": [{"index": 0, "finish_reason": "stop", "text": ""}]}
+    assert read(events)[1]["choices"] == [{"index": 0, "finish_reason": "stop", "text": ""}]
 
 
 def test_a_role_is_said_once(decoding: type[Decoding], chats: type[Chats]) -> None:

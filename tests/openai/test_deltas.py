@@ -132,6 +132,27 @@ async def test_a_role_that_is_in_each_chunk_is_said_once(
     assert [(message.role, message.content) for message in messages] == [("assistant", "abc")] * 2
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["text_completion", "", None])
+@pytest.mark.parametrize("framing", ["event", "line"])
+async def test_the_sdk_takes_a_chunk_for_one_whatever_a_container_calls_it(
+    framing: str, name: str | None, talk: StartTalk, chats: type[Chats]
+) -> None:
+    """TGI up to 2.0 calls it `text_completion`; older servers of others leave that out."""
+
+    sent = [{**chunk, "object": name} for chunk in (chats.chunk("a"), chats.chunk("b", "stop"))]
+    for chunk in sent:
+        if name is None:
+            del chunk["object"]
+    write = chats.event if framing == "event" else chats.line
+    async with (
+        talk(lambda _: map(write, sent)) as there,
+        there.ai.chat.completions.stream(**chats.ASK) as stream,
+    ):
+        completion = await stream.get_final_completion()
+    assert completion.choices[0].message.content == "ab"
+
+
 @given(
     st.sampled_from([" ", ""]),
     st.sampled_from(["role", "r\u006fle"]),
