@@ -443,9 +443,12 @@ def find_exposure(arguments: argparse.Namespace) -> str:
 def _find_host(arguments: argparse.Namespace) -> str:
     if getattr(arguments, "local", False):
         return "localhost"
-    config = Config(endpoint_url=arguments.endpoint_url, profile_name=arguments.profile_name)
     try:
-        return urlsplit(find_settings(config).endpoint_url.value or "").hostname or ""
+        url = arguments.endpoint_url
+        if url is None:  # of all other settings one may be unusable
+            config = Config(profile_name=arguments.profile_name)
+            url = find_settings(config).endpoint_url.value or ""
+        return urlsplit(url).hostname or ""
     except ValueError:  # what is wrong with it the command itself tells
         return ""
 

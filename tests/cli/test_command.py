@@ -432,6 +432,25 @@ def test_what_a_locale_has_not_stops_nothing(
     assert (done.returncode, shown in done.stdout) == (0, True), (done.stdout, done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("url", "environment", "is_exposed"),
+    [
+        ("http://127.0.0.1:1", {}, False),
+        ("http://127.0.0.1:1", {"AWS_MAX_ATTEMPTS": "many"}, False),
+        ("https://example.invalid:x", {}, True),
+    ],
+)
+def test_a_secret_is_exposed_where_it_is_no_local_one(
+    url: str, environment: dict[str, str], is_exposed: bool, run_command: RunCommand
+) -> None:
+    """What is wrong with another setting says nothing of that."""
+    keys = ("--access-key-id", "local", "--secret-access-key", "local-secret")
+    where = ("--region", "us-east-1", "--endpoint-url", url)
+    command = ("invoke", "--endpoint-name", "e", "--body", "x", *keys, *where)
+    done = run_command(*command, environment=environment)
+    assert (done.returncode, b"is not this machine" in done.stderr) == (1, is_exposed)
+
+
 def test_a_key_without_a_certificate_is_refused(run_command: RunCommand) -> None:
     """It was served without TLS."""
     done = run_command("serve", "--tls-key", "key.pem")
