@@ -423,7 +423,8 @@ class SageMakerRuntimeClient:
                 free, on the event loop: what has to wait for its rows is to be asynchronous.
             operation: the method that each row goes through. A stream is read to its end, and given
                 whole; an asynchronous invocation is submitted, and its output waited for, of all
-                rows together as by `wait_for_results`.
+                rows together as by `wait_for_results`. Two rows with one `filename` or
+                `inference_id` have one output: the second is refused.
             max_in_flight: how many rows may be on their way at a time, those that are done and not
                 taken yet included. `"auto"` finds out how many calls the endpoint takes, up to
                 `max_connections`: more as long as more answers come of it, and fewer where some are

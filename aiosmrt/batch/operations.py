@@ -11,6 +11,7 @@ from aiosmrt.batch.bounds import Bounds
 from aiosmrt.batch.entrance import Entrance
 from aiosmrt.batch.faults import Faults
 from aiosmrt.batch.iterator import Batch
+from aiosmrt.batch.output_names import OutputNames
 from aiosmrt.batch.results import Results
 from aiosmrt.batch.row import Row
 from aiosmrt.batch.rows import Rows
@@ -80,7 +81,8 @@ def _choose_way(
         return lambda row: _read_stream(builder, row)
     inference = AsyncInferenceClient(builder, S3State())
     results = Results(inference, result_timeout)
-    return lambda row: _wait_for_output(inference, results, row)
+    names = OutputNames(builder.config.params)
+    return lambda row: _wait_for_output(inference, results, names, row)
 
 
 async def _read_stream(builder: CallBuilder, row: Row) -> InvokeEndpointResponse:
@@ -99,8 +101,9 @@ async def _read_stream(builder: CallBuilder, row: Row) -> InvokeEndpointResponse
 
 
 async def _wait_for_output(
-    inference: AsyncInferenceClient, results: Results, row: Row
+    inference: AsyncInferenceClient, results: Results, names: OutputNames, row: Row
 ) -> AsyncInferenceOutput:
+    names.take(row.arguments)
     invocation = await inference.submit(row.arguments, None)
     if invocation.metadata is not None:
         row.attempts = invocation.metadata.attempts

@@ -113,6 +113,46 @@ async def test_asynchronous_rows_wait_for_their_outputs_by_listings(bed: Bed) ->
     assert bed.listings < 60
 
 
+@pytest.mark.parametrize("max_in_flight", [1, 3])
+@pytest.mark.parametrize(
+    "name", [{"filename": "a.out"}, {"inference_id": "a"}, {"filename": "a", "inference_id": "b"}]
+)
+async def test_no_row_is_given_the_output_of_another_of_its_name(
+    bed: Bed, name: dict[str, Any], max_in_flight: int
+) -> None:
+    rows = [row | name for row in _ask_all("one", "two")] + _ask_all("three")
+    batch = bed.client.map(
+        rows, operation="invoke_endpoint_async", ordered=True, max_in_flight=max_in_flight
+    )
+    one, two, three = [outcome async for outcome in batch]
+    assert one.response is not None
+    assert one.response.body == b"one"
+    assert isinstance(two.error, aiosmrt.ParameterError)
+    assert "is that of an earlier row, too" in str(two.error)
+    assert not two.error.may_have_run
+    assert three.response is not None
+    assert three.response.body == b"three"
+
+
+async def test_names_that_a_client_gives_every_row_are_one_rows(bed: Bed) -> None:
+    named = bed.client.with_options(params={"inference_id": "mine"})
+    rows = [*_ask_all("one", "two"), {"inference_id": "own"} | _ask_all("three")[0]]
+    batch = named.map(rows, operation="invoke_endpoint_async", ordered=True)
+    came = [outcome.response and outcome.response.body async for outcome in batch]
+    assert came == [b"one", None, b"three"]
+
+
+async def test_outputs_may_have_one_name_in_several_folders(bed: Bed) -> None:
+    rows = [
+        row | {"filename": "a.out", "s3_output_path_extension": row["body"]}
+        for row in _ask_all("one", "two")
+    ]
+    rows.append(rows[0] | {"endpoint_name": "other", "body": "three"})
+    batch = bed.client.map(rows, operation="invoke_endpoint_async", ordered=True)
+    came = [outcome.response and outcome.response.body async for outcome in batch]
+    assert came == [b"one", b"two", b"three"]
+
+
 async def test_what_is_not_there_in_time_is_told(bed: Bed) -> None:
     batch = bed.client.map(
         _ask_all("wait", "soon", "wait"),
