@@ -23,19 +23,11 @@ from aiosmrt.errors import AiosmrtError, ParameterError
 
 __all__ = ["main"]
 
-_FAILED, _USAGE, _UNWRITTEN, _INTERRUPTED = 1, 2, 3, 130
+_FAILED, _USAGE, _UNWRITTEN = 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: without the program's name; by default the process's own.
-
-    Returns:
-        The exit status: 0, 1 when the call failed (one line on standard error says why and what
-        to do), 2 for wrong usage, 3 when standard output could not be written.
-    """
+    """Run the command, as `aiosmrt.cli.main` does, but for Ctrl-C."""
     # A process may be begun without them, and what is opened next would have their numbers.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115 - until the process ends
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - as above
@@ -57,8 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drop_output()
         complain(OSError(f"standard output could not be written: {error.strerror or error}"))
         return _UNWRITTEN
-    except KeyboardInterrupt:
-        return _INTERRUPTED
 
 
 def _obey(arguments: Sequence[str] | None) -> int:

@@ -590,6 +590,31 @@ def test_the_demo_runs_all_three_operations(run_command: RunCommand) -> None:
     assert "  18 parts, 86 bytes verified" in lines
 
 
+# SIGINT, sent when a module is about to be imported.
+_INTERRUPTED = """
+import signal, sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder)
+from aiosmrt.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("module", ["aiosmrt.cli.command", "argparse", "aiosmrt.cli.call"])
+def test_ctrl_c_while_the_command_starts_is_no_error(module: str) -> None:
+    arguments = (module, "invoke", "--endpoint-name", "e", "--body", "x")
+    ended = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, *arguments], capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
 def test_a_reader_that_goes_away_is_no_error(url: str) -> None:
     arguments = ["stream", "--endpoint-url", url, "--region", "us-east-1", "--endpoint-name", "e"]
     with subprocess.Popen(
