@@ -32,17 +32,20 @@ class Reserve:
     def __init__(self, path: str) -> None:
         self._path = path
         self._size = 0
+        # Room may be needed in one thread while another asks for more.
+        self._lock = threading.Lock()
         self.used: bool = False
         self.is_short: bool = False
 
     def hold(self, size: int) -> None:
         """Keep at least so many bytes, or as many as there are, unless they were needed already."""
-        if size <= self._size or self.used:
-            return
-        try:
-            self._grow(size)
-        except OSError:
-            self.is_short = True
+        with self._lock:
+            if size <= self._size or self.used:
+                return
+            try:
+                self._grow(size)
+            except OSError:
+                self.is_short = True
 
     def _grow(self, size: int) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _MODE)
@@ -57,12 +60,17 @@ class Reserve:
 
     def use(self) -> bool:
         """Give the room back to the disk; false where there is none."""
-        used, self.used = self.used, True
-        self.drop()
+        with self._lock:
+            used, self.used = self.used, True
+            self._remove()
         return not used
 
     def drop(self) -> None:
         """Remove the file. Idempotent."""
+        with self._lock:
+            self._remove()
+
+    def _remove(self) -> None:
         self._size = 0
         with contextlib.suppress(OSError):
             os.unlink(self._path)  # noqa: PTH108 - a name, as the user has it

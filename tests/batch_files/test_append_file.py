@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +98,27 @@ def test_a_reserve_grows_and_goes(tmp_path: Path) -> None:
     reserve.drop()
     assert not path.exists()
     assert (reserve.used, reserve.is_short) == (False, False)
+
+
+def test_room_that_is_needed_while_more_is_asked_for_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.reserve"
+    reserve = Reserve(str(path))
+    reserve.hold(1000)
+    needing = threading.Thread(target=reserve.use)
+    open_file = os.open
+
+    def open_late(*arguments: Any) -> int:
+        needing.start()
+        needing.join(0.1)
+        return open_file(*arguments)
+
+    monkeypatch.setattr(os, "open", open_late)
+    reserve.hold(100_000)
+    needing.join()
+    assert reserve.used
+    assert not path.exists()
 
 
 def test_a_reserve_that_finds_no_room_says_so(tmp_path: Path) -> None:
