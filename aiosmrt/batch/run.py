@@ -114,7 +114,12 @@ class Run(Generic[R]):
         worker = self._loop.create_task(self._work())
         self._working += 1
         self._workers.add(worker)
-        worker.add_done_callback(self._workers.discard)
+        worker.add_done_callback(self._dismiss)
+
+    def _dismiss(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled():
+            worker.exception()  # who takes outcomes gets it, and asyncio is not to tell it again
 
     async def _work(self) -> None:
         try:

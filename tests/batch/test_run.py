@@ -215,6 +215,28 @@ async def test_what_the_inputs_raise_comes_behind_what_was_in_flight(
         await anext(batch)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_what_inputs_raise_that_is_no_exception_is_told_once(
+    client: SageMakerRuntimeClient, caplog: pytest.LogCaptureFixture, *, asynchronous: bool
+) -> None:
+    def rows() -> Iterator[Row]:
+        yield from _ask_all("a", "b")
+        raise GeneratorExit
+
+    async def rows_later() -> AsyncIterator[Row]:
+        for row in rows():
+            yield row
+
+    batch = client.map(rows_later() if asynchronous else rows())
+    came = [(await anext(batch)).index for _ in range(2)]
+    assert sorted(came) == [0, 1]
+    with pytest.raises(GeneratorExit):
+        await anext(batch)
+    del batch
+    gc.collect()
+    assert not caplog.records
+
+
 async def test_inputs_that_leak_the_end_of_others_are_not_at_their_end(
     client: SageMakerRuntimeClient,
 ) -> None:
