@@ -43,7 +43,7 @@ from aiosmrt.cli.batch_places import check_place, refuse_overlaps
 from aiosmrt.cli.batch_progress import Retries, count, show_progress
 from aiosmrt.cli.batch_stop import take_signals, was_refused
 from aiosmrt.cli.batch_upload import store_output
-from aiosmrt.cli.terminal import complain, warn
+from aiosmrt.cli.terminal import WIPE, can_rewrite, complain, warn
 from aiosmrt.client import SageMakerRuntimeClient
 from aiosmrt.config import RetryPolicy
 from aiosmrt.errors import AiosmrtError, ClientClosed, ParameterError
@@ -185,15 +185,15 @@ class _Run:
 
     async def _check(self, rows: Input) -> None:
         def tell(number: int) -> None:
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\r\x1b[Kchecking {to_line(rows.name)}: {number:,} rows")
+            if can_rewrite(sys.stderr):
+                sys.stderr.write(f"{WIPE}checking {to_line(rows.name)}: {number:,} rows")
 
         try:
             work = functools.partial(check_input, rows, self._reader, tell)
             self._total = await run_in_thread(work)
         finally:
-            if sys.stderr.isatty():
-                sys.stderr.write("\r\x1b[K")
+            if can_rewrite(sys.stderr):
+                sys.stderr.write(WIPE)
 
     def _open_store(self, rows: Input) -> Store:
         arguments = self._arguments

@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from aiosmrt.batch_files import Figures, Job
-from aiosmrt.cli.terminal import warn
+from aiosmrt.cli.terminal import can_rewrite, warn
 from aiosmrt.hooks import OnRetry
 from aiosmrt.plain_text import to_line
 
@@ -128,7 +128,7 @@ def _write_line(progress: Progress) -> None:
 @contextlib.contextmanager
 def _open_bar(progress: Progress) -> Generator[Callable[[Progress], None]]:
     """Give what shows the progress; on a terminal, with rich, a bar."""
-    bar = _make_bar(progress) if sys.stderr.isatty() else None
+    bar = _make_bar(progress) if can_rewrite(sys.stderr) else None
     if bar is None:
         yield _write_line
         return
@@ -146,8 +146,6 @@ def _make_bar(progress: Progress) -> tuple[Any, Callable[[Progress], None]] | No
     except ModuleNotFoundError:
         return None
     console = Console(stderr=True)
-    if console.is_dumb_terminal:
-        return None
 
     def render(progress: Progress) -> Group:
         done = progress.job.figures.done

@@ -9,11 +9,24 @@ import logging
 import os
 import re
 import sys
+from typing import TextIO
 
 from aiosmrt.errors import AsyncInferenceError, ServiceError
 from aiosmrt.plain_text import strip_controls, to_line
 
-__all__ = ["Output", "complain", "drop_output", "name_flags", "show_log", "warn"]
+__all__ = [
+    "WIPE",
+    "Output",
+    "can_rewrite",
+    "complain",
+    "drop_output",
+    "name_flags",
+    "show_log",
+    "warn",
+]
+
+WIPE = "\r\x1b[K"  # the line (ECMA-48, sections 8.3.15 and 8.3.41)
+
 
 # What an error recommends to a program, and the same for whoever types a command. A profile has
 # words of its own, which stay.
@@ -91,6 +104,12 @@ def drop_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def can_rewrite(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that obeys more than text, to wipe or to dim it."""
+    # As rich has it.
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 class Output:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from aiosmrt.cli.terminal import Output
+from aiosmrt.cli.terminal import Output, can_rewrite
 from aiosmrt.payload import ChatChunk, ChatMessage, ToolCall
 from aiosmrt.plain_text import strip_controls, to_line
 
@@ -30,8 +30,7 @@ class Transcript:
         self._remark: object = None  # what the bracket that is open is about
         self._has_text = False  # whether a line of the answer is open
         self._names: dict[int, str] = {}  # of the tools that are called
-        can_dim = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._dims = can_dim and not os.environ.get("NO_COLOR")
+        self._dims = can_rewrite(sys.stderr) and not os.environ.get("NO_COLOR")
 
     def show(self, chunk: ChatChunk) -> None:
         """Show the next piece of an answer."""

@@ -10,7 +10,7 @@ import sys
 import time
 
 from aiosmrt.async_inference import AsyncInvocation
-from aiosmrt.cli.terminal import name_flags
+from aiosmrt.cli.terminal import WIPE, can_rewrite, name_flags
 from aiosmrt.plain_text import to_line
 
 __all__ = ["wait_for_output"]
@@ -44,7 +44,7 @@ async def wait_for_output(invocation: AsyncInvocation, seconds: float) -> bytes:
 
 
 def _wipe() -> str:
-    return "\r\x1b[K" if sys.stderr.isatty() else ""
+    return WIPE if can_rewrite(sys.stderr) else ""
 
 
 class _Warnings(logging.Handler):
@@ -55,7 +55,7 @@ class _Warnings(logging.Handler):
 
 
 async def _show(location: str) -> None:
-    if not sys.stderr.isatty():
+    if not can_rewrite(sys.stderr):
         return
     began = time.monotonic()
     place = to_line(location)

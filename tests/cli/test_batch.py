@@ -179,6 +179,19 @@ def test_each_row_has_a_line_with_key_index_and_response(run: Run, folder: Path)
     }
 
 
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_terminal_that_can_be_wiped_shows_how_much_was_looked_at(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    _write("rows.jsonl", *([{}] * 1000), "not the right one")
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True, raising=False)
+    status, said = run("--input", "rows.jsonl", "--output", "out.jsonl", "--body-path", "id")
+    assert status == 2
+    shown = "\r\x1b[Kchecking rows.jsonl: 1,000 rows\r\x1b[K"
+    assert said.startswith(shown if term == "xterm" else "aiosmrt: rows.jsonl:1: there is no body")
+
+
 def test_rows_that_fail_stop_nothing_and_are_an_input_of_their_own(
     endpoint: Endpoint, run: Run, folder: Path
 ) -> None:

@@ -24,6 +24,11 @@ class _Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def _term(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+
 @pytest.mark.asyncio
 async def test_a_terminal_is_told_how_long_already(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = _Terminal()
@@ -55,6 +60,22 @@ async def test_the_line_is_never_longer_than_the_terminal(monkeypatch: pytest.Mo
     line = terminal.getvalue().split("\r")[1]
     assert len(line) < 40
     assert line.endswith("the-output")
+
+
+@pytest.mark.asyncio
+async def test_a_terminal_that_wipes_nothing_is_shown_no_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    async with LocalEndpoint() as endpoint, endpoint.client(poll_interval=0.01) as client:
+        endpoint.objects.make_bucket("bucket")
+        invocation = client.resume_async_invocation(json.dumps({"output_location": _OUTPUT}))
+        with pytest.raises(AsyncInferenceTimeout):
+            await wait_for_output(invocation, 0.1)
+    # What it takes to go on is all.
+    assert terminal.getvalue() == f"{invocation.to_json()}\n"
 
 
 @pytest.mark.asyncio
