@@ -40,6 +40,8 @@ FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
 _LONGEST: Final = 64 << 20  # bytes of a line: ten times what an endpoint takes
 _PIECE: Final = 1 << 20  # bytes that are hashed at a time
 _GZIP: Final = b"\x1f\x8b"
+_OPENING: Final = (b"[", b"{")
+_CLOSING: Final = (b"]", b"}")
 
 
 class Content(Protocol):
@@ -150,7 +152,7 @@ class JSONLinesInput:
             try:
                 yield reader.read(index, place, parse_json(line, place), line)
             except ParameterError as error:
-                yield error
+                yield error if index else _advise(error, line)
 
     def digest(self) -> str:
         """Give that of the content."""
@@ -168,6 +170,16 @@ class JSONLinesInput:
                 stripped = line.strip()
                 if stripped:
                     yield number, stripped
+
+
+def _advise(error: ParameterError, line: bytes) -> ParameterError:
+    """Say what to do where the first line begins a document that goes on."""
+    if not line.startswith(_OPENING) or line.endswith(_CLOSING):
+        return error
+    return ParameterError(
+        f"{error}; each line is to be a JSON document: of an array `jq -c '.[]'` makes such lines, "
+        "of documents over several lines `jq -c .`"
+    )
 
 
 @attrs.frozen

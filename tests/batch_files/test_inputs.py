@@ -60,6 +60,27 @@ def _copy(rows: Input, *chosen: int) -> bytes:
     return target.getvalue()
 
 
+@pytest.mark.parametrize("rows", [[{"k": 1}, {"k": 2}], {"k": 1}])
+@pytest.mark.parametrize("indent", [None, 0, 2])
+def test_a_document_over_several_lines_is_told_how_to_be_lines(
+    rows: object, indent: int | None
+) -> None:
+    text = json.dumps(rows, indent=indent)
+    first, *more = JSONLinesInput("r.json", Bytes(text.encode())).read(RowReader())
+    if indent is None:
+        assert isinstance(first, InputRow)
+        return
+    assert "r.json:1: this is no JSON: " in str(first)
+    assert "of an array `jq -c '.[]'` makes such lines" in str(first)
+    assert "jq" not in str(more)
+
+
+def test_a_first_line_that_is_wrong_in_itself_is_no_document_over_several_lines() -> None:
+    for line in (b"{k: 1}", b"k", b'"k'):
+        (problem,) = JSONLinesInput("r.json", Bytes(line)).read(RowReader())
+        assert "jq" not in str(problem)
+
+
 def test_json_lines_are_read_and_empty_ones_are_none() -> None:
     rows = JSONLinesInput("r.jsonl", Bytes(b'\xef\xbb\xbf{"k":1}\n\n  {"k":2}\r\n"text"'))
     assert _read(rows) == [
