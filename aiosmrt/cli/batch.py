@@ -32,6 +32,7 @@ from aiosmrt.batch_files import (
     check_input,
     choose_format,
     open_store,
+    open_whole,
     read_message,
     refuse_repeated,
     write_report,
@@ -118,8 +119,12 @@ class _Run:
         if arguments.report is not None:
             check_place("--report", arguments.report)
         self._is_pipe = self._output == "-" or is_read_once(self._output)
-        if self._output == "-" and sys.__stdout__ is None:  # and a file of ours may have its number
-            raise ParameterError("--output -: standard output is closed")
+        if "-" in (self._output, arguments.report):
+            option = "--output" if self._output == "-" else "--report"
+            if sys.__stdout__ is None:  # and a file of ours may have its number
+                raise ParameterError(f"{option} -: standard output is closed")
+            if self._output == arguments.report:
+                raise ParameterError("--report -: standard output has the rows")
         self._format = arguments.input_format or choose_format(self._input)
         if self._is_pipe and self._resumes:
             raise ParameterError(f"--output {self._output}: only a file can be gone on with")
@@ -159,10 +164,9 @@ class _Run:
             files = Files(self._output, rows.suffix)
             if self._upload:
                 await self._refuse_stored(s3, self._upload, files)
-            if not self._is_pipe:
-                refuse_overlaps(self._input, files, self._arguments.report)
-                if not self._resumes:
-                    files.refuse_existing()
+            refuse_overlaps(self._input, None if self._is_pipe else files, self._arguments.report)
+            if not self._is_pipe and not self._resumes:
+                files.refuse_existing()
             if not is_read_once(self._input):
                 await self._check(rows)
             if self._is_pipe:
@@ -382,13 +386,14 @@ class _Run:
             "in flight at most": str(self._bound),
             "written at": datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
         }
-        page = write_report(self._figures, f"aiosmrt batch: {self._arguments.output}", facts)
+        title = f"aiosmrt batch: {self._arguments.output}"
+        page = write_report(self._figures, title, facts).encode()
         path = self._arguments.report
-        try:
-            with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a name
-                file.write(page)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+        if path == "-" or is_read_once(path):
+            _open_pipe(path).write([page], (), 0)
+            return
+        with open_whole(path) as file:
+            file.write(page)
 
 
 def _open_pipe(path: str) -> Pipe:

@@ -118,7 +118,9 @@ def add_batch(parser: argparse.ArgumentParser, operations: dict[str, Operation])
         "has run, or all",
     )
     parser.add_argument(
-        "--report", metavar="FILE", help="write a page of HTML with times, errors and pace"
+        "--report",
+        metavar="FILE",
+        help="write a page of HTML with times, errors and pace; - for standard output",
     )
 
 

@@ -23,33 +23,40 @@ def check_place(option: str, path: str) -> None:
         raise ParameterError(f"{option} {path}: there is no folder {folder}")
 
 
-def refuse_overlaps(source: str, files: Files, report: str | None) -> None:
+def refuse_overlaps(source: str, files: Files | None, report: str | None) -> None:
     """Refuse to write over what is read, or over what has been paid for.
 
     Args:
         source: the input.
-        files: of the run.
-        report: the page, if any.
+        files: of the run; `None` where its output is a pipe.
+        report: the page, if any; `-` is none in a file.
 
     Raises:
         ParameterError: a file would be another one, too, or a row of the input.
     """
-    written = {
-        "the output": files.output,
-        "its journal": files.journal,
-        "its reserve": files.reserve,
-        "the list of rows that failed": files.failed,
-    }
-    for what, path in written.items():
-        if _is_one(source, path):
-            raise ParameterError(f"--input {source}: this is to be {what}: choose another output")
-    if report is not None:
-        for what, path in {**written, "the kept input": files.input, "the input": source}.items():
+    taken = {"the input": source}
+    if files is not None:
+        written = {
+            "the output": files.output,
+            "its journal": files.journal,
+            "its reserve": files.reserve,
+            "the list of rows that failed": files.failed,
+        }
+        for what, path in written.items():
+            if _is_one(source, path):
+                raise ParameterError(
+                    f"--input {source}: this is to be {what}: choose another output"
+                )
+        taken |= {**written, "the kept input": files.input}
+    places = {} if files is None else {"--output": files.output}
+    if report is not None and report != "-":
+        places["--report"] = report
+        for what, path in taken.items():
             if _is_one(report, path):
                 raise ParameterError(f"--report {report}: this is {what}")
     if os.path.isdir(source):  # noqa: PTH112 - a name
-        for option, place in (("--output", files.output), ("--report", report)):
-            if place is not None and _is_row(place, source):
+        for option, place in places.items():
+            if _is_row(place, source):
                 raise ParameterError(
                     f"{option} {place}: it would be a row of the input {source}: choose another "
                     "place"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import errno
 import json
 import os
 import re
@@ -459,6 +460,8 @@ def test_too_many_failures_stop_a_run(run: Run, folder: Path) -> None:
         (("--view", "xml"), "'xml' is none of json, text, raw, chat, chat:SHAPE"),
         (("--input", "nothing.jsonl"), "nothing.jsonl: there is no such file or folder"),
         (("--output", "-", "--resume"), "--output -: only a file can be gone on with"),
+        (("--output", "-", "--report", "-"), "--report -: standard output has the rows"),
+        (("--output", "-", "--report", "rows.jsonl"), "--report rows.jsonl: this is the input"),
         (("--input", "s3://b/rows.parquet"), "of S3 only lines are read (jsonl, csv)"),
         (("--input-format", "folder"), "rows.jsonl: this is no folder"),
     ],
@@ -515,6 +518,32 @@ def test_what_cannot_be_written_beside_the_output_hides_nothing(run: Run, folder
     assert "1 of 1 rows done, 1 failed" in said
     assert "the rows that failed are in out.failed.jsonl" in said
     assert len(_read()) == 1
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_before(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_the_disk(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _write("rows.jsonl", {"id": "r"})
+    Path("report.html").write_text("before")
+    # What was written may find no room until then.
+    monkeypatch.setattr("aiosmrt.batch_files.whole_file.os.fsync", fill_the_disk)
+    status, said = run("--input", "rows.jsonl", "--output", "-", "--report", "report.html")
+    assert status == 3
+    assert "report.html: No space left on device" in said
+    assert Path("report.html").read_text() == "before"
+    assert {path.name for path in folder.iterdir()} == {"rows.jsonl", "report.html"}
+
+
+def test_a_report_goes_to_standard_output(begin: Begin, folder: Path) -> None:
+    _write("rows.jsonl", {"id": "s"})
+    with begin(*FILES, "--report", "-") as process:
+        page, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, "aiosmrt: 1 of 1 rows done\n")
+    assert '<b class="">1</b><span>rows done</span>' in page
+    assert not Path("-").exists()
 
 
 @pytest.mark.parametrize("waits", [False, True])
