@@ -52,7 +52,8 @@ def add_batch(parser: argparse.ArgumentParser, operations: dict[str, Operation])
         "--output",
         metavar="FILE",
         required=True,
-        help="a new file for a line of JSON per row; s3://BUCKET/KEY; - for standard output",
+        help="a new file for a line of JSON per row; s3://BUCKET/KEY, up to 5 GB; - for standard "
+        "output",
     )
     parser.add_argument(
         "--input-format",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import mmap
 import os
-from typing import Final
+from typing import Final, cast
 
 from aiosmrt.async_inference import S3, S3Location
 from aiosmrt.cli.terminal import warn
@@ -14,7 +15,7 @@ from aiosmrt.threads import run_in_thread
 
 __all__ = ["store_output"]
 
-_LARGEST: Final = 256 << 20  # bytes, all of which are in memory meanwhile
+_LARGEST: Final = 5 << 30  # bytes, of what is stored at once ("Amazon S3 multipart upload limits")
 
 
 async def store_output(path: str, s3: S3, location: S3Location) -> None:
@@ -25,10 +26,10 @@ async def store_output(path: str, s3: S3, location: S3Location) -> None:
         AiosmrtError: S3 has not taken it.
         OSError: it cannot be read.
     """
-    size, body = await run_in_thread(functools.partial(_read, path))
-    if size > _LARGEST:
+    body = await run_in_thread(functools.partial(_map, path))
+    if len(body) > _LARGEST:
         raise ParameterError(
-            f"{path} has {size} bytes, of which {_LARGEST} can be stored at once: "
+            f"{path} has {len(body)} bytes, of which {_LARGEST} can be stored at once: "
             f"aws s3 cp {path} {location}"
         )
     try:
@@ -39,6 +40,10 @@ async def store_output(path: str, s3: S3, location: S3Location) -> None:
     warn(f"{path} is stored as {location}")
 
 
-def _read(path: str) -> tuple[int, bytes]:
+def _map(path: str) -> bytes:
+    """Give what is in a file, which the system reads as it is sent, and holds no longer."""
     with open(path, "rb") as file:  # noqa: PTH123 - a name
-        return os.fstat(file.fileno()).st_size, file.read(_LARGEST)
+        if not os.fstat(file.fileno()).st_size:
+            return b""
+        # It is hashed and sliced as bytes are, which is all that happens to a body.
+        return cast("bytes", mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,11 +25,14 @@ from typing import Any, Protocol, TypeAlias, cast
 import attrs
 import pytest
 
+from aiosmrt.async_inference import S3Location
 from aiosmrt.batch_files import FORMATS as KNOWN_FORMATS
 from aiosmrt.batch_files.answer_view import VIEWS as KNOWN_VIEWS
 from aiosmrt.cli import main
 from aiosmrt.cli.batch_arguments import FORMATS, VIEWS, find_longest_wait
 from aiosmrt.cli.batch_stop import take_signals, was_refused
+from aiosmrt.cli.batch_upload import store_output
+from aiosmrt.errors import ParameterError
 from aiosmrt.hooks import OnRetry
 
 StartCommand: TypeAlias = Callable[..., subprocess.Popen[Any]]
@@ -544,6 +548,31 @@ def test_a_report_goes_to_standard_output(begin: Begin, folder: Path) -> None:
     assert (process.returncode, said) == (0, "aiosmrt: 1 of 1 rows done\n")
     assert '<b class="">1</b><span>rows done</span>' in page
     assert not Path("-").exists()
+
+
+def test_an_output_is_stored_without_being_held_in_memory(folder: Path) -> None:
+    async def put(location: object, body: bytes, content_type: str) -> None:
+        with memoryview(body) as view:
+            stored.append((len(view), bytes(view[-4:])))
+
+    def store() -> None:
+        asyncio.run(store_output("out.jsonl", s3, S3Location("bucket", "out.jsonl")))
+
+    stored: list[tuple[int, bytes]] = []
+    s3: Any = SimpleNamespace(put=put)
+    with Path("out.jsonl").open("wb") as file:
+        file.seek(300 << 20)
+        file.write(b"end\n")
+    tracemalloc.start()
+    store()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert stored == [((300 << 20) + 4, b"end\n")]
+    assert most < 4 << 20
+    with Path("out.jsonl").open("wb") as file:
+        file.truncate((5 << 30) + 1)
+    with pytest.raises(ParameterError, match=r"aws s3 cp out\.jsonl s3://bucket/out\.jsonl"):
+        store()
 
 
 @pytest.mark.parametrize("waits", [False, True])
