@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from aiosmrt.errors import ParameterError
+from aiosmrt.errors import ConfigurationError, ParameterError
 from aiosmrt.service import INVOKE_ENDPOINT_ASYNC, Arguments
 from aiosmrt.settings import bind_parameters
 
@@ -19,9 +19,18 @@ class OutputNames:
 
     Args:
         params: the client's, for what rows do not say.
+
+    Raises:
+        ConfigurationError: they give every row the same name.
     """
 
     def __init__(self, params: Mapping[str, object]) -> None:
+        for name in ("filename", "inference_id"):
+            if params.get(name) is not None:
+                raise ConfigurationError(
+                    f"params={{{name!r}: ...}}: the outputs of all rows would be one: give each "
+                    "row its own, or none"
+                )
         self._params = params
         self._taken: set[int] = set()
 

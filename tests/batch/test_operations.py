@@ -134,12 +134,23 @@ async def test_no_row_is_given_the_output_of_another_of_its_name(
     assert three.response.body == b"three"
 
 
-async def test_names_that_a_client_gives_every_row_are_one_rows(bed: Bed) -> None:
-    named = bed.client.with_options(params={"inference_id": "mine"})
-    rows = [*_ask_all("one", "two"), {"inference_id": "own"} | _ask_all("three")[0]]
-    batch = named.map(rows, operation="invoke_endpoint_async", ordered=True)
-    came = [outcome.response and outcome.response.body async for outcome in batch]
-    assert came == [b"one", None, b"three"]
+@pytest.mark.parametrize("name", ["filename", "inference_id"])
+async def test_a_client_gives_not_every_row_the_same_name(bed: Bed, name: str) -> None:
+    named = bed.client.with_options(params={name: "mine"})
+    with pytest.raises(aiosmrt.ConfigurationError, match="the outputs of all rows would be one"):
+        named.map(_ask_all("one"), operation="invoke_endpoint_async")
+    async for outcome in named.map(_ask_all("one")):
+        assert outcome.response is not None
+
+
+async def test_the_endpoint_of_a_name_may_be_the_clients(bed: Bed) -> None:
+    client = bed.client.with_options(params={"endpoint_name": "e"})
+    rows: Any = [{"body": "one", "inference_id": "a"}, *_ask_all("two")]
+    rows[1]["inference_id"] = "a"
+    batch = client.map(rows, operation="invoke_endpoint_async", ordered=True)
+    one, two = [outcome async for outcome in batch]
+    assert one.error is None
+    assert isinstance(two.error, aiosmrt.ParameterError)
 
 
 async def test_outputs_may_have_one_name_in_several_folders(bed: Bed) -> None:
