@@ -49,6 +49,7 @@ class Invoke:
         operation: the client's method that each row goes through.
         max_in_flight: calls that an actor makes at a time, over all batches that it has; `"auto"`
             finds out how many the endpoint takes.
+        result_timeout: seconds that an asynchronous invocation may take; `None` is no limit.
         on_error: `"column"` gives a failed row its `error`; `"raise"` has it fail the job.
         client: options of the client. Credentials are found where the actor runs, as in any program
             there (role, profile, environment), and are none of them.
@@ -69,6 +70,7 @@ class Invoke:
         response: Literal["bytes", "text", "json"] | Callable[[Answer], object] = "text",
         operation: OperationName = "invoke_endpoint",
         max_in_flight: int | Literal["auto"] = 32,
+        result_timeout: float | None = 900.0,
         on_error: Literal["column", "raise"] = "column",
         client: ClientOptions | None = None,
         **parameters: object,
@@ -94,6 +96,7 @@ class Invoke:
         self._response = response if callable(response) else _VIEWS[response]
         self._operation = operation
         self._max_in_flight = max_in_flight
+        self._result_timeout = result_timeout
         self._raises = on_error == "raise"
         self.client: SageMakerRuntimeClient = SageMakerRuntimeClient(**self._options)
 
@@ -118,10 +121,19 @@ class Invoke:
             for values in zip(*columns.values(), strict=True)
         ]
         answers: list[dict[str, object]] = [{}] * len(rows)
+        requests: list[Any] = []
+        for number, row in enumerate(rows):
+            try:
+                requests.append((number, self._build(row)))
+            except Exception as unmade:  # whatever a function of the user's raises
+                if self._raises or isinstance(unmade, ConfigurationError):
+                    raise
+                answers[number] = _describe_unsent(unmade)
         outcomes = self.client.map(
-            [self._build(row) for row in rows],
+            requests,
             operation=self._operation,
             max_in_flight=self._max_in_flight,
+            result_timeout=self._result_timeout,
         )
         async with outcomes:
             async for outcome in outcomes:
@@ -131,7 +143,8 @@ class Invoke:
                         raise error
                     finally:
                         del error, outcome  # or its traceback and this frame would keep each other
-                answers[outcome.index] = self._describe(outcome)
+                assert isinstance(outcome.key, int)  # noqa: S101 - as it was given
+                answers[outcome.key] = self._describe(outcome)
         yield {**columns, **{name: [answer[name] for answer in answers] for name in _COLUMNS}}
 
     async def aclose(self) -> None:
@@ -139,16 +152,24 @@ class Invoke:
         await self.client.aclose()
 
     def _build(self, row: Row) -> Any:  # noqa: ANN401 - of whichever operation
-        """Give a row's request; what is none becomes the row's error."""
+        """Give a row's request; what is none becomes the row's error.
+
+        Raises:
+            ConfigurationError: there is no such column.
+            Exception: what a function of the user's raises.
+        """
         if callable(self._request):
-            return self._request(row)
+            request: Any = self._request(row)
+            if isinstance(request, Mapping) and "json" in request:
+                return {**request, "json": _make_json(request["json"])}
+            return request
         if self._request not in row:
             known = ", ".join(row)
             raise ConfigurationError(f"request={self._request!r}: the columns are {known}")
         body = row[self._request]
         if isinstance(body, bytes | str):
             return {"body": body}
-        return {"json": body.tolist() if hasattr(body, "tolist") else body}
+        return {"json": _make_json(body)}
 
     def _describe(self, outcome: Outcome[Answer]) -> dict[str, object]:
         known = dict[str, Any](dict.fromkeys(_COLUMNS))
@@ -169,3 +190,24 @@ class Invoke:
             known["may_have_run"] = known["may_have_run"] or getattr(error, "may_have_run", False)
             known["request_id"] = known["request_id"] or getattr(error, "request_id", None)
         return known
+
+
+def _describe_unsent(error: Exception) -> dict[str, object]:
+    return {
+        **dict.fromkeys(_COLUMNS),
+        "attempts": 0,
+        "error": str(error),
+        "error_type": type(error).__name__,
+        "may_have_run": False,
+    }
+
+
+def _make_json(value: Any) -> object:  # noqa: ANN401 - of whatever a column has
+    """Give JSON's values for those of NumPy, as which Ray has lists also within other values."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _make_json(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_make_json(item) for item in value]
+    return value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from array import array
 from typing import Any
 
 import pytest
@@ -70,6 +73,47 @@ async def test_a_function_gives_the_request_and_another_reads_the_answer(
         asked = sorted((request.endpoint_name, request.body) for request in endpoint.requests)
     assert batch["response"] == [1, 6]
     assert asked == [("a", b"1"), ("b", b"[1, 2]")]
+
+
+async def test_lists_within_a_body_are_arrays_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"inputs": array("d", [1, 2]), "messages": [{"ids": array("b", [3])}], "n": None}
+    async with LocalEndpoint(_model) as endpoint:
+        _set_up(monkeypatch, endpoint)
+        await _run(Invoke(endpoint_name="e"), body=[body])
+        await _run(Invoke(endpoint_name="e", request=lambda row: {"json": row["b"]}), b=[body])
+        asked = [json.loads(request.body) for request in endpoint.requests]
+    assert asked == [{"inputs": [1, 2], "messages": [{"ids": [3]}], "n": None}] * 2
+
+
+async def test_a_row_of_which_no_request_can_be_made_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ask(row: dict[str, Any]) -> Any:
+        return {"body": str(2 // row["x"])}
+
+    async with LocalEndpoint(_model) as endpoint:
+        _set_up(monkeypatch, endpoint)
+        batch = await _run(Invoke(endpoint_name="e", request=ask), x=[1, 0, 2])
+        assert batch["response"] == ['{"length": 1}', None, '{"length": 1}']
+        assert batch["error_type"] == [None, "ZeroDivisionError", None]
+        assert (batch["attempts"], batch["may_have_run"]) == ([1, 0, 1], [None, False, None])
+        assert len(endpoint.requests) == 2
+        with pytest.raises(ZeroDivisionError):
+            await _run(Invoke(endpoint_name="e", request=ask, on_error="raise"), x=[1, 0, 2])
+
+
+async def test_a_result_is_waited_for_as_long_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def model(_: InvocationRequest) -> object:
+        await asyncio.sleep(60)
+        return b""
+
+    async with LocalEndpoint(model) as endpoint:
+        _set_up(monkeypatch, endpoint)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"{endpoint.url}/s3")
+        options: Any = {"operation": "invoke_endpoint_async", "result_timeout": 0.1}
+        batch = await _run(Invoke(endpoint_name="e", **options), body=["a"])
+        assert batch["error_type"] == ["AsyncInferenceTimeout"]
+        assert "within 0.1 s" in batch["error"][0]
 
 
 async def test_an_answer_that_cannot_be_read_is_the_error_of_its_row(
