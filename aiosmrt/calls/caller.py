@@ -129,7 +129,7 @@ class Caller:
                     return result
                 with call.limits:
                     call.limits.note(f"the back-off before attempt {len(call.attempts) + 1}")
-                    await asyncio.sleep(delay)
+                    await (asyncio.sleep(delay) if call.turn is None else call.turn.rest(delay))
         except BaseException as error:
             await call.fail(error)
             raise

@@ -42,6 +42,7 @@ class Line:
         self.concurrency: Concurrency = Concurrency(most)
         self._told = 0  # how many calls the log knows of
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._stalled: set[asyncio.Future[None]] = set()  # of those who wait for an answer
         self.answers: int = 0
         self._latency: float | None = None  # seconds, smoothed
 
@@ -77,6 +78,9 @@ class Line:
             self._latency = latency + _WEIGHT * (worked - latency)
             self.concurrency.succeed(held, worked, now)
             self._tell()
+            for stalled in self._stalled:
+                if not stalled.done():
+                    stalled.set_result(None)
         while self._waiting and (self.concurrency.has_room or self._waiting[0].done()):
             turn = self._waiting.popleft()
             if not turn.done():
@@ -93,6 +97,17 @@ class Line:
                 limit.calls,
                 limit.reason,
             )
+
+    async def wait_for_answer(self, seconds: float) -> None:
+        """Wait until somebody is answered, and then as behind a refusal; for at most so long."""
+        stalled = asyncio.get_running_loop().create_future()
+        self._stalled.add(stalled)
+        try:
+            await asyncio.wait([stalled], timeout=seconds)
+        finally:
+            self._stalled.discard(stalled)
+        if stalled.done():
+            await asyncio.sleep(self.choose_pause() or 0.0)
 
     def choose_pause(self) -> float | None:
         """Choose the pause behind a refusal while others get through: about as long as a call."""
@@ -113,6 +128,7 @@ class Turn:
         "_answers",
         "_attempt_at",
         "_entered_at",
+        "_hurries",
         "_refused",
         "_stalled",
         "is_stuck",
@@ -124,6 +140,7 @@ class Turn:
         self._entered_at: float | None = None
         self._attempt_at = 0.0
         self._refused = self._stalled = 0
+        self._hurries = False  # whether the pause is for want of answers alone
         self._answers = -1  # of all calls, when this one was last refused
         self.is_stuck: bool = False
 
@@ -151,6 +168,13 @@ class Turn:
                 self.line.leave()
             self._entered_at = None
 
+    async def rest(self, seconds: float) -> None:
+        """Pause before the next attempt; no longer where all were refused, and one is answered."""
+        if self._hurries:
+            await self.line.wait_for_answer(seconds)
+        else:
+            await asyncio.sleep(seconds)
+
     def plan_attempt(self, error: AiosmrtError, policy: RetryPolicy) -> float | None:
         """Take note of a refusal, and choose the pause before the call is sent again.
 
@@ -164,6 +188,7 @@ class Turn:
         Raises:
             Exception: what the policy's own function raises.
         """
+        self._hurries = False
         kind = classify(error)
         unavailable = isinstance(error, ServiceError) and error.status == _UNAVAILABLE
         if kind is not FailureKind.THROTTLING and not unavailable:
@@ -175,10 +200,11 @@ class Turn:
         self._stalled = 0 if self.line.answers > self._answers else self._stalled + 1
         self._answers = self.line.answers
         pause = None if self._stalled else self.line.choose_pause()
-        if pause is not None:
-            asked = read_retry_after(error.headers) if isinstance(error, ServiceError) else None
-            if asked is None and policy.backoff is None:
+        asked = read_retry_after(error.headers) if isinstance(error, ServiceError) else None
+        if asked is None and policy.backoff is None:
+            if pause is not None:
                 return pause * min(self._refused, 2)
+            self._hurries = True
         number = max(1, self._stalled)
         if number >= policy.attempt_limit:
             self.is_stuck = True

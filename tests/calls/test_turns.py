@@ -100,6 +100,28 @@ async def test_while_nobody_gets_through_the_policy_says_how_long_and_how_often(
     assert "no call got through" in error.not_retried
 
 
+async def test_who_pauses_as_nobody_gets_through_goes_on_when_somebody_does() -> None:
+    slow = RetryPolicy(max_attempts=30, throttle_base_delay=20, quota=None)
+    line = Line(100)
+    first, *turns = await _fill(line)
+    refusals = (_refusal(), _refusal(), _refusal(**{"retry-after": "3"}))
+    resting = []
+    for turn, error in zip(turns, refusals, strict=True):
+        pauses = [turn.plan_attempt(error, slow) for _ in range(9)]
+        assert pauses[-1] is not None
+        resting.append(asyncio.create_task(turn.rest(max(pauses[-1], 3.0))))
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in resting)
+    resting[0].cancel()
+    await asyncio.sleep(0)
+    first.leave(answered=True)
+    await asyncio.wait_for(resting[1], 1)
+    # What the service asks for is waited.
+    assert not resting[2].done()
+    resting[2].cancel()
+    await asyncio.wait(resting)
+
+
 async def test_a_503_is_a_refusal_too() -> None:
     line = Line(100)
     turns = await _fill(line)
