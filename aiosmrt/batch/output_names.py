@@ -44,13 +44,17 @@ class OutputNames:
         for name, *parts in _list_names(arguments.parameters):
             known = hash((name, *map(str, parts)))
             if known in self._taken:
-                error = ParameterError(
-                    f"{name}={parts[-1]!r} is that of an earlier row, too: what came of the one "
-                    "would be taken for the other's"
-                )
-                error.operation = INVOKE_ENDPOINT_ASYNC.name
-                raise error
+                raise _refuse(name, parts[-1])
             self._taken.add(known)
+
+
+def _refuse(name: str, value: object) -> ParameterError:
+    error = ParameterError(
+        f"{name}={value!r} is that of an earlier row, too: what came of the one would be taken for "
+        "the other's"
+    )
+    error.operation = INVOKE_ENDPOINT_ASYNC.name
+    return error
 
 
 def _list_names(parameters: Mapping[str, object]) -> Iterator[tuple[str, object, object, object]]:
