@@ -158,7 +158,7 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
 
         Within a stream servers leave out what has nothing in it: the delta of an end, the choices
         of a usage. The SDK's users rely on both, and on OpenAI's words for an end. Its `stream()`
-        passes over a chunk that is not called one; for TGI up to 2.0 it is a `text_completion`.
+        passes over a chunk that is not called one: TGI 1.4.3 calls it a `text_completion`.
         """
         if not isinstance(document, dict):
             return None

@@ -138,7 +138,7 @@ async def test_a_role_that_is_in_each_chunk_is_said_once(
 async def test_the_sdk_takes_a_chunk_for_one_whatever_a_container_calls_it(
     framing: str, name: str | None, talk: StartTalk, chats: type[Chats]
 ) -> None:
-    """TGI up to 2.0 calls it `text_completion`; older servers of others leave that out."""
+    """TGI 1.4.3 calls it `text_completion`; older servers of others leave that out."""
 
     sent = [{**chunk, "object": name} for chunk in (chats.chunk("a"), chats.chunk("b", "stop"))]
     for chunk in sent:
