@@ -75,11 +75,13 @@ class Wait(Shown):
     listings: Listings = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        forever = float("inf")
-        limit = forever if self.timeout is None else self.timeout
-        self._deadline = asyncio.get_running_loop().time() + limit
+        self.postpone(float("inf") if self.timeout is None else self.timeout)
         self._pause = self.polling.first
         self.listings = Listings(self.s3)
+
+    def postpone(self, seconds: float) -> None:
+        """Have the deadline so many seconds from now."""
+        self._deadline = asyncio.get_running_loop().time() + seconds
 
     @property
     def remaining(self) -> float:

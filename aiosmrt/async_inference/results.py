@@ -68,11 +68,13 @@ async def wait_for_results(
         rounds.join(invocation)
     wait = rounds.wait
     while rounds.open:
-        over = not wait.remaining
+        over, gave = not wait.remaining, False
         for batch in await rounds.find():
             for result in await rounds.read(batch):
                 yield result
-        if rounds.open and (over or not await wait.rest()):
+                gave = True
+        # Whoever took a result may have kept it beyond the deadline: there is a last look then.
+        if rounds.open and (over or not (await wait.rest() or gave)):
             break
     for invocation in rounds.open:
         yield rounds.give_up(invocation, seconds or 0.0)

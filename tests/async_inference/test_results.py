@@ -184,6 +184,23 @@ async def test_what_is_not_complete_is_given_at_the_deadline(
 
 
 @pytest.mark.asyncio
+async def test_who_took_their_time_over_a_result_is_given_what_came_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with _open_bed(monkeypatch) as bed:
+        invocations = [bed.make(number) for number in range(4)]
+        bed.put(invocations[0].output_location, b"done")
+        results = bed.client.wait_for_results(invocations, timeout=0.2)
+        assert (await anext(results)).invocation == invocations[0]
+        for invocation in invocations[1:3]:
+            bed.put(invocation.output_location, b"done")
+        await asyncio.sleep(0.3)
+        others = [result async for result in results]
+        assert [result.output is not None for result in others] == [True, True, False]
+        assert isinstance(others[2].error, AsyncInferenceTimeout)
+
+
+@pytest.mark.asyncio
 async def test_without_permission_to_list_each_is_looked_at(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

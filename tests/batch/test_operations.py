@@ -181,6 +181,24 @@ async def test_what_is_not_there_in_time_is_told(bed: Bed) -> None:
     assert output.body == b"wait"
 
 
+@pytest.mark.parametrize("count", [2, 3])
+async def test_an_s3_that_hangs_holds_no_row_up(
+    bed: Bed, serve: Any, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    async def hang(request: Any, writer: asyncio.StreamWriter) -> None:
+        await request.reader.read()
+
+    monkeypatch.setattr("aiosmrt.async_inference.invocation._LAST_LOOK", 0.05)
+    async with serve(hang) as s3, bed.endpoint.client(s3_endpoint_url=s3.url) as client:
+        batch = client.map(
+            _ask_all(*["soon"] * count), operation="invoke_endpoint_async", result_timeout=0.05
+        )
+        async with asyncio.timeout(10):
+            errors = [outcome.error async for outcome in batch]
+        assert [type(error) for error in errors] == [aiosmrt.AsyncInferenceTimeout] * count
+        assert "S3 did not tell" in str(errors[0])
+
+
 async def test_another_row_looks_on_when_the_one_that_looked_has_its_output(bed: Bed) -> None:
     batch = bed.client.map(_ask_all("first", "wait", "wait"), operation="invoke_endpoint_async")
     first = await anext(batch)
