@@ -28,7 +28,8 @@ class TokenProvider:
     def __init__(self) -> None:
         self._token: BearerToken | None = None
         self._made_of: tuple[Credentials, str, int] | None = None
-        self._good_until = -math.inf  # seconds since the epoch, by the service's clock
+        # Seconds since the epoch, by the service's clock.
+        self._good_from = self._good_until = -math.inf
 
     async def get(
         self,
@@ -61,7 +62,8 @@ class TokenProvider:
         if (
             self._token is not None
             and self._made_of == (found, region, expires_in)
-            and credentials.source.now() < self._good_until
+            # The clock may have been corrected: one that begins later is refused until then.
+            and self._good_from <= credentials.source.now() < self._good_until
         ):
             return self._token
         # It ends with its credentials: it is not made of such as are being replaced.
@@ -82,5 +84,6 @@ class TokenProvider:
         now = datetime.datetime.fromtimestamp(began, datetime.UTC)
         self._token = make_bearer_token(found, region, now, life)
         self._made_of = (found, region, expires_in)
+        self._good_from = began
         self._good_until = began + life - min(_MARGIN, life / 10)
         return self._token

@@ -103,6 +103,16 @@ async def test_one_is_given_again_until_shortly_before_its_end(
     assert second.expires_at - first.expires_at == datetime.timedelta(seconds=life - margin)
 
 
+async def test_one_from_the_future_is_not_given_when_the_clock_was_corrected(
+    asker: Asker,
+) -> None:
+    await asker.ask()
+    asker.source.now -= 3600
+    second = await asker.ask()
+    assert second.expires_at.timestamp() == pytest.approx(asker.source.now + 900, abs=1)
+    assert await asker.ask() is second
+
+
 async def test_another_life_or_region_is_another_token(asker: Asker) -> None:
     first = await asker.ask(900)
     assert _life(await asker.ask(901)) == 901
