@@ -220,8 +220,10 @@ def refuses_session(error: AiosmrtError, session_id: str) -> TypeGuard[ServiceEr
     if isinstance(error, ModelError):
         said = f"{error.original_message} {said}"
         status = error.original_status_code or 0
-    refused = 400 <= status < 500 or session_id in said  # noqa: PLR2004 - HTTP's own range
-    return refused and _NO_SESSION.search(said.replace(session_id, "ID")) is not None
+    # As a word: an id may be a single letter.
+    told, named = re.subn(rf"(?<!\w){re.escape(session_id)}(?!\w)", "ID", said)
+    refused = 400 <= status < 500 or named > 0  # noqa: PLR2004 - HTTP's own range
+    return refused and _NO_SESSION.search(told) is not None
 
 
 def took_its_time(error: AiosmrtError, seconds: float) -> TypeGuard[ModelError]:

@@ -135,3 +135,10 @@ _ID = "0a1b-2c3d-closed"
 )
 def test_a_session_that_is_no_more(error: AiosmrtError, *, refuses: bool) -> None:
     assert refuses_session(error, _ID) is refuses
+
+
+@pytest.mark.parametrize("session_id", ["s", "e", "1"])
+def test_an_id_may_be_part_of_a_word(session_id: str) -> None:
+    error = _answered(400, f"Bad request: session expired: {session_id}")
+    assert refuses_session(error, session_id)
+    assert not refuses_session(_answered(500, "the pool's session is closed"), "o")
