@@ -149,6 +149,8 @@ class StatefulSession:
                 raise
             stream._call_when_over(call.turn.release)  # noqa: SLF001 - of this very package
             self._streams.add(stream)
+            if self._closed:
+                await stream.aclose()
             return stream
 
         return ResponseStreamOpening(open_it)
@@ -207,11 +209,11 @@ class StatefulSession:
     async def aclose(self) -> None:
         """Close the session by `close_body`, where it is open and there is one. Idempotent.
 
-        Streams that are still open are closed before, and of calls in order the one under way is
-        waited for. It takes `close_timeout` seconds at most, after a cancellation, too, and never
-        fails: what goes wrong is a warning in the log, and the session then ends at its time. Later
-        calls raise `ClientClosed`. Who closes it meanwhile waits for that, too, since what comes
-        behind may be the end of the client.
+        Streams that are open, or open meanwhile, are closed before, and of calls in order the one
+        under way is waited for. It takes `close_timeout` seconds at most, after a cancellation,
+        too, and never fails: what goes wrong is a warning in the log, and the session then ends at
+        its time. Later calls raise `ClientClosed`. Who closes it meanwhile waits for that, too,
+        since what comes behind may be the end of the client.
         """
         if self._closed:
             await self._is_over.wait()

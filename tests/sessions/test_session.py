@@ -689,6 +689,34 @@ async def test_a_stream_that_is_left_open_is_closed_before(client: Client, memor
         await stream.read()
 
 
+async def test_a_stream_that_opens_while_it_is_closed_is_closed_before_too(
+    client: Client, memory: Memory
+) -> None:
+    opens, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(body: str) -> None:
+        if body == "x":
+            opens.set()
+            await go_on.wait()
+
+    async def stream() -> None:
+        async with session.invoke_endpoint_with_response_stream(body="x") as stream:
+            await forever.wait()
+            await stream.read()
+
+    forever = asyncio.Event()
+    async with client.session(endpoint_name="e", close_body=CLOSE, close_timeout=60) as session:
+        await _tell(session, "one")
+        memory.before = wait
+        streaming = asyncio.create_task(stream())
+        await opens.wait()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert memory.seen[-1] == ("s0", _CLOSED)
+    forever.set()
+    with pytest.raises(aiosmrt.StreamClosed):
+        await streaming
+
+
 async def test_calls_that_wait_when_it_is_closed_are_not_made(
     client: Client, memory: Memory
 ) -> None:
