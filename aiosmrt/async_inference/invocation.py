@@ -75,7 +75,11 @@ class Wait(Shown):
     listings: Listings = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.postpone(float("inf") if self.timeout is None else self.timeout)
+        limit = self.timeout
+        number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if not (limit is None or number):
+            raise ParameterError(f"timeout={limit!r}: seconds, 0 to look once, or None")
+        self.postpone(float("inf") if limit is None else limit)
         self._pause = self.polling.first
         self.listings = Listings(self.s3)
 
@@ -321,7 +325,7 @@ class AsyncInvocation:
         for name in ("output_location", "failure_location"):
             location = values[name]
             if location is not None:
-                S3Location.parse(location)
+                S3Location.parse_object(location)
         return cls(**values, submitted_at=parsed, s3=s3, polling=polling, secrets=Secrets(()))
 
     def _reach_s3(self) -> S3:
@@ -349,13 +353,13 @@ class AsyncInvocation:
         s3, output = self._reach_s3(), self.output_location
         if output is None:
             raise self._fail("the endpoint named no output location: there is nothing to wait for")
-        location = S3Location.parse(output)
+        location = S3Location.parse_object(output)
         found, denied = await find_output(s3, location, wait.listings)
         if found is not None:
             return found
         if self.failure_location is None:
             return denied
-        place = S3Location.parse(self.failure_location)
+        place = S3Location.parse_object(self.failure_location)
         failed, hidden = await find_failure(s3, place, wait.listings)
         if not failed:
             return denied or hidden

@@ -198,7 +198,9 @@ class _Folders:
         for invocation in troubles:
             places = [invocation.output_location, invocation.failure_location]
             try:
-                locations = [S3Location.parse(place) for place in places if place is not None]
+                locations = [
+                    S3Location.parse_object(place) for place in places if place is not None
+                ]
             except ParameterError:
                 locations = []
             if invocation.output_location is None or not locations:

@@ -91,6 +91,18 @@ class S3Location:
             )
         return cls(match[1], match[2])
 
+    @classmethod
+    def parse_object(cls, text: str) -> S3Location:
+        """Take the location of one object apart; what S3 has without a key is a listing.
+
+        Raises:
+            ParameterError: it is none.
+        """
+        location = cls.parse(text)
+        if not location.key:
+            raise ParameterError(f"{text!r} is a bucket: name an object, s3://<bucket>/<key>")
+        return location
+
     @property
     def folder(self) -> S3Location:
         """All of it up to the key's last slash."""

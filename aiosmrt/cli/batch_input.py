@@ -60,7 +60,7 @@ def open_input(path: str, kind: str, find_s3: Callable[[], S3]) -> Input:
                 f"{path}: of S3 only lines are read (jsonl, csv), from the beginning of an object "
                 f"to its end: copy a {kind} input to this machine first"
             )
-        content = S3Content(find_s3(), S3Location.parse(path), asyncio.get_running_loop())
+        content = S3Content(find_s3(), S3Location.parse_object(path), asyncio.get_running_loop())
     elif is_read_once(path):
         if kind not in _LINES:
             raise ParameterError(f"a {kind} input cannot be read from a pipe into a pipe")

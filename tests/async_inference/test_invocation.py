@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import aiohttp
+import attrs
 import pytest
 
 import aiosmrt
@@ -1056,11 +1057,39 @@ def test_an_invocation_is_written_down_and_read_again() -> None:
         "{}",
         '{"output_location": 7}',
         '{"output_location": "o"}',
+        '{"output_location": "s3://bucket/"}',
         json.dumps({"output_location": OUTPUT, "failure_location": "https://x/y"}),
+        json.dumps({"output_location": OUTPUT, "failure_location": "s3://bucket/"}),
         json.dumps({"output_location": OUTPUT, "submitted_at": "today"}),
     ):
         with pytest.raises(ParameterError):
             client.resume_async_invocation(wrong)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.asyncio
+async def test_a_listing_is_no_output(count: int) -> None:
+    async with _bed() as bed:
+        bed.endpoint.objects.put(OUTPUT, StoredObject(b"1"))
+        invocations = [
+            attrs.evolve(_invocation(bed.client), inference_id=str(n), output_location="s3://b/")
+            for n in range(count)
+        ]
+        with pytest.raises(ParameterError, match="'s3://b/' is a bucket"):
+            await invocations[0].result(0)
+        results = [one async for one in bed.client.wait_for_results(invocations, timeout=5)]
+        assert [type(one.error) for one in results] == [ParameterError] * count
+
+
+@pytest.mark.parametrize("given", ["5", True, aiosmrt.Timeout(total=5)])
+@pytest.mark.asyncio
+async def test_a_wait_is_so_many_seconds(given: Any) -> None:
+    async with _bed() as bed:
+        invocation = _invocation(bed.client)
+        with pytest.raises(ParameterError, match=r"timeout=.*: seconds, 0 to look once, or None"):
+            await invocation.result(given)
+        with pytest.raises(ParameterError, match=r"timeout="):
+            await anext(bed.client.wait_for_results([invocation], timeout=given))
 
 
 @pytest.mark.asyncio

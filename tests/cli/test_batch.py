@@ -466,6 +466,7 @@ def test_too_many_failures_stop_a_run(run: Run, folder: Path) -> None:
         (("--output", "-", "--resume"), "--output -: only a file can be gone on with"),
         (("--output", "-", "--report", "-"), "--report -: standard output has the rows"),
         (("--output", "-", "--report", "rows.jsonl"), "--report rows.jsonl: this is the input"),
+        (("--input", "s3://b/", "--input-format", "jsonl"), "'s3://b/' is a bucket"),
         (("--input", "s3://b/rows.parquet"), "of S3 only lines are read (jsonl, csv)"),
         (("--input-format", "folder"), "rows.jsonl: this is no folder"),
     ],
