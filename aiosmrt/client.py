@@ -161,6 +161,7 @@ class SageMakerRuntimeClient:
             ParameterError: there is no such life.
             ConfigurationError: the client does not sign, or as for `invoke_endpoint`.
             CredentialsError: there are no credentials, or none within `Timeout.credentials`.
+            ClientClosed: the client was closed meanwhile.
         """
         builder = self._builder
         resolved = await builder.resolution.resolve()
@@ -200,6 +201,7 @@ class SageMakerRuntimeClient:
         Raises:
             ConfigurationError: an option, a variable or a profile cannot be used.
             CredentialsError: there are no credentials, or none within `Timeout.credentials`.
+            ClientClosed: the client was closed meanwhile.
             TransportError: a connection could not be made.
         """
         if connections.__class__ is not int or connections < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import inspect
@@ -15,6 +16,7 @@ import pytest
 from aiosmrt import (
     UNSIGNED,
     BearerToken,
+    ClientClosed,
     ConfigurationError,
     Credentials,
     CredentialsError,
@@ -144,6 +146,23 @@ async def test_a_token_begins_by_the_services_clock() -> None:
     token = await client.bearer_token()
     age = datetime.datetime.now(datetime.UTC) - token.expires_at
     assert 86_400 - 900 - 5 < age.total_seconds() < 86_400
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_the_wait_for_credentials() -> None:
+    asked = asyncio.Event()
+
+    async def fetch() -> Credentials:
+        asked.set()
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    client = SageMakerRuntimeClient(region_name="us-east-1", credentials=fetch)
+    waiting = [asyncio.create_task(wait) for wait in (client.bearer_token(), client.warm_up())]
+    await asked.wait()
+    await client.aclose()
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in errors] == [ClientClosed] * 2
 
 
 @pytest.mark.asyncio

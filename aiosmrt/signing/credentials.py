@@ -193,10 +193,10 @@ class CredentialProvider:
             return
         if flight.task is not None:
             self._flight = None
-            flight.task.cancel()
+            await flight.cancel()
+            return
         with suppress(TimeoutError):
-            limit = _CLOSING if flight.task is None else None
-            await asyncio.wait_for(asyncio.wrap_future(flight.outcome), limit)
+            await asyncio.wait_for(asyncio.wrap_future(flight.outcome), _CLOSING)
 
     def _land(self) -> None:
         """Take in the outcome of a flight that is over, and plan the next one."""

@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from typing import Any, TypeAlias, TypeVar
 
 from aiosmrt.config import Credentials, CredentialsSource
-from aiosmrt.errors import AiosmrtError, ConfigurationError, CredentialsError
+from aiosmrt.errors import AiosmrtError, ClientClosed, ConfigurationError, CredentialsError
 from aiosmrt.masking import Secrets
 from aiosmrt.signing.chain import Chain, name_method
 from aiosmrt.signing.clock import Clock
@@ -105,7 +105,7 @@ class Source:
             outcome.set_result(at_hand)
         elif callable(given) and not _is_botocores(given):
             task = asyncio.get_running_loop().create_task(self._call(given))
-            task.add_done_callback(lambda done: outcome.set_result(self._judge_call(done)))
+            task.add_done_callback(lambda done: self._land(done, outcome))
             return Flight(outcome, task)
         else:
             self._freeze_in_thread(given, outcome)
@@ -185,10 +185,11 @@ class Source:
         except BaseException as error:  # noqa: BLE001, in a thread nobody else would see it
             return self._explain(error, handled)
 
-    def _judge_call(self, done: asyncio.Task[Credentials]) -> Credentials | AiosmrtError:
+    def _land(self, done: asyncio.Task[Credentials], outcome: _Outcome) -> None:
         # Not raised here, or its traceback would refer to the task that keeps it.
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        return self._judge(done.result) if error is None else self._explain(error)
+        if not outcome.done():
+            outcome.set_result(self._judge(done.result) if error is None else self._explain(error))
 
     def _explain(self, error: BaseException, handled: BaseException | None = None) -> AiosmrtError:
         """Make what a fetch has raised an error of ours."""
@@ -257,6 +258,14 @@ class Flight:
             landing = self._landing = asyncio.wrap_future(self.outcome)
         await asyncio.wait((landing,), timeout=limit)
         return self.outcome.done()
+
+    async def cancel(self) -> None:
+        """End its task, and tell those who wait for it that the client is closed."""
+        if self.task is None or self.outcome.done():
+            return
+        self.outcome.set_result(ClientClosed("the client was closed while it fetched credentials"))
+        self.task.cancel()
+        await asyncio.wait([self.task])
 
     def is_lost(self) -> bool:
         """Say whether its thread did not come along in a fork, or its task is on another loop."""

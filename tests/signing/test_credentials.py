@@ -29,6 +29,7 @@ import aiosmrt.signing.credentials
 from aiosmrt.config import Credentials
 from aiosmrt.errors import (
     AiosmrtError,
+    ClientClosed,
     ConfigurationError,
     CredentialsError,
     CredentialsTimeout,
@@ -1405,7 +1406,7 @@ async def test_closing_cancels_a_function_and_waits_for_it(
     await asyncio.sleep(0.01)
     await provider.aclose()
     assert events == ["cleaned up"]
-    with pytest.raises(CredentialsError, match="CancelledError"):
+    with pytest.raises(ClientClosed, match="while it fetched credentials"):
         await call
 
 
