@@ -191,7 +191,7 @@ class StatefulSession:
         )
         if session_id == NEW_SESSION:
             self._lifetime.note_opening(call, response)
-        else:
+        elif session_id == self.session_id:  # and not of one that another has replaced
             self._lifetime.state.note(response)
         return response
 

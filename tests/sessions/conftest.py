@@ -30,6 +30,7 @@ class Memory:
     told: dict[str, list[str]] = attrs.field(factory=dict)
     seen: list[tuple[str | None, str]] = attrs.field(factory=list)  # session and body
     ends: str = ""  # of the sessions that are opened, as `; Expires=…`
+    prolongs: bool = False  # whether each answer names its session
     before: Callable[[str], Awaitable[None]] | None = None  # is given the body
 
     async def __call__(self, request: InvocationRequest) -> ModelResponse:
@@ -39,7 +40,8 @@ class Memory:
             await self.before(body)
         if body == "fail":
             raise ModelFailure(500, "as asked")
-        session_id, opened = request.session_id or "", None
+        session_id = request.session_id or ""
+        opened = session_id if self.prolongs else None
         if session_id == "NEW_SESSION":
             session_id = f"s{len(self.told)}"
             self.told[session_id] = []

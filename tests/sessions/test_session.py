@@ -44,6 +44,7 @@ class Memory(Protocol):
     told: dict[str, list[str]]
     seen: list[tuple[str | None, str]]
     ends: str
+    prolongs: bool
     before: Callable[[str], Awaitable[None]] | None
 
     @property
@@ -523,6 +524,31 @@ async def test_calls_that_are_refused_together_open_one_session(
         await asyncio.gather(*(_tell(session, str(number)) for number in range(9)))
     assert memory.ids.count("NEW_SESSION") == 2
     assert sorted(memory.told["s1"]) == list("012345678")
+
+
+async def test_a_late_answer_of_the_former_session_tells_nothing_of_the_new_one(
+    client: Client, memory: Memory
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def wait(body: str) -> None:
+        if body == "late":
+            asked.set()
+            await answered.wait()
+        elif body == "lost" and memory.seen[-1][0] == "s0":
+            raise ModelFailure(400, "session not found: s0")
+
+    memory.before = wait
+    memory.prolongs = True
+    async with client.session(endpoint_name="e", reopen=True, in_order=False) as session:
+        await _tell(session, "one")
+        late = asyncio.create_task(_tell(session, "late"))
+        await asked.wait()
+        await _tell(session, "lost")
+        assert session.session_id == "s1"
+        answered.set()
+        await late
+        assert session.session_id == "s1"
 
 
 async def test_a_new_session_that_is_refused_too_ends_the_call(
