@@ -19,7 +19,7 @@ demo: .venv/installed
 	$(BIN)/aiosmrt demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 4  # on two cores, too: half of the time tests wait
+	$(BIN)/python -m pytest -n 6  # on two cores, too: half of the time tests wait
 
 coverage: .venv/installed
 	$(BIN)/python -m pytest --cov --cov-report=term-missing

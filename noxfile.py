@@ -48,7 +48,7 @@ def tests(session: nox.Session, versions: str) -> None:
     constraints = Path(session.virtualenv.location, "constraints.txt").resolve()
     constraints.write_text("".join(_pin_oldest()) if versions == "oldest" else "")
     session.install("--constraint", str(constraints), "--group", "test", "--editable", ".")
-    session.run("python", "-m", "pytest", "-n", "4", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "6", *session.posargs)
 
 
 @nox.session
