@@ -87,9 +87,12 @@ class ChunkDecoder(ModelDocumentDecoder[bytes]):
             PayloadError: the payload is no answer of a model, or `NoChoices`.
             ModelStreamError: the model server reported a failure.
         """
-        passed = self._pass_on(data) if self._is_between and self._fault is None else None
-        if passed is not None:
-            return [passed] if passed else []
+        if self._is_between and self._fault is None:
+            if not data:
+                self._skip(0, 0)  # which raises what was wrong before
+                return []
+            if (passed := self._pass_on(data)) is not None:
+                return [passed]
         values = super().receive(data)
         if data:
             self._is_between = (
