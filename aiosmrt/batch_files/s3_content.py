@@ -78,9 +78,8 @@ class _S3File(io.RawIOBase):
     def close(self) -> None:
         loop = getattr(self, "_loop", None)  # one whose constructor has failed is closed, too
         if not self.closed and loop is not None:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the loop is closed, and the connection with it
+            # Where the loop is closed, so is the connection.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._found.close)
         super().close()
 
